@@ -1,0 +1,67 @@
+//! An RGB picture in memory.
+
+use thiserror::Error;
+
+/// A picture: 8-bit RGB, row by row, three bytes a pixel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+/// Why bytes are not a picture.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The byte count does not fit the size.
+    #[error("{width}x{height} RGB needs {expected} bytes, got {actual}")]
+    Length {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Bytes that the size asks for.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
+}
+
+impl Image {
+    /// Takes `width * height * 3` bytes.
+    ///
+    /// # Errors
+    /// [`ImageError::Length`] when there are more or fewer bytes.
+    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, ImageError> {
+        let expected = width * height * 3;
+        if rgb.len() != expected {
+            return Err(ImageError::Length { width, height, expected, actual: rgb.len() });
+        }
+        Ok(Self { width, height, rgb })
+    }
+
+    /// Width in pixels.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The bytes: row by row, R G B.
+    #[must_use]
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({}x{})", self.width, self.height)
+    }
+}

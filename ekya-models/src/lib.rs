@@ -1,0 +1,15 @@
+//! Students, teachers, their training and their checkpoints.
+//!
+//! The only crate that names `tch`. It knows nothing of actors, streams or shares: whoever calls
+//! [`Training::step`] decides when, and on which device time.
+
+mod image;
+mod object;
+
+pub use image::{Image, ImageError};
+pub use object::{BBox, Object, f1_at, matched_accuracy};
+
+#[cfg(feature = "torch")]
+mod student;
+#[cfg(feature = "torch")]
+pub use student::{Example, ModelError, Step, Student, Teacher, Training};

@@ -1,0 +1,7 @@
+//! Joint scheduling of inference and retraining over shared devices.
+
+mod config;
+mod share;
+
+pub use config::RetrainingConfig;
+pub use share::{Share, ShareError};

@@ -1,0 +1,2 @@
+//! The `ekya` command.
+fn main() {}

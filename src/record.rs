@@ -1,0 +1,184 @@
+//! The run record: what `run.json` holds. Times are seconds from the start of the run, shares are
+//! parts of a device, accuracies are 0..=1.
+
+use ekya_sched::{RetrainingConfig, Share};
+use serde::{Deserialize, Serialize};
+
+/// Version of the record's format; readers refuse newer ones.
+pub const RECORD_VERSION: u32 = 1;
+
+/// One run of one scheduler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RECORD_VERSION`] at the time of writing.
+    pub version: u32,
+    /// Scheduler, as written in the configuration ("ekya", "none", "uniform:0.5:cheap").
+    pub scheduler: String,
+    /// Seed of everything random in the run.
+    pub seed: u64,
+    /// Length of a retraining window.
+    pub window_seconds: f64,
+    /// Devices of the node.
+    pub devices: Vec<DeviceRecord>,
+    /// Streams, in the order of the configuration.
+    pub streams: Vec<StreamRecord>,
+    /// Windows, in order.
+    pub windows: Vec<WindowRecord>,
+    /// Whether the run reached its end; false after an interruption or an error.
+    pub complete: bool,
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// Name in grants and logs ("cpu0").
+    pub name: String,
+    /// Threads that a minibatch may use on a CPU device; 0 for CUDA.
+    pub cores: usize,
+    /// Device seconds used, by job.
+    pub busy_seconds: Vec<(String, f64)>,
+}
+
+/// One stream over the whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// Name from the configuration.
+    pub name: String,
+    /// Class names, by class index.
+    pub classes: Vec<String>,
+    /// What became of the frames.
+    pub frames: FrameCounts,
+    /// Mean over all arrived frames that hold an object, against the source's truth; absent when
+    /// the source knows none.
+    pub true_accuracy: Option<f64>,
+    /// Mean over the labelled frames, against the teacher.
+    pub measured_accuracy: Option<f64>,
+    /// Accuracy in steps of a second: against the truth where there is one, else measured.
+    pub accuracy_over_time: Vec<AccuracyPoint>,
+    /// Slowdown of a recorded file: 2 means played at half speed. 1 for all else.
+    pub slowdown: f64,
+    /// Why the stream ended before the run did.
+    pub failure: Option<String>,
+}
+
+/// What became of the frames of a stream: `arrived = answered + skipped + dropped`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrameCounts {
+    /// Handed over by the source, by its own count.
+    pub arrived: u64,
+    /// Answered by the student.
+    pub answered: u64,
+    /// Left out by the inference configuration; they inherit the last answer.
+    pub skipped: u64,
+    /// Overtaken by newer frames because inference was late; they inherit the last answer.
+    pub dropped: u64,
+}
+
+/// Mean accuracy of the frames of one second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AccuracyPoint {
+    /// Start of the second.
+    pub at: f64,
+    /// Mean accuracy.
+    pub accuracy: f64,
+    /// Frames it is the mean of.
+    pub frames: u64,
+}
+
+/// One retraining window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowRecord {
+    /// Counts from 0.
+    pub index: usize,
+    /// Start of the window.
+    pub from: f64,
+    /// End of the window.
+    pub to: f64,
+    /// Streams, in the order of the configuration.
+    pub streams: Vec<WindowStream>,
+}
+
+/// One stream in one window.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WindowStream {
+    /// Mean accuracy against the truth over the window's frames.
+    pub true_accuracy: Option<f64>,
+    /// Mean accuracy against the teacher over the window's labelled frames.
+    pub measured_accuracy: Option<f64>,
+    /// What the scheduler's first plan of the window expected the mean to be.
+    pub predicted_accuracy: Option<f64>,
+    /// Device seconds spent on labelling.
+    pub labelling_seconds: f64,
+    /// Device seconds spent on profiling.
+    pub profiling_seconds: f64,
+    /// What the profiler predicted, configuration by configuration.
+    pub profiles: Vec<ProfileRecord>,
+    /// Shares over the window.
+    pub segments: Vec<ShareSegment>,
+    /// The retraining, if one was started.
+    pub retraining: Option<RetrainingRecord>,
+    /// What was decided and why, in order.
+    pub decisions: Vec<Decision>,
+}
+
+/// One configuration as the profiler saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProfileRecord {
+    /// The configuration.
+    pub config: RetrainingConfig,
+    /// Predicted accuracy after the retraining.
+    pub end_accuracy: f64,
+    /// Predicted cost on a whole device.
+    pub gpu_seconds: f64,
+}
+
+/// Shares granted and used between two plans.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ShareSegment {
+    /// Start.
+    pub from: f64,
+    /// End.
+    pub to: f64,
+    /// Granted to inference.
+    pub inference_granted: Share,
+    /// Used by inference: device seconds over the segment's length.
+    pub inference_used: f64,
+    /// Granted to retraining.
+    pub training_granted: Share,
+    /// Used by retraining and profiling.
+    pub training_used: f64,
+    /// Every how many frames one is answered.
+    pub sample_every: u32,
+    /// Side of the network's input, relative to full.
+    pub resolution: f64,
+}
+
+/// One retraining.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetrainingRecord {
+    /// The configuration.
+    pub config: RetrainingConfig,
+    /// When it started.
+    pub from: f64,
+    /// When it ended; absent when it was cut off.
+    pub to: Option<f64>,
+    /// Device seconds it took.
+    pub gpu_seconds: f64,
+    /// Labelled pictures it trained on.
+    pub examples: usize,
+    /// Accuracy of the serving student on the held-out frames.
+    pub serving_accuracy: Option<f64>,
+    /// Accuracy of the retrained student on the same frames.
+    pub retrained_accuracy: Option<f64>,
+    /// Whether it replaced the serving student.
+    pub promoted: bool,
+}
+
+/// A decision and its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: f64,
+    /// What and why, for people.
+    pub text: String,
+}

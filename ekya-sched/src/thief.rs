@@ -1,0 +1,303 @@
+//! The thief scheduler (the paper's Algorithm 1).
+//!
+//! ```text
+//! best = fair allocation over the jobs;  score = PickConfigs(best)
+//! for thief in jobs:
+//!   for victim in jobs, victim ≠ thief:
+//!     steal from the victim for as long as PickConfigs says that the mean accuracy rises
+//! ```
+//!
+//! The score is compared in two steps: first how far streams are below a_MIN, which is a
+//! constraint in the paper, then the mean accuracy. A stream that cannot reach a_MIN with the
+//! whole device has no such constraint.
+//!
+//! A steal changes the shares of two jobs, so only their one or two streams are evaluated again:
+//! one pass costs O(jobs² · capacity/δ · (|Γ| + log |Λ|)) per device.
+
+use crate::pick::{EPSILON, Pick, Picker};
+use crate::{Plan, Problem, ScheduleError, Scheduler, Share};
+
+/// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
+const PASSES_MAX: usize = 3;
+
+/// How much a thief takes from a victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stealing {
+    /// Algorithm 1 to the letter: one quantum after another, until one does not help; a single
+    /// pass. It makes no move when a fair share is below the quantum. Kept to compare with.
+    Literal,
+    /// Every multiple of the quantum and all that the victim has, whichever helps most; what no
+    /// job uses is stolen from like a victim; passes until nothing helps.
+    #[default]
+    Exhaustive,
+}
+
+/// The thief scheduler. The jobs of each device steal from each other, from a fair start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Thief {
+    /// How much is stolen at a time.
+    pub stealing: Stealing,
+}
+
+impl Scheduler for Thief {
+    fn name(&self) -> String {
+        match self.stealing {
+            Stealing::Literal => "thief:literal".into(),
+            Stealing::Exhaustive => "thief".into(),
+        }
+    }
+
+    fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
+        problem.validate()?;
+        let pickers: Vec<Picker> = problem
+            .streams
+            .iter()
+            .map(|spec| Picker::new(spec, problem))
+            .collect();
+        let mut shares = vec![(Share::ZERO, Share::ZERO); problem.streams.len()];
+        for (device, spec) in problem.devices.iter().enumerate() {
+            let streams = problem.streams_on(device);
+            let mut market = Market::fair(problem, &pickers, &streams, spec.capacity);
+            market.trade(self.stealing, problem.quantum);
+            for (place, &stream) in streams.iter().enumerate() {
+                shares[stream] = market.shares_of(place);
+            }
+        }
+        let streams = problem.streams.iter().zip(&pickers).zip(shares);
+        Ok(Plan::of(
+            streams
+                .map(|((spec, picker), (inference, training))| {
+                    let pick = picker.pick(inference, training);
+                    pick.into_plan(spec, problem, inference, training)
+                })
+                .collect(),
+        ))
+    }
+}
+
+/// The jobs of one device and what they hold. The stream at place `p` has job `2p`, its
+/// inference, and job `2p + 1`, its retraining; the last job is nobody's and holds what is unused.
+struct Market<'a> {
+    pickers: Vec<&'a Picker>,
+    picks: Vec<Pick>,
+    shares: Vec<Share>,
+    /// Jobs that exist: a stream without retraining options has no training job.
+    jobs: Vec<usize>,
+}
+
+/// What a steal changes in the sums over the streams.
+#[derive(Clone, Copy)]
+struct Change {
+    shortfall: f64,
+    mean: f64,
+}
+
+impl Change {
+    const NOTHING: Self = Self {
+        shortfall: 0.0,
+        mean: 0.0,
+    };
+
+    fn between(old: &Pick, new: &Pick) -> Self {
+        Self {
+            shortfall: new.shortfall - old.shortfall,
+            mean: new.mean - old.mean,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            shortfall: self.shortfall + other.shortfall,
+            mean: self.mean + other.mean,
+        }
+    }
+
+    fn beats(&self, other: &Self) -> bool {
+        let shortfall = self.shortfall - other.shortfall;
+        shortfall < -EPSILON || (shortfall <= EPSILON && self.mean > other.mean + EPSILON)
+    }
+}
+
+impl<'a> Market<'a> {
+    fn fair(problem: &Problem, pickers: &'a [Picker], streams: &[usize], capacity: Share) -> Self {
+        let trains = |place: usize| !problem.streams[streams[place]].retraining.is_empty();
+        let jobs: Vec<usize> = (0..2 * streams.len())
+            .filter(|job| job % 2 == 0 || trains(job / 2))
+            .collect();
+        let mut market = Self {
+            pickers: streams.iter().map(|&stream| &pickers[stream]).collect(),
+            picks: Vec::new(),
+            shares: vec![Share::ZERO; 2 * streams.len() + 1],
+            jobs,
+        };
+        market.shares[2 * streams.len()] = capacity;
+        market.spread_unused(|_, job| job % 2 == 0 || trains(job / 2));
+        market.picks = (0..streams.len())
+            .map(|place| market.pick(place, [None; 2]))
+            .collect();
+        market
+    }
+
+    fn shares_of(&self, place: usize) -> (Share, Share) {
+        (self.shares[2 * place], self.shares[2 * place + 1])
+    }
+
+    fn unused_job(&self) -> usize {
+        self.shares.len() - 1
+    }
+
+    fn trade(&mut self, stealing: Stealing, quantum: Share) {
+        match stealing {
+            Stealing::Literal => {
+                self.pass(|market, thief, victim| market.steal_literally(thief, victim, quantum));
+            }
+            Stealing::Exhaustive => {
+                for _ in 0..PASSES_MAX {
+                    self.free_unused();
+                    let steal = |market: &mut Self, thief, victim| {
+                        market.steal_most_helpful(thief, victim, quantum)
+                    };
+                    if !self.pass(steal) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.give_away_unused();
+    }
+
+    /// Lets every job steal from every other and from what is unused; whether anything moved.
+    fn pass(&mut self, mut steal: impl FnMut(&mut Self, usize, usize) -> bool) -> bool {
+        let mut moved = false;
+        for t in 0..self.jobs.len() {
+            let thief = self.jobs[t];
+            moved |= steal(self, thief, self.unused_job());
+            for v in (0..self.jobs.len()).filter(|&v| v != t) {
+                moved |= steal(self, thief, self.jobs[v]);
+            }
+        }
+        moved
+    }
+
+    fn steal_literally(&mut self, thief: usize, victim: usize, quantum: Share) -> bool {
+        let mut moved = false;
+        while self.shares[victim] >= quantum
+            && self.change(thief, victim, quantum).beats(&Change::NOTHING)
+        {
+            self.transfer(thief, victim, quantum);
+            moved = true;
+        }
+        moved
+    }
+
+    fn steal_most_helpful(&mut self, thief: usize, victim: usize, quantum: Share) -> bool {
+        let most = self.shares[victim];
+        let mut best = (Change::NOTHING, Share::ZERO);
+        let mut amount = Share::ZERO;
+        while amount < most {
+            amount = amount.saturating_add(quantum).min(most);
+            let change = self.change(thief, victim, amount);
+            if change.beats(&best.0) {
+                best = (change, amount);
+            }
+        }
+        if best.1 > Share::ZERO {
+            self.transfer(thief, victim, best.1);
+        }
+        best.1 > Share::ZERO
+    }
+
+    /// What moving `amount` would change.
+    fn change(&self, thief: usize, victim: usize, amount: Share) -> Change {
+        let richer = Some((thief, self.shares[thief].saturating_add(amount)));
+        let poorer = Some((victim, self.shares[victim].saturating_sub(amount)));
+        let change_of =
+            |place: usize, trial| Change::between(&self.picks[place], &self.pick(place, trial));
+        if thief / 2 == victim / 2 {
+            return change_of(thief / 2, [richer, poorer]);
+        }
+        let gain = change_of(thief / 2, [richer, None]);
+        if victim == self.unused_job() {
+            return gain;
+        }
+        gain.and(change_of(victim / 2, [poorer, None]))
+    }
+
+    fn transfer(&mut self, thief: usize, victim: usize, amount: Share) {
+        self.shares[thief] = self.shares[thief].saturating_add(amount);
+        self.shares[victim] = self.shares[victim].saturating_sub(amount);
+        self.pick_again(thief / 2);
+        self.pick_again(victim / 2);
+    }
+
+    /// PickConfigs for one stream, with the shares of some jobs replaced.
+    fn pick(&self, place: usize, trial: [Option<(usize, Share)>; 2]) -> Pick {
+        let share = |job: usize| {
+            let replaced = trial.into_iter().flatten().find(|&(j, _)| j == job);
+            replaced.map_or(self.shares[job], |(_, share)| share)
+        };
+        self.pickers[place].pick(share(2 * place), share(2 * place + 1))
+    }
+
+    fn pick_again(&mut self, place: usize) {
+        if place < self.picks.len() {
+            self.picks[place] = self.pick(place, [None; 2]);
+        }
+    }
+
+    /// Takes back what the chosen configurations do not need.
+    fn free_unused(&mut self) {
+        let unused = self.unused_job();
+        for place in 0..self.picks.len() {
+            let pick = &self.picks[place];
+            let (inference, training) = self.shares_of(place);
+            // Best effort below the cheapest option keeps what it has, for want of better use.
+            if pick.inference.is_some() {
+                let spare = inference.saturating_sub(pick.needed);
+                self.shares[2 * place] = pick.needed;
+                self.shares[unused] = self.shares[unused].saturating_add(spare);
+            }
+            if pick.retraining.is_none() {
+                self.shares[2 * place + 1] = Share::ZERO;
+                self.shares[unused] = self.shares[unused].saturating_add(training);
+            }
+            self.pick_again(place);
+        }
+    }
+
+    /// Hands what is still unused to the retrainings, which end earlier for it, else to
+    /// inference, as reserve.
+    fn give_away_unused(&mut self) {
+        self.free_unused();
+        let retraining = self.picks.iter().any(|pick| pick.retraining.is_some());
+        let retrains =
+            |market: &Self, job: usize| job % 2 == 1 && market.picks[job / 2].retraining.is_some();
+        if retraining {
+            self.spread_unused(retrains);
+        } else {
+            self.spread_unused(|_, job| job % 2 == 0);
+        }
+    }
+
+    /// Divides what is unused equally over the jobs that qualify, to the last micro-GPU.
+    fn spread_unused(&mut self, qualifies: impl Fn(&Self, usize) -> bool) {
+        let unused = self.unused_job();
+        let takers: Vec<usize> = (0..unused).filter(|&job| qualifies(self, job)).collect();
+        for (taker, part) in takers
+            .iter()
+            .zip(equal_parts(self.shares[unused], takers.len()))
+        {
+            self.shares[*taker] = self.shares[*taker].saturating_add(part);
+            self.shares[unused] = self.shares[unused].saturating_sub(part);
+        }
+    }
+}
+
+/// `parts` shares that differ by at most one micro-GPU and sum to `whole`.
+pub(crate) fn equal_parts(whole: Share, parts: usize) -> impl Iterator<Item = Share> {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+    let micro = whole.micro();
+    let each = micro.checked_div(parts).unwrap_or(0);
+    let larger = micro.checked_rem(parts).unwrap_or(0);
+    (0..parts).map(move |part| Share::from_micro(each + u32::from(part < larger)))
+}

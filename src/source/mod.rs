@@ -2,7 +2,14 @@
 //!
 //! A source hands over frames in order; it does not pace them, queue them or drop them.
 
+pub mod ffmpeg;
+pub mod folder;
+pub mod input;
+pub mod ring;
+pub mod video;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ekya_models::{BBox, Image, Object};
@@ -37,10 +44,37 @@ pub trait Source: Send {
     fn is_live(&self) -> bool;
 }
 
+/// Asks whoever holds a clone to end soon; once set it stays set.
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Asks for the end.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the end was asked for.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Why a source cannot go on.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SourceError {
+    /// A setting of the source is out of range.
+    #[error("{setting} = {value}: must be {expected}")]
+    Setting {
+        /// Name of the setting in the configuration.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
     /// A file could not be read.
     #[error("{path}: {reason}")]
     File {
@@ -49,6 +83,9 @@ pub enum SourceError {
         /// What is wrong, and what to do about it.
         reason: String,
     },
+    /// There is no decoder to run.
+    #[error("{0}")]
+    NoDecoder(String),
     /// The decoder failed or stopped.
     #[error("{input}: {reason}")]
     Decoder {

@@ -1,0 +1,590 @@
+//! Devices: who may run a minibatch now.
+//!
+//! A [`Device`] is the only authority over its shares. A job [registers](Device::job), gets
+//! [grants](Device::grant) from the scheduler, and asks for a [`Lease`] around every minibatch. The
+//! queue below ([`Sfq`]) decides whose turn it is; this module adds threads, clocks and counters.
+//!
+//! # Jobs that come back at once
+//! A job with one thread asks for its next lease only after it has given back the last. A queue that
+//! dispatched the next waiter at that instant would run two such jobs in turns, whatever their
+//! shares ("deceptive idleness", Iyer and Druschel 2001). So, when the job that gives back a lease
+//! would be the next to run, its slot is held for it for up to [`hold_time`], a fortieth of
+//! what its minibatches cost; a job that once did not come back in time is not waited for until it
+//! has done so again. Work that occupies the device, such as preparing a batch on the CPU, belongs
+//! inside the lease.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ekya_sched::Share;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use thiserror::Error;
+
+use crate::sfq::{JobId, Sfq, Ticket};
+
+/// A device that minibatches take turns on. Clones are the same device.
+#[derive(Clone)]
+pub struct Device {
+    shared: Arc<Shared>,
+}
+
+/// A share of a device for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The job, from [`JobHandle::id`].
+    pub job: JobId,
+    /// Its part of the device from its next minibatch on; zero pauses it.
+    pub share: Share,
+    /// Grants of a job with a lower number than the newest are refused; the same number may come
+    /// again.
+    pub sequence: u64,
+    /// When the grant lapses and the job pauses; never when absent.
+    pub expires: Option<Instant>,
+}
+
+/// Why a grant was refused. Nothing has changed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// The job is not registered on this device (any more).
+    #[error("{0} is not registered on this device")]
+    UnknownJob(JobId),
+    /// A newer grant has been seen.
+    #[error("grant {sequence} for {job} is older than grant {newest}, which is in force")]
+    Stale {
+        /// The job.
+        job: JobId,
+        /// Number of the refused grant.
+        sequence: u64,
+        /// Number of the newest grant.
+        newest: u64,
+    },
+    /// The grant has lapsed already.
+    #[error("the grant for {0} has expired")]
+    Expired(JobId),
+    /// All grants together would exceed the device.
+    #[error("grants would add up to {total} micro-devices, the device has {capacity}")]
+    OverCapacity {
+        /// What they would add up to, in micro-devices.
+        total: u64,
+        /// What there is, in micro-devices.
+        capacity: u64,
+    },
+}
+
+/// Why there is no lease. The request is withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// The device was closed.
+    #[error("the device is closed")]
+    Closed,
+    /// The job was stopped.
+    #[error("the job was stopped")]
+    Stopped,
+    /// The deadline passed while others ran, or while the job was paused.
+    #[error("no turn on the device before the deadline")]
+    Deadline,
+}
+
+/// What a job has got so far. Counters only grow: take the difference of two readings for a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobUsage {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+    /// The share in force now.
+    pub share: Share,
+    /// Time of finished leases. With a depth above 1, the sum over jobs may exceed elapsed time.
+    pub busy: Duration,
+    /// Number of finished leases.
+    pub minibatches: u64,
+    /// Time spent waiting for leases that were given, paused time included.
+    pub waited: Duration,
+}
+
+/// A job on a device; dropping it removes the job and frees its share.
+pub struct JobHandle {
+    shared: Arc<Shared>,
+    job: JobId,
+    turn: Arc<Condvar>,
+}
+
+/// The right to use one slot of the device; dropping it ends the minibatch and charges its time.
+#[must_use = "the minibatch ends when the lease is dropped"]
+pub struct Lease {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    since: Instant,
+}
+
+struct Shared {
+    name: String,
+    ledger: Mutex<Ledger>,
+}
+
+struct Ledger {
+    queue: Sfq,
+    jobs: BTreeMap<JobId, Entry>,
+    /// Grants that lapse, soonest first.
+    expiries: BTreeSet<(Instant, JobId)>,
+    /// Start of every lease, from the moment its slot was taken.
+    running: BTreeMap<Ticket, Instant>,
+    /// Slots kept for jobs that are expected back at once, at most `depth`.
+    holds: Vec<Hold>,
+    closed: bool,
+}
+
+struct Entry {
+    name: String,
+    turn: Arc<Condvar>,
+    sequence: u64,
+    expires: Option<Instant>,
+    busy: Duration,
+    minibatches: u64,
+    waited: Duration,
+    /// End of the last lease.
+    released: Option<Instant>,
+    /// Whether the job came back within its hold time the last time.
+    prompt: bool,
+    stopped: bool,
+}
+
+struct Hold {
+    job: JobId,
+    until: Instant,
+}
+
+impl Device {
+    /// A device on which `depth` minibatches (at least one) run side by side; its capacity is
+    /// [`Share::WHOLE`], whatever the depth.
+    #[must_use]
+    pub fn new(name: impl Into<String>, depth: usize) -> Self {
+        let ledger = Ledger {
+            queue: Sfq::new(depth),
+            jobs: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            running: BTreeMap::new(),
+            holds: Vec::new(),
+            closed: false,
+        };
+        let shared = Shared {
+            name: name.into(),
+            ledger: Mutex::new(ledger),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Registers a job without a share: it waits until it is granted one.
+    #[must_use]
+    pub fn job(&self, name: impl Into<String>) -> JobHandle {
+        let turn = Arc::new(Condvar::new());
+        let mut ledger = self.shared.ledger.lock();
+        let job = ledger.queue.add();
+        ledger
+            .jobs
+            .insert(job, Entry::new(name.into(), Arc::clone(&turn)));
+        JobHandle {
+            shared: Arc::clone(&self.shared),
+            job,
+            turn,
+        }
+    }
+
+    /// Sets the share of one job, from its next minibatch on.
+    ///
+    /// # Errors
+    /// [`GrantError`]; nothing has changed then.
+    pub fn grant(&self, grant: Grant) -> Result<(), GrantError> {
+        self.grant_all(&[grant])
+    }
+
+    /// Sets several shares at once: all or none, so that shares may move between jobs. Jobs that are
+    /// not named keep theirs; of a job named twice, the last grant counts.
+    ///
+    /// # Errors
+    /// [`GrantError`] of the first grant that cannot be; nothing has changed then.
+    pub fn grant_all(&self, grants: &[Grant]) -> Result<(), GrantError> {
+        let now = Instant::now();
+        let mut ledger = self.shared.ledger.lock();
+        ledger.lapse(now);
+        ledger.check(grants, now)?;
+        for grant in grants {
+            ledger.apply(grant);
+        }
+        ledger.pump(now);
+        Ok(())
+    }
+
+    /// What every registered job has got so far, in the order of registration.
+    #[must_use]
+    pub fn usage(&self) -> Vec<JobUsage> {
+        let mut ledger = self.shared.ledger.lock();
+        ledger.lapse(Instant::now());
+        ledger
+            .jobs
+            .iter()
+            .map(|(&job, entry)| entry.usage(job, ledger.queue.weight(job)))
+            .collect()
+    }
+
+    /// Ends all waiting, now and later, with [`LeaseError::Closed`]. Leases that are out stay valid.
+    pub fn close(&self) {
+        let mut ledger = self.shared.ledger.lock();
+        ledger.closed = true;
+        for entry in ledger.jobs.values() {
+            entry.turn.notify_all();
+        }
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device")
+            .field("name", &self.shared.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl JobHandle {
+    /// Names the job in grants.
+    #[must_use]
+    pub const fn id(&self) -> JobId {
+        self.job
+    }
+
+    /// Waits for the job's turn. Blocks the calling thread: never call it from an actor.
+    ///
+    /// # Errors
+    /// [`LeaseError::Closed`] or [`LeaseError::Stopped`].
+    pub fn lease(&self) -> Result<Lease, LeaseError> {
+        self.wait(None)
+    }
+
+    /// Like [`lease`](Self::lease), but gives up at a deadline.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub fn lease_by(&self, deadline: Instant) -> Result<Lease, LeaseError> {
+        self.wait(Some(deadline))
+    }
+
+    /// Ends this job's waiting, now and later, with [`LeaseError::Stopped`]. To be called from
+    /// another thread, through an `Arc<JobHandle>`.
+    pub fn stop(&self) {
+        let mut ledger = self.shared.ledger.lock();
+        if let Some(entry) = ledger.jobs.get_mut(&self.job) {
+            entry.stopped = true;
+        }
+        self.turn.notify_all();
+    }
+
+    /// What the job has got so far.
+    #[must_use]
+    pub fn usage(&self) -> JobUsage {
+        let mut ledger = self.shared.ledger.lock();
+        ledger.lapse(Instant::now());
+        let share = ledger.queue.weight(self.job);
+        match ledger.jobs.get(&self.job) {
+            Some(entry) => entry.usage(self.job, share),
+            // The entry lives as long as the handle; this arm only spares a panic.
+            None => Entry::new(String::new(), Arc::clone(&self.turn)).usage(self.job, share),
+        }
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Lease, LeaseError> {
+        let asked = Instant::now();
+        let mut ledger = self.shared.ledger.lock();
+        ledger.admit(self.job)?;
+        let ticket = ledger.ask(self.job, asked).ok_or(LeaseError::Stopped)?;
+        loop {
+            let now = Instant::now();
+            ledger.pump(now);
+            if let Some(&since) = ledger.running.get(&ticket) {
+                ledger.note_wait(self.job, since.saturating_duration_since(asked));
+                ledger.hand_over_holds();
+                return Ok(Lease {
+                    shared: Arc::clone(&self.shared),
+                    ticket,
+                    since,
+                });
+            }
+            let refused = match deadline {
+                Some(deadline) if now >= deadline => Err(LeaseError::Deadline),
+                _ => ledger.admit(self.job),
+            };
+            if let Err(error) = refused {
+                ledger.queue.cancel(self.job, ticket);
+                ledger.pump(now);
+                ledger.hand_over_holds();
+                return Err(error);
+            }
+            self.sleep(&mut ledger, deadline);
+        }
+    }
+
+    /// Sleeps until something concerns this job: its turn, its end, or the end of a hold.
+    fn sleep(&self, ledger: &mut MutexGuard<'_, Ledger>, deadline: Option<Instant>) {
+        match deadline.into_iter().chain(ledger.next_hold_end()).min() {
+            Some(until) => drop(self.turn.wait_until(ledger, until)),
+            None => self.turn.wait(ledger),
+        }
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        let mut ledger = self.shared.ledger.lock();
+        ledger.forget(self.job);
+        ledger.pump(Instant::now());
+    }
+}
+
+impl std::fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobHandle")
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    /// How long the lease has been out, which is what will be charged.
+    #[must_use]
+    pub fn held(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared
+            .ledger
+            .lock()
+            .release(self.ticket, Instant::now());
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    fn admit(&self, job: JobId) -> Result<(), LeaseError> {
+        match self.jobs.get(&job) {
+            _ if self.closed => Err(LeaseError::Closed),
+            Some(entry) if !entry.stopped => Ok(()),
+            _ => Err(LeaseError::Stopped),
+        }
+    }
+
+    fn check(&self, grants: &[Grant], now: Instant) -> Result<(), GrantError> {
+        let mut shares: BTreeMap<JobId, Share> = BTreeMap::new();
+        for grant in grants {
+            let entry = self
+                .jobs
+                .get(&grant.job)
+                .ok_or(GrantError::UnknownJob(grant.job))?;
+            if grant.sequence < entry.sequence {
+                let (job, sequence, newest) = (grant.job, grant.sequence, entry.sequence);
+                return Err(GrantError::Stale {
+                    job,
+                    sequence,
+                    newest,
+                });
+            }
+            if grant.expires.is_some_and(|expires| expires <= now) {
+                return Err(GrantError::Expired(grant.job));
+            }
+            shares.insert(grant.job, grant.share);
+        }
+        let share = |job| {
+            shares
+                .get(job)
+                .copied()
+                .unwrap_or_else(|| self.queue.weight(*job))
+        };
+        let total = self
+            .jobs
+            .keys()
+            .map(|job| u64::from(share(job).micro()))
+            .sum();
+        let capacity = u64::from(Share::WHOLE.micro());
+        if total > capacity {
+            Err(GrantError::OverCapacity { total, capacity })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Puts a grant that was checked into force.
+    fn apply(&mut self, grant: &Grant) {
+        let Some(entry) = self.jobs.get_mut(&grant.job) else {
+            return;
+        };
+        entry.sequence = grant.sequence;
+        if let Some(old) = std::mem::replace(&mut entry.expires, grant.expires) {
+            self.expiries.remove(&(old, grant.job));
+        }
+        if let Some(new) = grant.expires {
+            self.expiries.insert((new, grant.job));
+        }
+        self.queue.set_weight(grant.job, grant.share);
+    }
+
+    /// Pauses the jobs whose grants have lapsed.
+    fn lapse(&mut self, now: Instant) {
+        while let Some(&(at, job)) = self.expiries.first().filter(|(at, _)| *at <= now) {
+            self.expiries.remove(&(at, job));
+            self.queue.set_weight(job, Share::ZERO);
+            if let Some(entry) = self.jobs.get_mut(&job) {
+                entry.expires = None;
+            }
+        }
+    }
+
+    /// Queues a request; a slot held for the job is free for it now.
+    fn ask(&mut self, job: JobId, now: Instant) -> Option<Ticket> {
+        let limit = hold_time(self.queue.estimate(job));
+        let entry = self.jobs.get_mut(&job)?;
+        if let Some(released) = entry.released.take() {
+            entry.prompt = now.saturating_duration_since(released) <= limit;
+        }
+        self.holds.retain(|hold| hold.job != job);
+        self.queue.enqueue(job)
+    }
+
+    /// Lets run whoever may.
+    fn pump(&mut self, now: Instant) {
+        self.lapse(now);
+        self.end_holds(now);
+        while self.queue.in_flight() + self.holds.len() < self.queue.depth() {
+            let Some((job, ticket)) = self.queue.dispatch() else {
+                return;
+            };
+            self.running.insert(ticket, now);
+            self.wake(job);
+        }
+    }
+
+    fn end_holds(&mut self, now: Instant) {
+        while let Some(late) = self.holds.iter().position(|hold| hold.until <= now) {
+            let hold = self.holds.swap_remove(late);
+            if let Some(entry) = self.jobs.get_mut(&hold.job) {
+                entry.prompt = false;
+            }
+        }
+    }
+
+    fn next_hold_end(&self) -> Option<Instant> {
+        self.holds.iter().map(|hold| hold.until).min()
+    }
+
+    /// Ends a lease, charges it, and either holds the slot for its job or gives it to the next.
+    fn release(&mut self, ticket: Ticket, now: Instant) {
+        let since = self.running.remove(&ticket).unwrap_or(now);
+        let cost = now.saturating_duration_since(since);
+        let Some(job) = self.queue.complete(ticket, nanoseconds(cost)) else {
+            return;
+        };
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.busy += cost;
+            entry.minibatches += 1;
+            entry.released = Some(now);
+        }
+        self.hold(job, now);
+        self.pump(now);
+    }
+
+    /// Keeps a slot for a job that is likely to be back before anybody else should run.
+    fn hold(&mut self, job: JobId, now: Instant) {
+        let expected = self
+            .jobs
+            .get(&job)
+            .is_some_and(|entry| entry.prompt && !entry.stopped);
+        // The waiter that runs if the job does not come back has to mind the time.
+        let Some(next) = self
+            .queue
+            .head()
+            .filter(|_| expected && self.queue.would_lead(job))
+        else {
+            return;
+        };
+        let until = now + hold_time(self.queue.estimate(job));
+        self.holds.push(Hold { job, until });
+        self.wake(next);
+    }
+
+    fn wake(&self, job: JobId) {
+        if let Some(entry) = self.jobs.get(&job) {
+            entry.turn.notify_all();
+        }
+    }
+
+    fn note_wait(&mut self, job: JobId, waited: Duration) {
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.waited += waited;
+        }
+    }
+
+    fn forget(&mut self, job: JobId) {
+        self.queue.remove(job);
+        self.holds.retain(|hold| hold.job != job);
+        if let Some(expires) = self.jobs.remove(&job).and_then(|entry| entry.expires) {
+            self.expiries.remove(&(expires, job));
+        }
+    }
+}
+
+impl Entry {
+    fn new(name: String, turn: Arc<Condvar>) -> Self {
+        Self {
+            name,
+            turn,
+            sequence: 0,
+            expires: None,
+            busy: Duration::ZERO,
+            minibatches: 0,
+            waited: Duration::ZERO,
+            released: None,
+            prompt: true,
+            stopped: false,
+        }
+    }
+
+    fn usage(&self, job: JobId, share: Share) -> JobUsage {
+        JobUsage {
+            job,
+            name: self.name.clone(),
+            share,
+            busy: self.busy,
+            minibatches: self.minibatches,
+            waited: self.waited,
+        }
+    }
+}
+
+/// How long a slot is held for a job whose minibatches cost `estimate` nanoseconds: a fortieth of
+/// them, which bounds what can be lost of the device, within 200 µs (below, a thread that is merely
+/// preempted would count as gone) and 1 ms.
+fn hold_time(estimate: u64) -> Duration {
+    Duration::from_nanos((estimate / 40).clamp(200_000, 1_000_000))
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

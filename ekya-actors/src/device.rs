@@ -516,17 +516,19 @@ impl Ledger {
             .jobs
             .get(&job)
             .is_some_and(|entry| entry.prompt && !entry.stopped);
-        // The waiter that runs if the job does not come back has to mind the time.
-        let Some(next) = self
-            .queue
-            .head()
-            .filter(|_| expected && self.queue.would_lead(job))
-        else {
-            return;
-        };
-        let until = now + hold_time(self.queue.estimate(job));
-        self.holds.push(Hold { job, until });
-        self.wake(next);
+        if expected && self.queue.head().is_some() && self.queue.would_lead(job) {
+            let until = now + hold_time(self.queue.estimate(job));
+            self.holds.push(Hold { job, until });
+            self.hand_over_holds();
+        }
+    }
+
+    /// Makes the next waiter mind the end of the holds: there is no thread here to do it. To be
+    /// called when a hold begins and when a waiter goes away.
+    fn hand_over_holds(&self) {
+        if let Some(next) = self.queue.head().filter(|_| !self.holds.is_empty()) {
+            self.wake(next);
+        }
     }
 
     fn wake(&self, job: JobId) {

@@ -2,7 +2,8 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if let Ok(lib) = std::env::var("DEP_EKYA_MODELS_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    // Told by the build script of ekya-models; absent in a build without libtorch.
+    if let Ok(rpath) = std::env::var("DEP_EKYA_MODELS_LIBTORCH_RPATH") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{rpath}");
     }
 }

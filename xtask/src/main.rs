@@ -1,2 +1,103 @@
-//! Tasks of the workspace.
-fn main() {}
+//! `cargo xtask …`: one command for each thing that is done to the workspace.
+//!
+//! - [`setup`] brings what a checkout needs and a Rust toolchain lacks (libtorch, ffmpeg): it asks
+//!   [`environment`] whose libtorch is meant, [`machine`] what is missing, and has [`package`] fetch
+//!   ([`wheel`]) and unpack into the cache ([`cache`]).
+//! - [`run`] calls cargo for the demo, the tests and the checks; [`summary`] counts what the tests said.
+//!
+//! **Invariant:** nothing here links libtorch or depends on another crate of the workspace, so that
+//! set-up runs on a machine that has neither.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod cache;
+mod digest;
+mod environment;
+mod ffmpeg;
+mod libtorch;
+mod machine;
+mod package;
+mod run;
+mod setup;
+mod summary;
+mod wheel;
+
+const AFTER_HELP: &str = "\
+First steps:
+  cargo xtask demo     fetch what is missing, build, and compare schedulers on four drifting streams
+  cargo xtask test     fetch what is missing, build, and run all tests
+Afterwards plain `cargo build`, `cargo test` and `cargo run --example NAME` work too.
+
+Environment:
+  EKYA_CACHE            folder for what is fetched [else $XDG_CACHE_HOME/ekya, else ~/.cache/ekya]
+  LIBTORCH              your own libtorch 2.11.0 (an absolute path): none is fetched
+  LIBTORCH_USE_PYTORCH  1: use the PyTorch 2.11.0 of the python3 on the PATH: none is fetched
+  EKYA_FFMPEG           your own ffmpeg, when it is not on the PATH: none is fetched
+  EKYA_DATA             folder of real data for the tests that want some; they are skipped without";
+
+/// Set-up, demo, tests and checks of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = AFTER_HELP, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch libtorch and ffmpeg where missing (about 600 MB, once) and link this checkout to them.
+    Setup,
+    /// Run the main job: four drifting streams under each scheduler, a table and a report.
+    ///
+    /// Sets up, builds, and runs `ekya demo` with the arguments given here.
+    /// `cargo xtask demo -- --help` lists them.
+    Demo(Passed),
+    /// Run all tests of the workspace and summarise.
+    ///
+    /// Sets up, and runs `cargo test --workspace` with the arguments given here,
+    /// such as `-p ekya-sched` or a part of a test's name.
+    Test(Passed),
+    /// Check format, lints and documentation; writes nothing in the sources.
+    Check,
+    /// Format the sources and apply what the lints suggest.
+    Fix,
+    /// Train the weights of the scene's students and teacher that are committed.
+    ///
+    /// Sets up, builds, and runs `ekya train-scene` with the arguments given here.
+    /// `cargo xtask train-scene -- --help` lists them.
+    TrainScene(Passed),
+}
+
+/// Arguments handed on as they are.
+#[derive(clap::Args)]
+struct Passed {
+    /// Handed on as they are.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(task: Task) -> Result<ExitCode> {
+    setup::set_up()?;
+    match task {
+        Task::Setup => Ok(ExitCode::SUCCESS),
+        Task::Demo(passed) => run::ekya("demo", &passed.arguments),
+        Task::Test(passed) => run::test(&passed.arguments),
+        Task::Check => run::check(),
+        Task::Fix => run::fix(),
+        Task::TrainScene(passed) => run::ekya("train-scene", &passed.arguments),
+    }
+}

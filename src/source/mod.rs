@@ -6,6 +6,7 @@ pub mod ffmpeg;
 pub mod folder;
 pub mod input;
 pub mod ring;
+pub mod scene;
 pub mod video;
 
 use std::sync::Arc;

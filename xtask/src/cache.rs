@@ -111,14 +111,21 @@ impl Locked<'_> {
             .with_context(|| format!("making a folder in {}", folder.display()))
     }
 
+    /// Removes what killed set-ups left. What a pip that outlived its own still writes to may resist: the
+    /// next set-up gets it.
     fn clear_left_overs(&self) -> Result<()> {
         let folder = self.cache.folder();
-        for entry in fs::read_dir(folder)? {
+        for entry in
+            fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?
+        {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                fs::remove_dir_all(entry.path()).with_context(|| {
-                    format!("removing the left-over {}", entry.path().display())
-                })?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                eprintln!(
+                    "left for later: removing {}: {error}",
+                    entry.path().display()
+                );
             }
         }
         Ok(())

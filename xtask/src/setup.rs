@@ -29,6 +29,12 @@ pub(crate) fn set_up() -> Result<()> {
     let own_ffmpeg = ffmpeg::of_user(env::var_os("EKYA_FFMPEG").as_deref(), &path)?;
     machine::cxx_compiler(env::var_os("CXX").as_deref(), &path)?;
 
+    match &whose {
+        Libtorch::Project => {}
+        Libtorch::Folder(folder) => check_folder(folder)?,
+        Libtorch::Python => machine::pytorch(libtorch::VERSION)?,
+    }
+
     let mut wanted = Vec::new();
     if whose == Libtorch::Project {
         wanted.push(&libtorch::PACKAGE);
@@ -38,15 +44,13 @@ pub(crate) fn set_up() -> Result<()> {
     }
     let cache = Cache::of_user()?;
     install(&wanted, &cache)?;
-
-    match &whose {
-        Libtorch::Project => link(
+    if whose == Libtorch::Project {
+        link(
             &root.join(environment::LINK),
             &libtorch::PACKAGE.folder(&cache),
-        )?,
-        Libtorch::Folder(folder) => check_folder(folder)?,
-        Libtorch::Python => machine::pytorch(libtorch::VERSION)?,
+        )?;
     }
+
     let used = match whose {
         Libtorch::Project => libtorch::PACKAGE.folder(&cache).display().to_string(),
         Libtorch::Folder(folder) => format!("{} (LIBTORCH)", folder.display()),

@@ -404,12 +404,12 @@ mod tests {
         };
         let cache = ("EKYA_CACHE", root.join("cache"));
         assert!(
-            find(&[cache.clone()])
+            find(std::slice::from_ref(&cache))
                 .is_err_and(|error| error.to_string().contains("cargo xtask setup"))
         );
 
         let cached = program(&root.join("cache/ffmpeg-9.0.2"));
-        assert_eq!(find(&[cache.clone()]).unwrap(), cached);
+        assert_eq!(find(std::slice::from_ref(&cache)).unwrap(), cached);
         let home = root.join("home");
         let at_home = program(&home.join(".cache/ekya/ffmpeg-9.0.2"));
         assert_eq!(

@@ -274,7 +274,7 @@ impl VideoSource {
         match self.next_event() {
             Ok(Event::Frame(rgb)) => {
                 let at = Duration::from_secs_f64(self.frames as f64 / self.config.fps);
-                return self.frame(rgb, at).map(Some);
+                self.frame(rgb, at).map(Some)
             }
             Ok(Event::Stopped) => Ok(None),
             Ok(Event::Ended) => self.end_of_file().map(|()| None),

@@ -4,14 +4,29 @@
 //! [grants](Device::grant) from the scheduler, and asks for a [`Lease`] around every minibatch. The
 //! queue below ([`Sfq`]) decides whose turn it is; this module adds threads, clocks and counters.
 //!
-//! # Jobs that come back at once
-//! A job with one thread asks for its next lease only after it has given back the last. A queue that
-//! dispatched the next waiter at that instant would run two such jobs in turns, whatever their
-//! shares ("deceptive idleness", Iyer and Druschel 2001). So, when the job that gives back a lease
-//! would be the next to run, its slot is held for it for up to [`hold_time`], a fortieth of
-//! what its minibatches cost; a job that once did not come back in time is not waited for until it
-//! has done so again. Work that occupies the device, such as preparing a batch on the CPU, belongs
-//! inside the lease.
+//! # Back to back
+//! A job with more work must say so by [`Lease::renew`], which ends one minibatch and asks for the
+//! next in one step. A job that drops its lease and then asks again has nothing waiting at the
+//! instant at which the device becomes free, so that another one gets it: two such jobs run in
+//! turns, whatever their shares ("deceptive idleness", Iyer and Druschel 2001).
+//!
+//! ```
+//! # use ekya_actors::{Device, Grant, LeaseError};
+//! # use ekya_sched::Share;
+//! # let device = Device::new("cpu0", 1);
+//! # let job = device.job("cam1/training");
+//! # let share = Share::from_micro(250_000);
+//! # device.grant(Grant { job: job.id(), share, sequence: 1, expires: None }).unwrap();
+//! # let mut minibatches = 0..3;
+//! let mut lease = job.lease()?;
+//! while let Some(minibatch) = minibatches.next() {
+//!     # let _ = minibatch;
+//!     // … train on it …
+//!     lease = lease.renew()?;
+//! }
+//! drop(lease);
+//! # Ok::<(), LeaseError>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -107,17 +122,23 @@ pub struct JobUsage {
 
 /// A job on a device; dropping it removes the job and frees its share.
 pub struct JobHandle {
-    shared: Arc<Shared>,
-    job: JobId,
-    turn: Arc<Condvar>,
+    seat: Arc<Seat>,
 }
 
 /// The right to use one slot of the device; dropping it ends the minibatch and charges its time.
 #[must_use = "the minibatch ends when the lease is dropped"]
 pub struct Lease {
-    shared: Arc<Shared>,
-    ticket: Ticket,
+    seat: Arc<Seat>,
+    /// Absent once [`Lease::renew`] has ended the minibatch.
+    ticket: Option<Ticket>,
     since: Instant,
+}
+
+/// A job's place on its device, where its threads wait.
+struct Seat {
+    shared: Arc<Shared>,
+    job: JobId,
+    turn: Arc<Condvar>,
 }
 
 struct Shared {
@@ -132,8 +153,6 @@ struct Ledger {
     expiries: BTreeSet<(Instant, JobId)>,
     /// Start of every lease, from the moment its slot was taken.
     running: BTreeMap<Ticket, Instant>,
-    /// Slots kept for jobs that are expected back at once, at most `depth`.
-    holds: Vec<Hold>,
     closed: bool,
 }
 
@@ -145,16 +164,7 @@ struct Entry {
     busy: Duration,
     minibatches: u64,
     waited: Duration,
-    /// End of the last lease.
-    released: Option<Instant>,
-    /// Whether the job came back within its hold time the last time.
-    prompt: bool,
     stopped: bool,
-}
-
-struct Hold {
-    job: JobId,
-    until: Instant,
 }
 
 impl Device {
@@ -167,7 +177,6 @@ impl Device {
             jobs: BTreeMap::new(),
             expiries: BTreeSet::new(),
             running: BTreeMap::new(),
-            holds: Vec::new(),
             closed: false,
         };
         let shared = Shared {
@@ -194,10 +203,9 @@ impl Device {
         ledger
             .jobs
             .insert(job, Entry::new(name.into(), Arc::clone(&turn)));
+        let shared = Arc::clone(&self.shared);
         JobHandle {
-            shared: Arc::clone(&self.shared),
-            job,
-            turn,
+            seat: Arc::new(Seat { shared, job, turn }),
         }
     }
 
@@ -259,8 +267,8 @@ impl std::fmt::Debug for Device {
 impl JobHandle {
     /// Names the job in grants.
     #[must_use]
-    pub const fn id(&self) -> JobId {
-        self.job
+    pub fn id(&self) -> JobId {
+        self.seat.job
     }
 
     /// Waits for the job's turn. Blocks the calling thread: never call it from an actor.
@@ -268,7 +276,7 @@ impl JobHandle {
     /// # Errors
     /// [`LeaseError::Closed`] or [`LeaseError::Stopped`].
     pub fn lease(&self) -> Result<Lease, LeaseError> {
-        self.wait(None)
+        self.seat.take(None, None)
     }
 
     /// Like [`lease`](Self::lease), but gives up at a deadline.
@@ -276,84 +284,47 @@ impl JobHandle {
     /// # Errors
     /// [`LeaseError`].
     pub fn lease_by(&self, deadline: Instant) -> Result<Lease, LeaseError> {
-        self.wait(Some(deadline))
+        self.seat.take(None, Some(deadline))
     }
 
     /// Ends this job's waiting, now and later, with [`LeaseError::Stopped`]. To be called from
-    /// another thread, through an `Arc<JobHandle>`.
+    /// another thread, through an `Arc<JobHandle>`. Leases that are out stay valid.
     pub fn stop(&self) {
-        let mut ledger = self.shared.ledger.lock();
-        if let Some(entry) = ledger.jobs.get_mut(&self.job) {
+        let mut ledger = self.seat.shared.ledger.lock();
+        if let Some(entry) = ledger.jobs.get_mut(&self.seat.job) {
             entry.stopped = true;
         }
-        self.turn.notify_all();
+        self.seat.turn.notify_all();
     }
 
     /// What the job has got so far.
     #[must_use]
     pub fn usage(&self) -> JobUsage {
-        let mut ledger = self.shared.ledger.lock();
+        let job = self.seat.job;
+        let mut ledger = self.seat.shared.ledger.lock();
         ledger.lapse(Instant::now());
-        let share = ledger.queue.weight(self.job);
-        match ledger.jobs.get(&self.job) {
-            Some(entry) => entry.usage(self.job, share),
+        let share = ledger.queue.weight(job);
+        match ledger.jobs.get(&job) {
+            Some(entry) => entry.usage(job, share),
             // The entry lives as long as the handle; this arm only spares a panic.
-            None => Entry::new(String::new(), Arc::clone(&self.turn)).usage(self.job, share),
-        }
-    }
-
-    fn wait(&self, deadline: Option<Instant>) -> Result<Lease, LeaseError> {
-        let asked = Instant::now();
-        let mut ledger = self.shared.ledger.lock();
-        ledger.admit(self.job)?;
-        let ticket = ledger.ask(self.job, asked).ok_or(LeaseError::Stopped)?;
-        loop {
-            let now = Instant::now();
-            ledger.pump(now);
-            if let Some(&since) = ledger.running.get(&ticket) {
-                ledger.note_wait(self.job, since.saturating_duration_since(asked));
-                ledger.hand_over_holds();
-                return Ok(Lease {
-                    shared: Arc::clone(&self.shared),
-                    ticket,
-                    since,
-                });
-            }
-            let refused = match deadline {
-                Some(deadline) if now >= deadline => Err(LeaseError::Deadline),
-                _ => ledger.admit(self.job),
-            };
-            if let Err(error) = refused {
-                ledger.queue.cancel(self.job, ticket);
-                ledger.pump(now);
-                ledger.hand_over_holds();
-                return Err(error);
-            }
-            self.sleep(&mut ledger, deadline);
-        }
-    }
-
-    /// Sleeps until something concerns this job: its turn, its end, or the end of a hold.
-    fn sleep(&self, ledger: &mut MutexGuard<'_, Ledger>, deadline: Option<Instant>) {
-        match deadline.into_iter().chain(ledger.next_hold_end()).min() {
-            Some(until) => drop(self.turn.wait_until(ledger, until)),
-            None => self.turn.wait(ledger),
+            None => Entry::new(String::new(), Arc::clone(&self.seat.turn)).usage(job, share),
         }
     }
 }
 
 impl Drop for JobHandle {
     fn drop(&mut self) {
-        let mut ledger = self.shared.ledger.lock();
-        ledger.forget(self.job);
-        ledger.pump(Instant::now());
+        let mut ledger = self.seat.shared.ledger.lock();
+        ledger.forget(self.seat.job);
+        // Whoever waits in `Lease::renew` of this job must not wait for ever.
+        self.seat.turn.notify_all();
     }
 }
 
 impl std::fmt::Debug for JobHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JobHandle")
-            .field("job", &self.job)
+            .field("job", &self.seat.job)
             .finish_non_exhaustive()
     }
 }
@@ -364,14 +335,26 @@ impl Lease {
     pub fn held(&self) -> Duration {
         self.since.elapsed()
     }
+
+    /// Ends this minibatch and waits for the turn of the next. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// [`LeaseError::Closed`] or [`LeaseError::Stopped`], also when the job's handle is gone. The
+    /// minibatch has ended and been charged all the same.
+    pub fn renew(mut self) -> Result<Self, LeaseError> {
+        let old = self.ticket.take();
+        self.seat.take(old, None)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared
-            .ledger
-            .lock()
-            .release(self.ticket, Instant::now());
+        if let Some(ticket) = self.ticket {
+            let now = Instant::now();
+            let mut ledger = self.seat.shared.ledger.lock();
+            ledger.release(ticket, now);
+            ledger.pump(now);
+        }
     }
 }
 
@@ -383,12 +366,68 @@ impl std::fmt::Debug for Lease {
     }
 }
 
+impl Seat {
+    /// Waits for a turn, giving back `old` at the instant at which the new request is queued.
+    fn take(
+        self: &Arc<Self>,
+        old: Option<Ticket>,
+        deadline: Option<Instant>,
+    ) -> Result<Lease, LeaseError> {
+        let asked = Instant::now();
+        let mut ledger = self.shared.ledger.lock();
+        let refused = ledger.refusal(self.job);
+        // In this order: the queue never sees a busy job idle.
+        let ticket = match refused {
+            None => ledger.queue.enqueue(self.job),
+            Some(_) => None,
+        };
+        if let Some(old) = old {
+            ledger.release(old, asked);
+        }
+        ledger.pump(asked);
+        let ticket = ticket.ok_or(refused.unwrap_or(LeaseError::Stopped))?;
+        let since = self.wait(&mut ledger, ticket, deadline)?;
+        ledger.note_wait(self.job, since.saturating_duration_since(asked));
+        let seat = Arc::clone(self);
+        Ok(Lease {
+            seat,
+            ticket: Some(ticket),
+            since,
+        })
+    }
+
+    /// Sleeps until the ticket runs; returns since when it does. Withdraws it on an error.
+    fn wait(
+        &self,
+        ledger: &mut MutexGuard<'_, Ledger>,
+        ticket: Ticket,
+        deadline: Option<Instant>,
+    ) -> Result<Instant, LeaseError> {
+        loop {
+            if let Some(&since) = ledger.running.get(&ticket) {
+                return Ok(since);
+            }
+            let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let refused = ledger.refusal(self.job);
+            if let Some(error) = refused.or(late.then_some(LeaseError::Deadline)) {
+                ledger.queue.cancel(self.job, ticket);
+                return Err(error);
+            }
+            match deadline {
+                Some(deadline) => drop(self.turn.wait_until(ledger, deadline)),
+                None => self.turn.wait(ledger),
+            }
+        }
+    }
+}
+
 impl Ledger {
-    fn admit(&self, job: JobId) -> Result<(), LeaseError> {
+    /// Why a job may not wait (any more).
+    fn refusal(&self, job: JobId) -> Option<LeaseError> {
         match self.jobs.get(&job) {
-            _ if self.closed => Err(LeaseError::Closed),
-            Some(entry) if !entry.stopped => Ok(()),
-            _ => Err(LeaseError::Stopped),
+            _ if self.closed => Some(LeaseError::Closed),
+            Some(entry) if !entry.stopped => None,
+            _ => Some(LeaseError::Stopped),
         }
     }
 
@@ -457,77 +496,23 @@ impl Ledger {
         }
     }
 
-    /// Queues a request; a slot held for the job is free for it now.
-    fn ask(&mut self, job: JobId, now: Instant) -> Option<Ticket> {
-        let limit = hold_time(self.queue.estimate(job));
-        let entry = self.jobs.get_mut(&job)?;
-        if let Some(released) = entry.released.take() {
-            entry.prompt = now.saturating_duration_since(released) <= limit;
-        }
-        self.holds.retain(|hold| hold.job != job);
-        self.queue.enqueue(job)
-    }
-
     /// Lets run whoever may.
     fn pump(&mut self, now: Instant) {
         self.lapse(now);
-        self.end_holds(now);
-        while self.queue.in_flight() + self.holds.len() < self.queue.depth() {
-            let Some((job, ticket)) = self.queue.dispatch() else {
-                return;
-            };
+        while let Some((job, ticket)) = self.queue.dispatch() {
             self.running.insert(ticket, now);
             self.wake(job);
         }
     }
 
-    fn end_holds(&mut self, now: Instant) {
-        while let Some(late) = self.holds.iter().position(|hold| hold.until <= now) {
-            let hold = self.holds.swap_remove(late);
-            if let Some(entry) = self.jobs.get_mut(&hold.job) {
-                entry.prompt = false;
-            }
-        }
-    }
-
-    fn next_hold_end(&self) -> Option<Instant> {
-        self.holds.iter().map(|hold| hold.until).min()
-    }
-
-    /// Ends a lease, charges it, and either holds the slot for its job or gives it to the next.
+    /// Ends a lease and charges it.
     fn release(&mut self, ticket: Ticket, now: Instant) {
         let since = self.running.remove(&ticket).unwrap_or(now);
         let cost = now.saturating_duration_since(since);
-        let Some(job) = self.queue.complete(ticket, nanoseconds(cost)) else {
-            return;
-        };
-        if let Some(entry) = self.jobs.get_mut(&job) {
+        let job = self.queue.complete(ticket, nanoseconds(cost));
+        if let Some(entry) = job.and_then(|job| self.jobs.get_mut(&job)) {
             entry.busy += cost;
             entry.minibatches += 1;
-            entry.released = Some(now);
-        }
-        self.hold(job, now);
-        self.pump(now);
-    }
-
-    /// Keeps a slot for a job that is likely to be back before anybody else should run.
-    fn hold(&mut self, job: JobId, now: Instant) {
-        let expected = self
-            .jobs
-            .get(&job)
-            .is_some_and(|entry| entry.prompt && !entry.stopped);
-        if expected && self.queue.head().is_some() && self.queue.would_lead(job) {
-            let until = now + hold_time(self.queue.estimate(job));
-            self.holds.push(Hold { job, until });
-            self.hand_over_holds();
-        }
-    }
-
-    /// Makes the next waiter mind the end of the holds: there is no thread here to do it. To be
-    /// called when a hold begins and when a waiter goes away.
-    fn hand_over_holds(&self) {
-        if let Some(next) = self.queue.head().filter(|_| !self.holds.is_empty()) {
-            self.wake(next);
         }
     }
 
@@ -545,7 +530,6 @@ impl Ledger {
 
     fn forget(&mut self, job: JobId) {
         self.queue.remove(job);
-        self.holds.retain(|hold| hold.job != job);
         if let Some(expires) = self.jobs.remove(&job).and_then(|entry| entry.expires) {
             self.expiries.remove(&(expires, job));
         }
@@ -562,8 +546,6 @@ impl Entry {
             busy: Duration::ZERO,
             minibatches: 0,
             waited: Duration::ZERO,
-            released: None,
-            prompt: true,
             stopped: false,
         }
     }
@@ -578,13 +560,6 @@ impl Entry {
             waited: self.waited,
         }
     }
-}
-
-/// How long a slot is held for a job whose minibatches cost `estimate` nanoseconds: a fortieth of
-/// them, which bounds what can be lost of the device, within 200 µs (below, a thread that is merely
-/// preempted would count as gone) and 1 ms.
-fn hold_time(estimate: u64) -> Duration {
-    Duration::from_nanos((estimate / 40).clamp(200_000, 1_000_000))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

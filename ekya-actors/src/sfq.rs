@@ -281,25 +281,6 @@ impl Sfq {
         Some(id)
     }
 
-    /// Whether a job that has nothing waiting would be the next to run if it asked now.
-    #[must_use]
-    pub fn would_lead(&self, id: JobId) -> bool {
-        let Some(job) = self.jobs.get(&id) else {
-            return false;
-        };
-        if job.weight == Share::ZERO || job.leaving || !job.waiting.is_empty() {
-            return false;
-        }
-        let start = job.finish.max(self.virtual_time);
-        self.ready.first().is_none_or(|&head| (start, id) < head)
-    }
-
-    /// The job whose request runs next.
-    #[must_use]
-    pub fn head(&self) -> Option<JobId> {
-        self.ready.first().map(|&(_, id)| id)
-    }
-
     /// Whether a request is running.
     #[must_use]
     pub fn is_in_flight(&self, ticket: Ticket) -> bool {
@@ -316,12 +297,6 @@ impl Sfq {
     #[must_use]
     pub const fn depth(&self) -> usize {
         self.depth
-    }
-
-    /// What a job's next request is expected to cost, in nanoseconds.
-    #[must_use]
-    pub fn estimate(&self, id: JobId) -> u64 {
-        self.jobs.get(&id).map_or(FIRST_ESTIMATE, Job::estimate)
     }
 
     /// Virtual time v, in 2^-16 nanoseconds of service at the weight of a whole device.

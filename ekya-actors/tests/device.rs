@@ -1,0 +1,293 @@
+//! Leases between real threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ekya_actors::{Device, Grant, GrantError, JobHandle, LeaseError};
+use ekya_sched::Share;
+
+fn grant(job: &JobHandle, micro: u32) -> Grant {
+    Grant {
+        job: job.id(),
+        share: Share::from_micro(micro),
+        sequence: 1,
+        expires: None,
+    }
+}
+
+/// Keeps a core busy.
+fn spin(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
+
+fn wait_until(what: impl Fn() -> bool) {
+    while !what() {
+        thread::yield_now();
+    }
+}
+
+/// Runs always-busy jobs with these shares and minibatch lengths until `enough` minibatches are
+/// done; returns the parts of the device's busy time.
+fn parts(shares: &[(u32, u64)], enough: u64) -> Vec<f64> {
+    let device = Device::new("cpu0", 1);
+    let jobs: Vec<_> = shares
+        .iter()
+        .map(|_| Arc::new(device.job("busy")))
+        .collect();
+    let total = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = jobs
+        .iter()
+        .zip(shares)
+        .map(|(job, &(_, micros))| {
+            let (job, total) = (Arc::clone(job), Arc::clone(&total));
+            thread::spawn(move || {
+                let mut lease = job.lease().expect("the device is open");
+                while total.fetch_add(1, Ordering::Relaxed) < enough {
+                    spin(Duration::from_micros(micros));
+                    lease = lease.renew().expect("the device is open");
+                }
+            })
+        })
+        .collect();
+    let plan: Vec<_> = jobs
+        .iter()
+        .zip(shares)
+        .map(|(job, &(share, _))| grant(job, share))
+        .collect();
+    device.grant_all(&plan).expect("the shares fit");
+    // The threads end within a minibatch of each other.
+    for thread in threads {
+        thread.join().expect("the thread ends");
+    }
+    let busy: Vec<_> = device
+        .usage()
+        .iter()
+        .map(|job| job.busy.as_secs_f64())
+        .collect();
+    let sum: f64 = busy.iter().sum();
+    busy.into_iter().map(|busy| busy / sum).collect()
+}
+
+#[test]
+fn busy_jobs_get_their_shares() {
+    let parts = parts(&[(700_000, 2_000), (300_000, 2_000)], 600);
+    assert!((parts[0] - 0.7).abs() < 0.05, "{parts:?}");
+}
+
+#[test]
+fn shares_are_of_time_not_of_minibatches() {
+    let parts = parts(&[(500_000, 500), (250_000, 5_000), (250_000, 2_000)], 900);
+    assert!((parts[0] - 0.5).abs() < 0.06, "{parts:?}");
+    assert!((parts[1] - 0.25).abs() < 0.06, "{parts:?}");
+}
+
+#[test]
+fn a_paused_job_runs_after_a_grant() {
+    let device = Device::new("cpu0", 1);
+    let job = Arc::new(device.job("paused"));
+    let ran = Arc::new(AtomicBool::new(false));
+    let thread = {
+        let (job, ran) = (Arc::clone(&job), Arc::clone(&ran));
+        thread::spawn(move || {
+            let lease = job.lease();
+            ran.store(true, Ordering::SeqCst);
+            lease.map(drop)
+        })
+    };
+    let soon = Instant::now() + Duration::from_millis(20);
+    assert_eq!(job.lease_by(soon).map(drop), Err(LeaseError::Deadline));
+    assert!(!ran.load(Ordering::SeqCst), "a job without a share ran");
+    device.grant(grant(&job, 1)).expect("the share fits");
+    assert_eq!(thread.join().expect("the thread ends"), Ok(()));
+    assert_eq!(job.usage().minibatches, 1);
+    assert!(job.usage().waited > Duration::ZERO);
+}
+
+#[test]
+fn closing_wakes_a_waiter() {
+    let device = Device::new("cpu0", 1);
+    let (first, second) = (device.job("first"), Arc::new(device.job("second")));
+    device
+        .grant_all(&[grant(&first, 1), grant(&second, 1)])
+        .expect("the shares fit");
+    let lease = first.lease().expect("the device is idle");
+    let waiter = {
+        let second = Arc::clone(&second);
+        thread::spawn(move || second.lease().map(drop))
+    };
+    device.close();
+    assert_eq!(
+        waiter.join().expect("the thread ends"),
+        Err(LeaseError::Closed)
+    );
+    assert_eq!(first.lease().map(drop), Err(LeaseError::Closed));
+    drop(lease);
+    assert_eq!(
+        first.usage().minibatches,
+        1,
+        "a lease that is out is still charged"
+    );
+}
+
+#[test]
+fn stopping_a_job_wakes_its_waiters_only() {
+    let device = Device::new("cpu0", 1);
+    let (stopped, other) = (Arc::new(device.job("stopped")), device.job("other"));
+    device
+        .grant(grant(&other, 500_000))
+        .expect("the share fits");
+    let waiter = {
+        let stopped = Arc::clone(&stopped);
+        thread::spawn(move || stopped.lease().map(drop))
+    };
+    stopped.stop();
+    assert_eq!(
+        waiter.join().expect("the thread ends"),
+        Err(LeaseError::Stopped)
+    );
+    assert_eq!(other.lease().map(drop), Ok(()));
+}
+
+#[test]
+fn a_lapsed_grant_pauses_and_frees_its_share() {
+    let device = Device::new("cpu0", 1);
+    let (lapsing, other) = (device.job("lapsing"), device.job("other"));
+    let expires = Instant::now() + Duration::from_millis(5);
+    let whole = Grant {
+        expires: Some(expires),
+        ..grant(&lapsing, 1_000_000)
+    };
+    device.grant(whole).expect("the share fits");
+    assert_eq!(lapsing.lease().map(drop), Ok(()));
+    wait_until(|| Instant::now() >= expires);
+    let soon = Instant::now() + Duration::from_millis(1);
+    assert_eq!(lapsing.lease_by(soon).map(drop), Err(LeaseError::Deadline));
+    assert_eq!(lapsing.usage().share, Share::ZERO);
+    device
+        .grant(grant(&other, 1_000_000))
+        .expect("the share is free again");
+    assert_eq!(device.grant(whole), Err(GrantError::Expired(lapsing.id())));
+}
+
+#[test]
+fn grants_are_refused_whole() {
+    let device = Device::new("cpu0", 1);
+    let (first, second) = (device.job("first"), device.job("second"));
+    let newer = |job: &JobHandle, micro| Grant {
+        sequence: 7,
+        ..grant(job, micro)
+    };
+    device
+        .grant_all(&[newer(&first, 600_000), newer(&second, 400_000)])
+        .expect("exactly one device");
+    let refused = |plan: &[Grant]| {
+        let before = device.usage();
+        let error = device.grant_all(plan).expect_err("the plan cannot be");
+        assert_eq!(device.usage(), before, "a refused plan changed something");
+        error
+    };
+    let over = refused(&[newer(&first, 600_001)]);
+    assert_eq!(
+        over,
+        GrantError::OverCapacity {
+            total: 1_000_001,
+            capacity: 1_000_000
+        }
+    );
+    let stale = refused(&[newer(&second, 0), grant(&first, 0)]);
+    assert_eq!(
+        stale,
+        GrantError::Stale {
+            job: first.id(),
+            sequence: 1,
+            newest: 7
+        }
+    );
+    // Capacity counts on the result, in whatever order the plan names the jobs.
+    device
+        .grant_all(&[newer(&first, 900_000), newer(&second, 100_000)])
+        .expect("fits");
+    let gone = second.id();
+    drop(second);
+    let unknown = refused(&[
+        newer(&first, 0),
+        Grant {
+            job: gone,
+            ..newer(&first, 1)
+        },
+    ]);
+    assert_eq!(unknown, GrantError::UnknownJob(gone));
+    device
+        .grant(newer(&first, 1_000_000))
+        .expect("a dropped job frees its share");
+}
+
+#[test]
+fn what_one_leaves_unused_the_other_gets() {
+    let device = Device::new("cpu0", 1);
+    let (small, idle) = (device.job("small"), device.job("idle"));
+    device
+        .grant_all(&[grant(&small, 10_000), grant(&idle, 990_000)])
+        .expect("the shares fit");
+    let start = Instant::now();
+    for _ in 0..50 {
+        let lease = small.lease().expect("the device is open");
+        spin(Duration::from_millis(1));
+        drop(lease);
+    }
+    // Held to its share it would have taken 5 s.
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(small.usage().waited < Duration::from_secs(1));
+}
+
+#[test]
+fn renewing_after_the_end_is_an_error_and_charges_the_minibatch() {
+    let device = Device::new("cpu0", 1);
+    let (ended, dropped) = (device.job("ended"), device.job("dropped"));
+    device
+        .grant_all(&[grant(&ended, 1), grant(&dropped, 1)])
+        .expect("the shares fit");
+    let lease = ended.lease().expect("the device is idle");
+    ended.stop();
+    assert_eq!(lease.renew().map(drop), Err(LeaseError::Stopped));
+    assert_eq!(ended.usage().minibatches, 1);
+    let lease = dropped.lease().expect("the device is idle");
+    drop(dropped);
+    assert_eq!(lease.renew().map(drop), Err(LeaseError::Stopped));
+    device.grant(grant(&ended, 1_000_000)).expect("all is free");
+}
+
+#[test]
+fn never_more_than_depth_at_a_time() {
+    for depth in [1, 3] {
+        let device = Device::new("cpu0", depth);
+        let (inside, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let job = device.job("crowd");
+                    device.grant(grant(&job, 100_000)).expect("six tenths fit");
+                    for _ in 0..50 {
+                        let lease = job.lease().expect("the device is open");
+                        let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(now, Ordering::SeqCst);
+                        spin(Duration::from_micros(100));
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lease);
+                    }
+                });
+            }
+        });
+        assert!(most.load(Ordering::SeqCst) <= depth as u64);
+        assert!(device.usage().is_empty(), "dropped handles leave nothing");
+    }
+}

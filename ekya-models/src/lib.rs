@@ -10,6 +10,10 @@ pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, matched_accuracy};
 
 #[cfg(feature = "torch")]
+mod detect;
+#[cfg(feature = "torch")]
 mod student;
+#[cfg(feature = "torch")]
+pub use detect::{FastestDet, YoloxTeacher, coco_names};
 #[cfg(feature = "torch")]
 pub use student::{Example, ModelError, Step, Student, Teacher, Training};

@@ -431,14 +431,13 @@ fn put_in_order(pictures: &mut [Picture], order: Order) -> Result<(), String> {
         pictures.sort_by(|a, b| a.time.total_cmp(&b.time));
         return Ok(());
     }
-    match pictures.windows(2).find(|pair| pair[1].time < pair[0].time) {
-        None => Ok(()),
-        Some([before, after]) => Err(format!(
+    let backwards = |pair: &&[Picture]| pair[1].time < pair[0].time;
+    pictures.windows(2).find(backwards).map_or(Ok(()), |pair| {
+        Err(format!(
             "line {}: time {} comes after {}; sort the file or set order = \"time\"",
-            after.line, after.time, before.time
-        )),
-        Some(_) => Ok(()),
-    }
+            pair[1].line, pair[1].time, pair[0].time
+        ))
+    })
 }
 
 fn check_present(pictures: &[Picture]) -> Result<(), String> {

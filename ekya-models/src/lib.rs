@@ -10,10 +10,20 @@ pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, matched_accuracy};
 
 #[cfg(feature = "torch")]
+mod checkpoint;
+#[cfg(feature = "torch")]
+mod classify;
+#[cfg(feature = "torch")]
 mod detect;
+#[cfg(feature = "torch")]
+mod placement;
 #[cfg(feature = "torch")]
 mod student;
 #[cfg(feature = "torch")]
+pub use classify::{Architecture, Classifier};
+#[cfg(feature = "torch")]
 pub use detect::{FastestDet, YoloxTeacher, coco_names};
+#[cfg(feature = "torch")]
+pub use placement::{Placement, set_compute_threads};
 #[cfg(feature = "torch")]
 pub use student::{Example, ModelError, Step, Student, Teacher, Training};

@@ -1,0 +1,216 @@
+//! Weights of classifiers in files: safetensors, with what the network is and a digest in the
+//! file's metadata.
+//!
+//! The digest covers the metadata and every tensor's name, shape and bytes, and is verified before
+//! anything is put into a network: a damaged file is never half a model. A file is written beside
+//! its place and renamed, so that it is there whole or not at all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::{Architecture, ModelError};
+
+/// Version of the metadata; files of a newer one are refused.
+const VERSION: u32 = 1;
+
+/// More classes, or more neurons in a head, than any file may claim.
+const SIZE_MAX: usize = 1 << 20;
+
+/// Keys of the metadata.
+mod key {
+    pub(super) const VERSION: &str = "ekya.version";
+    pub(super) const ARCHITECTURE: &str = "architecture";
+    pub(super) const CLASSES: &str = "classes";
+    pub(super) const HEAD_WIDTH: &str = "head_width";
+    pub(super) const INPUT_SIDE: &str = "input_side";
+    pub(super) const SHA256: &str = "sha256";
+}
+
+/// Which network a file's tensors belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) architecture: Architecture,
+    pub(crate) classes: usize,
+    pub(crate) head_width: usize,
+}
+
+/// Writes a checkpoint to `path`, whole or not at all.
+///
+/// # Errors
+/// [`ModelError::Io`] when it cannot be written, [`ModelError::Torch`] when the tensors cannot be
+/// read; what was at `path` before is still there then.
+pub(crate) fn write(
+    path: &Path,
+    description: &Description,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<(), ModelError> {
+    let bytes = to_bytes(description, tensors)?;
+    write_whole(path, &bytes).map_err(|source| ModelError::Io { path: path.into(), source })
+}
+
+/// Reads a checkpoint. The tensors are in main memory, and not yet compared with the network that
+/// the description names.
+///
+/// # Errors
+/// [`ModelError::Io`] when the file cannot be read, [`ModelError::BadFile`] when it is damaged, of
+/// a newer version, or not a checkpoint.
+pub(crate) fn read(path: &Path) -> Result<(Description, BTreeMap<String, Tensor>), ModelError> {
+    let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+    from_bytes(&bytes).map_err(|reason| ModelError::BadFile { path: path.into(), reason })
+}
+
+/// Parses the bytes of a checkpoint; the error is the reason why they are none.
+pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Description, BTreeMap<String, Tensor>), String> {
+    let not_safetensors = |error| format!("not a safetensors file, or cut short: {error}");
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
+    let metadata: BTreeMap<String, String> =
+        header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let description = describe(&metadata)?;
+
+    let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+    let views: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
+    let stored = value(&metadata, key::SHA256)?;
+    let actual = digest(&metadata, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    if stored != actual {
+        return Err(format!("damaged: the digest of its content is {actual}, it says {stored}"));
+    }
+    let tensors = views.into_iter().map(|(name, view)| Ok((name.clone(), tensor(&name, &view)?)));
+    Ok((description, tensors.collect::<Result<_, String>>()?))
+}
+
+/// Reads the metadata, version first.
+fn describe(metadata: &BTreeMap<String, String>) -> Result<Description, String> {
+    let version: u32 = number(metadata, key::VERSION)?;
+    if version > VERSION {
+        return Err(format!("version {version} is newer than {VERSION}, the newest known here; update ekya"));
+    }
+    let name = value(metadata, key::ARCHITECTURE)?;
+    let architecture = Architecture::from_name(name).ok_or_else(|| format!("unknown architecture \"{name}\""))?;
+    let size = |key| match number::<usize>(metadata, key)? {
+        size @ 1..=SIZE_MAX => Ok(size),
+        size => Err(format!("{key} is {size}, expected 1 to {SIZE_MAX}")),
+    };
+    let side = size(key::INPUT_SIDE)?;
+    if side != architecture.input_side() {
+        return Err(format!("made for crops of {side} pixels, {name} takes {}", architecture.input_side()));
+    }
+    Ok(Description { architecture, classes: size(key::CLASSES)?, head_width: size(key::HEAD_WIDTH)? })
+}
+
+fn value<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str, String> {
+    metadata.get(key).map(String::as_str).ok_or_else(|| format!("not written by ekya: no {key} in its metadata"))
+}
+
+fn number<T: std::str::FromStr>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
+    let text = value(metadata, key)?;
+    text.parse().map_err(|_| format!("{key} is \"{text}\", expected a number"))
+}
+
+fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, String> {
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("{name} holds {:?}, expected F32", view.dtype()));
+    }
+    // The length of the data was compared with the shape when the header was read.
+    let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+    Tensor::f_from_data_size(view.data(), &shape, Kind::Float).map_err(|error| format!("{name}: {error}"))
+}
+
+fn to_bytes(description: &Description, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>, ModelError> {
+    let raw: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let (shape, bytes) = raw_bytes(tensor)?;
+            Ok((name.clone(), shape, bytes))
+        })
+        .collect::<Result<_, TchError>>()?;
+    let Description { architecture, classes, head_width } = description;
+    let mut metadata: BTreeMap<String, String> = [
+        (key::VERSION, VERSION.to_string()),
+        (key::ARCHITECTURE, architecture.name().to_owned()),
+        (key::CLASSES, classes.to_string()),
+        (key::HEAD_WIDTH, head_width.to_string()),
+        (key::INPUT_SIDE, architecture.input_side().to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    let parts = raw.iter().map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice()));
+    metadata.insert(key::SHA256.to_owned(), digest(&metadata, parts));
+
+    let failed = |error: safetensors::SafeTensorError| ModelError::Torch(format!("weights to safetensors: {error}"));
+    let views = raw
+        .iter()
+        .map(|(name, shape, bytes)| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?))
+        })
+        .collect::<Result<Vec<_>, ModelError>>()?;
+    let metadata: HashMap<String, String> = metadata.into_iter().collect();
+    serialize(views, &Some(metadata)).map_err(failed)
+}
+
+fn raw_bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), TchError> {
+    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok((tensor.size().iter().map(|side| side.unsigned_abs() as usize).collect(), bytes))
+}
+
+/// SHA-256, in hexadecimal, of the metadata but for the digest itself and of the tensors in the
+/// order of their names. Every part is preceded by its length, so that no two contents look alike.
+fn digest<'a>(
+    metadata: &BTreeMap<String, String>,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for (key, value) in metadata.iter().filter(|(key, _)| *key != key::SHA256) {
+        part(key.as_bytes());
+        part(value.as_bytes());
+    }
+    for (name, shape, data) in tensors {
+        part(name.as_bytes());
+        let shape: Vec<u8> = shape.iter().flat_map(|&side| (side as u64).to_le_bytes()).collect();
+        part(&shape);
+        part(data);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes beside `path`, makes it durable, and renames.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (folder, temporary) = temporary_beside(path)?;
+    let mut written = File::create_new(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written = written.and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // Nothing more can be done when this fails too; the first error is the one that counts.
+        let _ = std::fs::remove_file(&temporary);
+        return written;
+    }
+    // The rename itself lasts only once the folder is on the disk.
+    OpenOptions::new().read(true).open(folder)?.sync_all()
+}
+
+/// The folder of `path` and a name in it that no other writer uses.
+fn temporary_beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!(".{}.{}-{count}.partial", name.display(), std::process::id()));
+    Ok((folder, temporary))
+}

@@ -1,0 +1,13 @@
+//! Classifiers of object crops: students, and the teacher of the procedural scene.
+//!
+//! `layers` holds the parts, `architecture` puts them together, `crops` cuts pictures, `classifier`
+//! answers, `training` trains.
+
+mod architecture;
+mod classifier;
+mod crops;
+mod layers;
+mod training;
+
+pub use architecture::Architecture;
+pub use classifier::Classifier;

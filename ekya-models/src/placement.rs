@@ -1,0 +1,32 @@
+//! Where tensors live, and with how many threads a thread computes.
+
+/// Where a model's tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// Main memory.
+    #[default]
+    Cpu,
+    /// The CUDA GPU of that index.
+    Cuda(usize),
+}
+
+impl Placement {
+    /// The first CUDA GPU where libtorch sees one, else the CPU.
+    #[must_use]
+    pub fn best() -> Self {
+        if tch::Cuda::is_available() { Self::Cuda(0) } else { Self::Cpu }
+    }
+
+    pub(crate) fn device(self) -> tch::Device {
+        match self {
+            Self::Cpu => tch::Device::Cpu,
+            Self::Cuda(index) => tch::Device::Cuda(index),
+        }
+    }
+}
+
+/// Sets how many threads a minibatch of the calling thread may use on the CPU (0 counts as 1).
+/// libtorch keeps the setting for each thread, so call it first thing on every compute thread.
+pub fn set_compute_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+}

@@ -163,7 +163,7 @@ fn progress_bar(bytes: u64) -> Result<ProgressBar> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zip::write::{SimpleFileOptions, ZipWriter};
+    use zip::write::{FileOptions, ZipWriter};
 
     fn pick(name: &str) -> Option<PathBuf> {
         name.strip_prefix("tool/").map(PathBuf::from)
@@ -181,7 +181,7 @@ mod tests {
         let mut archive = ZipWriter::new(File::create(&path).unwrap());
         for (name, text, mode) in files {
             archive
-                .start_file(*name, SimpleFileOptions::default().unix_permissions(*mode))
+                .start_file(*name, FileOptions::default().unix_permissions(*mode))
                 .unwrap();
             archive.write_all(text.as_bytes()).unwrap();
         }

@@ -55,19 +55,10 @@ pub(crate) fn write(
     write_whole(path, &bytes).map_err(|source| ModelError::Io { path: path.into(), source })
 }
 
-/// Reads a checkpoint. The tensors are in main memory, and not yet compared with the network that
-/// the description names.
-///
-/// # Errors
-/// [`ModelError::Io`] when the file cannot be read, [`ModelError::BadFile`] when it is damaged, of
-/// a newer version, or not a checkpoint.
-pub(crate) fn read(path: &Path) -> Result<(Description, BTreeMap<String, Tensor>), ModelError> {
-    let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-    from_bytes(&bytes).map_err(|reason| ModelError::BadFile { path: path.into(), reason })
-}
-
-/// Parses the bytes of a checkpoint; the error is the reason why they are none.
-pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Description, BTreeMap<String, Tensor>), String> {
+/// Parses the bytes of a checkpoint; the error is the reason why they are none: damaged, of a newer
+/// version, or something else altogether. The tensors are in main memory, and not yet compared with
+/// the network that the description names.
+pub(crate) fn read(bytes: &[u8]) -> Result<(Description, BTreeMap<String, Tensor>), String> {
     let not_safetensors = |error| format!("not a safetensors file, or cut short: {error}");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
     let metadata: BTreeMap<String, String> =
@@ -92,7 +83,7 @@ fn describe(metadata: &BTreeMap<String, String>) -> Result<Description, String> 
         return Err(format!("version {version} is newer than {VERSION}, the newest known here; update ekya"));
     }
     let name = value(metadata, key::ARCHITECTURE)?;
-    let architecture = Architecture::from_name(name).ok_or_else(|| format!("unknown architecture \"{name}\""))?;
+    let architecture = name.parse::<Architecture>()?;
     let size = |key| match number::<usize>(metadata, key)? {
         size @ 1..=SIZE_MAX => Ok(size),
         size => Err(format!("{key} is {size}, expected 1 to {SIZE_MAX}")),

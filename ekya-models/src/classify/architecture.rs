@@ -24,6 +24,16 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// Its name in configurations and checkpoints; [`std::str::FromStr`] reads it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::ResNet18 => "resnet18",
+            Self::Teacher => "teacher",
+        }
+    }
+
     /// Side of the square crops that the network is meant for, in pixels.
     #[must_use]
     pub const fn input_side(self) -> usize {

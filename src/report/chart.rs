@@ -15,13 +15,13 @@ use super::table::{EKYA, NONE};
 /// Width in drawing units; a page shows it at half of that or whatever fits.
 const WIDTH: u32 = 1080;
 /// Size of the text.
-const TEXT: u32 = 34;
+const TEXT: u32 = 38;
 /// Height of a line of the legend.
-const LEGEND_LINE: u32 = 42;
+const LEGEND_LINE: u32 = 46;
 /// Columns of the legend.
 const LEGEND_COLUMNS: usize = 3;
 /// Characters of a name in the legend; longer ones are cut.
-const LEGEND_NAME: usize = 20;
+const LEGEND_NAME: usize = 18;
 /// Windows that get a number; of more, only the boundaries are drawn.
 const NUMBERED_WINDOWS: usize = 12;
 /// Opacity of the areas of granted shares, so that the grid shows through.
@@ -160,15 +160,11 @@ impl AccuracyChart {
             .map(|line| (line.name.clone(), Key::Line(line.look)))
             .collect();
         let looks: Vec<Look> = self.lines.iter().map(|line| line.look).collect();
-        draw(&self.title, 560, &legend, &looks, |area| {
+        draw(&self.title, 620, &legend, &looks, |area| {
             let (low, high) = proper(self.range.0, self.range.1);
-            let mut plot = plot(area, &self.boundaries, low..high, true)?;
-            axes(
-                &mut plot,
-                "accuracy (%)",
-                &|y| format!("{:.0}", y * 100.0),
-                6,
-            )?;
+            let mut plot = plot(area, &self.boundaries, low..high, TimeAxis::Shown)?;
+            let label = |accuracy: &f64| format!("{:.0}", accuracy * 100.0);
+            axes(&mut plot, "accuracy (%)", &label, 10, TimeAxis::Shown)?;
             draw_windows(&mut plot, &self.boundaries, (low, high), true)?;
             for line in &self.lines {
                 draw_line(&mut plot, &line.points, line.look)?;
@@ -185,58 +181,89 @@ impl ShareChart {
     /// # Errors
     /// [`ReportError::Chart`] when the drawing library fails.
     pub fn svg(&self) -> Result<String, ReportError> {
-        let used = Look {
-            colour: palette::INK,
-            width: 4,
-            dashed: false,
-        };
         let legend = [
             ("inference granted", Key::Area(palette::BLUE)),
             ("training granted", Key::Area(palette::VERMILLION)),
-            ("used", Key::Line(used)),
+            ("used", Key::Line(USED)),
             ("promoted", Key::Mark(Outcome::Promoted)),
             ("dropped", Key::Mark(Outcome::Dropped)),
             ("cut off", Key::Mark(Outcome::CutOff)),
         ]
         .map(|(name, key)| (name.to_owned(), key));
-        draw(&self.title, 720, &legend, &[], |area| {
-            let (upper, lower) = area.split_vertically(330);
-            let top = if self.top > 0.0 { self.top } else { 1.0 };
-            self.panel(&upper, top, &self.inference, palette::BLUE, used, false)?;
-            self.panel(&lower, top, &self.training, palette::VERMILLION, used, true)
+        let top = if self.top > 0.0 { self.top } else { 1.0 };
+        let inference = Panel {
+            title: "inference (devices)",
+            steps: &self.inference,
+            colour: palette::BLUE,
+            retrainings: &[],
+            time_axis: TimeAxis::Hidden,
+        };
+        let training = Panel {
+            title: "training (devices)",
+            steps: &self.training,
+            colour: palette::VERMILLION,
+            retrainings: &self.retrainings,
+            time_axis: TimeAxis::Shown,
+        };
+        draw(&self.title, 780, &legend, &[], |area| {
+            let (upper, lower) = area.split_vertically(345);
+            inference.draw(&upper, &self.boundaries, top)?;
+            training.draw(&lower, &self.boundaries, top)
         })
     }
+}
 
-    /// One of the two panels; the lower one carries the retrainings and the time axis.
-    fn panel(
-        &self,
-        area: &Area<'_>,
-        top: f64,
-        steps: &[ShareStep],
-        colour: Colour,
-        used: Look,
-        lower: bool,
-    ) -> Drawn {
-        // Room above the highest share, for the retrainings.
-        let high = top * 1.18;
-        let mut plot = plot(area, &self.boundaries, 0.0..high, lower)?;
-        let title = if lower { "training" } else { "inference" };
-        axes(&mut plot, title, &|y| format!("{y:.2}"), 4)?;
-        draw_windows(&mut plot, &self.boundaries, (0.0, high), !lower)?;
-        plot.draw_series(steps.iter().map(|step| {
+/// How used shares are drawn.
+const USED: Look = Look {
+    colour: palette::INK,
+    width: 4,
+    dashed: false,
+};
+
+/// Shares of one kind of job.
+struct Panel<'a> {
+    title: &'a str,
+    steps: &'a [ShareStep],
+    colour: Colour,
+    retrainings: &'a [RetrainingMark],
+    time_axis: TimeAxis,
+}
+
+impl Panel<'_> {
+    fn draw(&self, area: &Area<'_>, boundaries: &[f64], top: f64) -> Drawn {
+        // Room above the highest share, for the retrainings and the numbers of the windows.
+        let high = top * 1.25;
+        let mut plot = plot(area, boundaries, 0.0..high, self.time_axis)?;
+        let label = |share: &f64| format!("{share:.2}");
+        axes(&mut plot, self.title, &label, 4, self.time_axis)?;
+        let numbered = self.time_axis == TimeAxis::Hidden;
+        draw_windows(&mut plot, boundaries, (0.0, high), numbered)?;
+        plot.draw_series(self.steps.iter().map(|step| {
             let corners = [(step.from, 0.0), (step.to, step.granted)];
-            Rectangle::new(corners, colour.rgb().mix(GRANTED_OPACITY).filled())
+            Rectangle::new(corners, self.colour.rgb().mix(GRANTED_OPACITY).filled())
         }))
         .map_err(failed)?;
-        let line: Vec<(f64, f64)> = steps
-            .iter()
-            .flat_map(|step| [(step.from, step.used), (step.to, step.used)])
-            .collect();
-        draw_line(&mut plot, &line, used)?;
-        if lower {
-            draw_retrainings(area, &mut plot, &self.retrainings, top * 1.1)?;
+        let used = |step: &ShareStep| [(step.from, step.used), (step.to, step.used)];
+        let used: Vec<(f64, f64)> = self.steps.iter().flat_map(used).collect();
+        draw_line(&mut plot, &used, USED)?;
+        draw_retrainings(area, &mut plot, self.retrainings, top * 1.12)
+    }
+}
+
+/// Whether a plot has the time axis, or shares that of the one below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TimeAxis {
+    Shown,
+    Hidden,
+}
+
+impl TimeAxis {
+    /// Room below the plot, for labels and title.
+    fn room(self) -> u32 {
+        match self {
+            Self::Shown => 94,
+            Self::Hidden => TEXT / 2,
         }
-        Ok(())
     }
 }
 
@@ -263,7 +290,7 @@ fn draw(
     content: impl FnOnce(&Area<'_>) -> Drawn,
 ) -> Result<String, ReportError> {
     let lines = legend.len().div_ceil(LEGEND_COLUMNS) as u32;
-    let total = height + lines * LEGEND_LINE + LEGEND_LINE / 4;
+    let total = height + lines * LEGEND_LINE + LEGEND_LINE / 2;
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, total)).into_drawing_area();
@@ -303,7 +330,7 @@ fn plot<'a, 'b>(
     area: &'a Area<'b>,
     boundaries: &[f64],
     vertical: std::ops::Range<f64>,
-    time_axis: bool,
+    time_axis: TimeAxis,
 ) -> Result<Plot<'a, 'b>, ReportError> {
     let first = boundaries.first().copied().unwrap_or(0.0);
     let last = boundaries.last().copied().unwrap_or(1.0);
@@ -312,8 +339,8 @@ fn plot<'a, 'b>(
         .margin_top(TEXT / 2)
         .margin_right(TEXT)
         .margin_left(4)
-        .x_label_area_size(if time_axis { 86 } else { TEXT / 2 })
-        .y_label_area_size(124)
+        .x_label_area_size(time_axis.room())
+        .y_label_area_size(132)
         .build_cartesian_2d(from..to, vertical)
         .map_err(failed)
 }
@@ -323,7 +350,12 @@ fn axes(
     title: &str,
     label: &dyn Fn(&f64) -> String,
     labels: usize,
+    time_axis: TimeAxis,
 ) -> Drawn {
+    let (time_title, time_labels) = match time_axis {
+        TimeAxis::Shown => ("time from start (s)", 8),
+        TimeAxis::Hidden => ("", 0),
+    };
     plot.configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
@@ -331,9 +363,9 @@ fn axes(
         .axis_style(palette::INK.rgb().stroke_width(2))
         .label_style(text(palette::INK))
         .axis_desc_style(text(palette::INK))
-        .x_desc("time from start (s)")
+        .x_desc(time_title)
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .x_labels(8)
+        .x_labels(time_labels)
         .y_desc(title)
         .y_label_formatter(label)
         .y_labels(labels)
@@ -358,7 +390,7 @@ fn draw_windows(
     if !numbered || boundaries.len() > NUMBERED_WINDOWS {
         return Ok(());
     }
-    let style = text(palette::BOUNDARY).pos(Pos::new(HPos::Center, VPos::Top));
+    let style = text(palette::GREY).pos(Pos::new(HPos::Center, VPos::Top));
     plot.draw_series(boundaries.windows(2).enumerate().map(|(index, ends)| {
         let middle = f64::midpoint(ends[0], ends[1]);
         Text::new(format!("window {index}"), (middle, high), style.clone())
@@ -417,7 +449,7 @@ fn draw_legend(area: &Area<'_>, legend: &[(String, Key)]) -> Drawn {
     let style = text(palette::INK).pos(Pos::new(HPos::Left, VPos::Center));
     for (index, (name, key)) in legend.iter().enumerate() {
         let x = TEXT as i32 + (index % LEGEND_COLUMNS * column_width) as i32;
-        let y = (LEGEND_LINE / 2) as i32 + (index / LEGEND_COLUMNS) as i32 * LEGEND_LINE as i32;
+        let y = (LEGEND_LINE * 3 / 4) as i32 + (index / LEGEND_COLUMNS) as i32 * LEGEND_LINE as i32;
         draw_key(area, (x, y), *key)?;
         area.draw(&Text::new(cut(name), (x + 58, y), style.clone()))
             .map_err(failed)?;
@@ -566,7 +598,7 @@ mod tests {
 
     #[test]
     fn long_names_are_cut() {
-        assert_eq!(cut("uniform:0.5:expensive-one"), "uniform:0.5:expensi…");
+        assert_eq!(cut("uniform:0.5:expensive-one"), "uniform:0.5:expen…");
         assert_eq!(cut("uniform:0.5:cheap"), "uniform:0.5:cheap");
     }
 }

@@ -156,12 +156,12 @@ fn retrainings<'a>(
     }
     let titles = [
         "retrained",
-        "configuration",
-        "pictures",
-        "GPU-s",
+        "outcome",
         "predicted gain",
         "measured gain",
-        "outcome",
+        "GPU-s",
+        "pictures",
+        "configuration",
     ];
     table(out, &titles, &rows)
 }
@@ -183,20 +183,21 @@ fn retraining_cells(
         .retrained_accuracy
         .zip(serving)
         .map(|(new, old)| new - old);
+    let cost = match profile {
+        Some(profile) => format!(
+            "{:.1} (predicted {:.1})",
+            retraining.gpu_seconds, profile.gpu_seconds
+        ),
+        None => seconds(retraining.gpu_seconds),
+    };
     vec![
         name.to_owned(),
-        config(&retraining.config),
-        retraining.examples.to_string(),
-        match profile {
-            Some(profile) => format!(
-                "{:.1} (predicted {:.1})",
-                retraining.gpu_seconds, profile.gpu_seconds
-            ),
-            None => seconds(retraining.gpu_seconds),
-        },
+        verdict(retraining).to_owned(),
         gain(predicted),
         gain(measured),
-        verdict(retraining).to_owned(),
+        cost,
+        retraining.examples.to_string(),
+        config(&retraining.config),
     ]
 }
 
@@ -327,10 +328,8 @@ mod tests {
     fn gains_are_told_beside_each_other() {
         let (stream, retraining) = first_retraining();
         let cells = retraining_cells("a", &stream, &retraining);
-        assert_eq!(
-            cells[3..],
-            ["2.3 (predicted 4.0)", "+9.0", "+8.0", "promoted"]
-        );
+        let expected = ["promoted", "+9.0", "+8.0", "2.3 (predicted 4.0)", "312"];
+        assert_eq!(cells[1..6], expected);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 pub use html::page;
 pub use summary::{RunSummary, Summary, SummaryError};
-pub use table::{Comparison, Difference, Row};
+pub use table::{Comparison, Row};
 
 use crate::record::RunRecord;
 pub use crate::write::{WriteError, write_atomically};

@@ -35,12 +35,6 @@ impl Estimate {
             n,
         })
     }
-
-    /// Whether the interval leaves out zero.
-    #[must_use]
-    pub fn is_clear(&self) -> bool {
-        self.half_width.is_some_and(|half| self.mean.abs() > half)
-    }
 }
 
 /// Arithmetic mean; absent for no samples.
@@ -124,7 +118,6 @@ mod tests {
         let half = estimate.half_width.unwrap();
         assert!((estimate.mean - half - 0.700_114).abs() < 1e-4);
         assert!((estimate.mean + half - 2.459_886).abs() < 1e-4);
-        assert!(estimate.is_clear());
     }
 
     #[test]
@@ -132,7 +125,6 @@ mod tests {
         assert_eq!(Estimate::of(&[]), None);
         let one = Estimate::of(&[0.5]).unwrap();
         assert_eq!((one.mean, one.half_width, one.n), (0.5, None, 1));
-        assert!(!one.is_clear());
     }
 
     #[test]

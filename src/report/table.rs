@@ -14,6 +14,10 @@ pub(super) const EKYA: &str = "ekya";
 pub(super) const UNIFORM: &str = "uniform:";
 
 /// Schedulers side by side.
+///
+/// Differences are taken run by run, within pairs of the same seed and load. Runs of one seed share
+/// their scenes, so that their differences are not independent: those of one seed are averaged over
+/// its loads first, and the interval is over the seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     /// Loads, in the order of their first appearance.
@@ -40,22 +44,12 @@ pub struct Row {
     pub mean: f64,
     /// Number of runs.
     pub runs: usize,
-    /// To no retraining.
-    pub to_none: Option<Difference>,
-    /// To the best uniform scheduler.
-    pub to_uniform: Option<Difference>,
+    /// Difference to no retraining; see [`Comparison`] for its interval.
+    pub to_none: Option<Estimate>,
+    /// Difference to the best uniform scheduler.
+    pub to_uniform: Option<Estimate>,
     /// Whether no other mean is higher.
     pub best: bool,
-}
-
-/// Paired difference between two schedulers, in accuracy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Difference {
-    /// Over the pairs of runs of one seed and one load.
-    pub pairs: Estimate,
-    /// Over the seeds, each the mean of its loads. Runs of one seed share their scene, so these are
-    /// the samples that are independent of each other.
-    pub seeds: Estimate,
 }
 
 /// Accuracy by (seed, position of the load).
@@ -180,8 +174,9 @@ impl Comparison {
             );
         }
         cells.push(percent(row.mean));
-        cells.push(row.to_none.map_or_else(dash, |to| points(&to.pairs)));
-        cells.push(row.to_uniform.map_or_else(dash, |to| points(&to.pairs)));
+        for to in [row.to_none, row.to_uniform] {
+            cells.push(to.map_or_else(dash, |to| self.paired(&to)));
+        }
         cells
     }
 
@@ -195,23 +190,32 @@ impl Comparison {
                     .to_owned(),
             );
         }
-        notes.extend(self.note_on_seeds());
         notes
+    }
+
+    /// A difference, with the number of its seeds where that is not the same everywhere.
+    fn paired(&self, difference: &Estimate) -> String {
+        let points = points(difference);
+        if self.balanced {
+            points
+        } else {
+            format!("{points} (n = {})", difference.n)
+        }
     }
 
     fn note_on_the_columns(&self) -> String {
         let runs = self.rows.iter().map(|row| row.runs).max().unwrap_or(0);
         let mut note = format!(
-            "Accuracy in %, mean over the streams; n = {runs} {} a scheduler ({} × {}).",
-            if runs == 1 { "run" } else { "runs" },
+            "Accuracy in %, mean over the streams; {} a scheduler ({}",
+            counted(runs, "run"),
             counted(self.seeds.len(), "seed"),
-            counted(self.loads.len(), "load"),
         );
+        if self.has_load_columns() {
+            note.push_str(&format!(" × {}", counted(self.loads.len(), "load")));
+        }
+        note.push_str(").");
         if self.rows.len() > 1 {
-            note.push_str(
-                " Differences in points, within pairs of the same seed and load, with their 95 % \
-                 t-interval.",
-            );
+            note.push_str(&self.note_on_differences());
         }
         if let Some(uniform) = &self.best_uniform {
             note.push_str(&format!(
@@ -221,24 +225,22 @@ impl Comparison {
         note
     }
 
-    /// Where several loads share their seeds, the interval over the independent samples as well.
-    fn note_on_seeds(&self) -> Option<String> {
-        if self.loads.len() < 2 || self.seeds.len() < 2 {
-            return None;
+    fn note_on_differences(&self) -> String {
+        let mut note = " Differences in points, paired by seed and load".to_owned();
+        let seeds = self.seeds.len();
+        if seeds > 1 && self.has_load_columns() {
+            note.push_str(&format!(
+                ", averaged over the loads of a seed, with the 95 % t-interval over the seeds \
+                 (n = {seeds})."
+            ));
+        } else if seeds > 1 {
+            note.push_str(&format!(
+                ", with the 95 % t-interval over the seeds (n = {seeds})."
+            ));
+        } else {
+            note.push_str("; a single seed has no interval.");
         }
-        let row = self.rows.iter().find(|row| row.scheduler == EKYA)?;
-        let parts: Vec<String> = [("none", &row.to_none), ("best uniform", &row.to_uniform)]
-            .into_iter()
-            .filter_map(|(other, to)| Some((other, to.as_ref()?.seeds)))
-            .map(|(other, seeds)| format!("{} to {other}", points(&seeds)))
-            .collect();
-        (!parts.is_empty()).then(|| {
-            format!(
-                "Runs of one seed share their scenes; over the seeds alone (mean of the loads \
-                 first), {EKYA} is at {}.",
-                parts.join(" and ")
-            )
-        })
+        note
     }
 
     fn has_load_columns(&self) -> bool {
@@ -314,18 +316,14 @@ fn mean_of(runs: &Runs, load: usize) -> Option<f64> {
     mean(&accuracies)
 }
 
-fn difference(a: &Runs, b: &Runs) -> Option<Difference> {
-    let differences = paired_differences(a, b);
+/// Mean over the seeds of the mean over the loads of the paired differences.
+fn difference(a: &Runs, b: &Runs) -> Option<Estimate> {
     let mut by_seed: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for ((seed, _), difference) in &differences {
-        by_seed.entry(*seed).or_default().push(*difference);
+    for ((seed, _), difference) in paired_differences(a, b) {
+        by_seed.entry(seed).or_default().push(difference);
     }
-    let pairs: Vec<f64> = differences.into_values().collect();
     let seeds: Vec<f64> = by_seed.values().filter_map(|loads| mean(loads)).collect();
-    Some(Difference {
-        pairs: Estimate::of(&pairs)?,
-        seeds: Estimate::of(&seeds)?,
-    })
+    Estimate::of(&seeds)
 }
 
 /// Heading of a load.
@@ -338,12 +336,12 @@ pub(super) fn percent(accuracy: f64) -> String {
     format!("{:.1}", accuracy * 100.0)
 }
 
-/// A difference of accuracies, in points.
+/// A difference of accuracies, in points, with its interval if there is one.
 pub(super) fn points(estimate: &Estimate) -> String {
-    let mean = estimate.mean * 100.0;
+    let mean = format!("{:+.1}", estimate.mean * 100.0);
     match estimate.half_width {
-        Some(half) => format!("{mean:+.1} ± {:.1} (n={})", half * 100.0, estimate.n),
-        None => format!("{mean:+.1} (n={})", estimate.n),
+        Some(half) => format!("{mean} ± {:.1}", half * 100.0),
+        None => mean,
     }
 }
 
@@ -430,11 +428,11 @@ mod tests {
     #[test]
     fn differences_are_paired_by_seed() {
         let comparison = Comparison::of(&three_schedulers());
-        let to_none = comparison.rows[3].to_none.unwrap().pairs;
-        assert_eq!(points(&to_none), "+11.0 ± 12.7 (n=2)");
+        let to_none = comparison.rows[3].to_none.unwrap();
+        assert_eq!(points(&to_none), "+11.0 ± 12.7");
         assert_eq!(comparison.rows[0].to_none, None);
         assert_eq!(comparison.rows[2].to_uniform, None);
-        assert!((comparison.rows[0].to_uniform.unwrap().pairs.mean + 0.04).abs() < 1e-12);
+        assert!((comparison.rows[0].to_uniform.unwrap().mean + 0.04).abs() < 1e-12);
     }
 
     #[test]
@@ -446,12 +444,12 @@ mod tests {
         }
         let comparison = Comparison::of(&Summary { runs });
         let to_none = comparison.rows[1].to_none.unwrap();
-        assert_eq!((to_none.pairs.n, to_none.seeds.n), (4, 2));
-        assert!((to_none.seeds.mean - 0.25).abs() < 1e-12);
+        assert_eq!(to_none.n, 2);
+        assert!((to_none.mean - 0.25).abs() < 1e-12);
         // Seed means 0.2 and 0.3: standard error 0.05.
-        assert!((to_none.seeds.half_width.unwrap() - 0.05 * 12.7062).abs() < 1e-9);
+        assert!((to_none.half_width.unwrap() - 0.05 * 12.7062).abs() < 1e-9);
         assert_eq!(comparison.rows[1].by_load.len(), 2);
-        assert!(comparison.to_text().contains("over the seeds alone"));
+        assert!(comparison.to_text().contains("over the seeds (n = 2)"));
     }
 
     #[test]
@@ -461,7 +459,7 @@ mod tests {
         let comparison = Comparison::of(&summary);
         assert!(!comparison.balanced);
         assert!(comparison.to_text().contains("Not every scheduler"));
-        assert_eq!(comparison.rows[3].to_none.unwrap().pairs.n, 1);
+        assert_eq!(comparison.rows[3].to_none.unwrap().n, 1);
     }
 
     #[test]

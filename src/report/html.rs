@@ -16,7 +16,7 @@ const STYLE: &str = include_str!("page.css");
 /// # Errors
 /// [`ReportError::Summary`] when the records cannot be summed up, [`ReportError::Chart`] when a
 /// chart cannot be drawn.
-pub fn page(report: &Report) -> Result<String, ReportError> {
+pub(super) fn page(report: &Report) -> Result<String, ReportError> {
     let summary = report.summary()?;
     let comparison = Comparison::of(&summary);
     let records: Vec<&RunRecord> = report.records.iter().map(|(_, record)| record).collect();

@@ -68,7 +68,7 @@ impl Report {
     pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
         let mut json = serde_json::to_vec_pretty(&self.summary()?)?;
         json.push(b'\n');
-        let html = page(self)?;
+        let html = html::page(self)?;
         write_atomically(&folder.join("summary.json"), &json)?;
         write_atomically(&folder.join("report.html"), html.as_bytes())?;
         Ok(())

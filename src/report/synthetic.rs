@@ -122,7 +122,7 @@ fn window(scheduler: &str, index: usize) -> WindowRecord {
 }
 
 fn window_stream(scheduler: &str, index: usize, stream: usize, from: f64) -> WindowStream {
-    let retrains = scheduler != "none" && (index + stream) % 2 == 0;
+    let retrains = scheduler != "none" && (index + stream).is_multiple_of(2);
     let decision = |at: f64, text: &str| Decision {
         at,
         text: text.to_owned(),

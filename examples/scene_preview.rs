@@ -50,7 +50,10 @@ fn main() -> Result<()> {
         .with_context(|| format!("making the folder {}", args.out.display()))?;
     for backdrop in [Backdrop::Road, Backdrop::Square] {
         let sheet = presets_sheet(backdrop, args.seed)?;
-        save(&sheet, &args.out.join(format!("{backdrop:?}.png").to_lowercase()))?;
+        save(
+            &sheet,
+            &args.out.join(format!("{backdrop:?}.png").to_lowercase()),
+        )?;
     }
     save(&classes_sheet(args.seed)?, &args.out.join("classes.png"))?;
     time_frames(args.seed)?;
@@ -61,14 +64,21 @@ fn main() -> Result<()> {
 }
 
 fn save(sheet: &RgbImage, path: &PathBuf) -> Result<()> {
-    sheet.save(path).with_context(|| format!("writing {}", path.display()))?;
+    sheet
+        .save(path)
+        .with_context(|| format!("writing {}", path.display()))?;
     println!("{}", path.display());
     Ok(())
 }
 
 /// One row a preset, one column a moment of its drift.
 fn presets_sheet(backdrop: Backdrop, seed: u64) -> Result<RgbImage> {
-    let base = SceneConfig { seed, backdrop, fps: 10.0, ..SceneConfig::default() };
+    let base = SceneConfig {
+        seed,
+        backdrop,
+        fps: 10.0,
+        ..SceneConfig::default()
+    };
     let (width, height) = (base.width as u32 * ZOOM, base.height as u32 * ZOOM);
     let mut sheet = RgbImage::new(width * COLUMNS as u32, height * Preset::ALL.len() as u32);
     for (row, preset) in Preset::ALL.into_iter().enumerate() {
@@ -83,7 +93,10 @@ fn presets_sheet(backdrop: Backdrop, seed: u64) -> Result<RgbImage> {
         for column in 0..COLUMNS {
             let frame = frame_at(&mut source, (column as u64 + 1) * every - 1)?;
             let picture = with_boxes(&frame)?;
-            let (x, y) = (column as i64 * i64::from(width), row as i64 * i64::from(height));
+            let (x, y) = (
+                column as i64 * i64::from(width),
+                row as i64 * i64::from(height),
+            );
             imageops::replace(&mut sheet, &picture, x, y);
         }
     }
@@ -110,7 +123,9 @@ fn classes_sheet(seed: u64) -> Result<RgbImage> {
                 ..SceneConfig::default()
             })?;
             let frame = frame_at(&mut source, 0)?;
-            let Some(region) = frame.regions.first() else { continue };
+            let Some(region) = frame.regions.first() else {
+                continue;
+            };
             let crop = crop(&frame, region)?;
             let crop = imageops::resize(&crop, SIDE, SIDE, imageops::FilterType::Triangle);
             imageops::replace(
@@ -185,7 +200,10 @@ fn time_frames(seed: u64) -> Result<()> {
             source.next_frame()?;
         }
         let each = started.elapsed() / FRAMES;
-        println!("{:<10} {each:?} a frame, {construction:?} to construct", preset.name());
+        println!(
+            "{:<10} {each:?} a frame, {construction:?} to construct",
+            preset.name()
+        );
     }
     Ok(())
 }

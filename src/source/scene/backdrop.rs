@@ -106,7 +106,9 @@ impl Stage {
             stride: width,
             albedo: rgb(&easel.day.shrink()),
             glow: rgb(&easel.night.shrink()),
-            depth: (0..height).map(|row| depth(row_units(row), ground)).collect(),
+            depth: (0..height)
+                .map(|row| depth(row_units(row), ground))
+                .collect(),
             posts: easel.posts,
             paths,
         };
@@ -160,11 +162,19 @@ impl Stage {
 /// A ground plane from the foot of the houses to the camera; houses and sky are behind it.
 fn depth(y: f32, ground: f32) -> f32 {
     let part = (y - ground) / (UNITS - ground);
-    if part < -0.3 { 4.0 } else { 1.0 / (0.36 + 0.64 * part.clamp(0.0, 1.0)) }
+    if part < -0.3 {
+        4.0
+    } else {
+        1.0 / (0.36 + 0.64 * part.clamp(0.0, 1.0))
+    }
 }
 
 fn rgb(sprite: &Sprite) -> Vec<u8> {
-    sprite.px.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect()
+    sprite
+        .px
+        .iter()
+        .flat_map(|&[r, g, b, _]| [r, g, b])
+        .collect()
 }
 
 impl Easel {
@@ -175,7 +185,8 @@ impl Easel {
         for i in 0..bands {
             let y = top + i as f32 * step;
             let color = blend(from, to, i as f32 / bands as f32);
-            self.day.rect((self.left, y), (self.right, y + step + 0.1), color);
+            self.day
+                .rect((self.left, y), (self.right, y + step + 0.1), color);
         }
     }
 
@@ -201,8 +212,10 @@ impl Easel {
             0.5 + 0.35 * rng.random::<f32>(),
         );
         self.day.rect((left, roof), (right, ground), wall);
-        self.day.rect((left, roof), (right, roof + 1.2), shade(wall, 0.6));
-        self.day.rect((right - 0.6, roof), (right, ground), shade(wall, 0.75));
+        self.day
+            .rect((left, roof), (right, roof + 1.2), shade(wall, 0.6));
+        self.day
+            .rect((right - 0.6, roof), (right, ground), shade(wall, 0.75));
         let shop = ground - 8.0;
         let columns = (((right - left) / 5.0) as usize).max(1);
         let bay = (right - left) / columns as f32;
@@ -224,22 +237,43 @@ impl Easel {
 
     fn shop(&mut self, left: f32, right: f32, top: f32, ground: f32, rng: &mut impl Rng) {
         let awning = hsv(rng.random(), 0.6, 0.3 + 0.4 * rng.random::<f32>());
-        self.day.rect((left, top + 1.8), (right - 3.4, ground - 1.4), [66, 76, 86]);
-        self.day.rect((right - 2.8, top + 1.8), (right - 0.4, ground), [70, 50, 38]);
+        self.day
+            .rect((left, top + 1.8), (right - 3.4, ground - 1.4), [66, 76, 86]);
+        self.day.rect(
+            (right - 2.8, top + 1.8),
+            (right - 0.4, ground),
+            [70, 50, 38],
+        );
         self.day.rect((left - 0.4, top), (right, top + 1.9), awning);
         if rng.random::<f32>() < 0.5 {
-            self.night.rect((left, top + 1.9), (right - 3.4, ground - 1.4), [170, 150, 110]);
+            self.night.rect(
+                (left, top + 1.9),
+                (right - 3.4, ground - 1.4),
+                [170, 150, 110],
+            );
         }
     }
 
     /// A tree that belongs to the backdrop.
     fn tree(&mut self, x: f32, ground: f32, height: f32, rng: &mut impl Rng) {
-        self.day.rect((x - 0.7, ground - height * 0.6), (x + 0.7, ground), [74, 58, 44]);
+        self.day.rect(
+            (x - 0.7, ground - height * 0.6),
+            (x + 0.7, ground),
+            [74, 58, 44],
+        );
         for _ in 0..9 {
             let (dx, dy) = (rng.random::<f32>() - 0.5, rng.random::<f32>() - 0.5);
-            let leaf = hsv(0.25 + 0.06 * rng.random::<f32>(), 0.5, 0.26 + 0.22 * rng.random::<f32>());
-            let center = (x + dx * height * 0.5, ground - height * 0.72 + dy * height * 0.36);
-            self.day.ellipse(center, (height * 0.2, height * 0.17), leaf);
+            let leaf = hsv(
+                0.25 + 0.06 * rng.random::<f32>(),
+                0.5,
+                0.26 + 0.22 * rng.random::<f32>(),
+            );
+            let center = (
+                x + dx * height * 0.5,
+                ground - height * 0.72 + dy * height * 0.36,
+            );
+            self.day
+                .ellipse(center, (height * 0.2, height * 0.17), leaf);
         }
     }
 
@@ -252,19 +286,41 @@ impl Easel {
         canvas.line((0.0, height - 0.6), (5.0, height - 0.2), 0.9, IRON);
         canvas.rect((3.4, height - 1.8), (7.0, height - 0.4), [214, 210, 196]);
         self.post(&canvas, (x, ground), 0.8, height);
-        self.night.ellipse((x + 5.2, ground - height + 1.4), (2.6, 1.6), [255, 226, 160]);
+        self.night.ellipse(
+            (x + 5.2, ground - height + 1.4),
+            (2.6, 1.6),
+            [255, 226, 160],
+        );
         self.pools.push((lit, (40.0, 19.0)));
     }
 
     /// A tree in front of the paths behind it.
     fn front_tree(&mut self, x: f32, ground: f32, rng: &mut impl Rng) {
         let half = 1.3 + 0.5 * rng.random::<f32>();
-        let mut canvas = Canvas::sprite(4.0, ground + 8.0, self.unit, false);
+        let mut canvas = Canvas::sprite(30.0, ground + 12.0, self.unit, false);
         canvas.polygon(
-            &[(-half * 1.3, 0.0), (-half, ground + 8.0), (half, ground + 8.0), (half * 1.3, 0.0)],
+            &[
+                (-half * 1.3, 0.0),
+                (-half, ground + 8.0),
+                (half, ground + 8.0),
+                (half * 1.3, 0.0),
+            ],
             [70, 56, 44],
         );
         canvas.rect((half * 0.2, 0.0), (half * 0.8, ground + 8.0), [88, 72, 56]);
+        for _ in 0..26 {
+            let leaf = hsv(
+                0.25 + 0.06 * rng.random::<f32>(),
+                0.5,
+                0.24 + 0.2 * rng.random::<f32>(),
+            );
+            let (across, up) = (rng.random::<f32>() - 0.5, rng.random::<f32>());
+            let center = (
+                across * 40.0,
+                ground - 14.0 + 22.0 * up + 14.0 * across * across,
+            );
+            canvas.ellipse(center, (6.0, 4.5), leaf);
+        }
         self.post(&canvas, (x, ground), half, ground + 8.0);
     }
 

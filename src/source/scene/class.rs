@@ -1,8 +1,16 @@
 //! What moves through a scene.
 
 /// Names of the classes, by class index.
-pub const CLASSES: [&str; 8] =
-    ["car", "van", "bus", "truck", "motorbike", "bicycle", "pedestrian", "cart"];
+pub const CLASSES: [&str; 8] = [
+    "car",
+    "van",
+    "bus",
+    "truck",
+    "motorbike",
+    "bicycle",
+    "pedestrian",
+    "cart",
+];
 
 /// A class, in the order of [`CLASSES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

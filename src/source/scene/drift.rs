@@ -59,8 +59,14 @@ pub enum Preset {
 
 impl Preset {
     /// Every preset.
-    pub const ALL: [Self; 6] =
-        [Self::Steady, Self::Nightfall, Self::Storm, Self::Newcomers, Self::Rush, Self::Fleet];
+    pub const ALL: [Self; 6] = [
+        Self::Steady,
+        Self::Nightfall,
+        Self::Storm,
+        Self::Newcomers,
+        Self::Rush,
+        Self::Fleet,
+    ];
 
     /// The name that a configuration uses.
     #[must_use]
@@ -78,13 +84,25 @@ impl Preset {
     /// The drift, stretched over `seconds`.
     #[must_use]
     pub fn keyframes(self, seconds: f64) -> Vec<Keyframe> {
-        let at = |part: f64| Keyframe { at: part * seconds, ..Keyframe::default() };
+        let at = |part: f64| Keyframe {
+            at: part * seconds,
+            ..Keyframe::default()
+        };
         match self {
             Self::Steady => vec![],
             Self::Nightfall => vec![
-                Keyframe { lighting: Some(1.0), ..at(0.1) },
-                Keyframe { lighting: Some(0.5), ..at(0.45) },
-                Keyframe { lighting: Some(0.0), ..at(0.9) },
+                Keyframe {
+                    lighting: Some(1.0),
+                    ..at(0.1)
+                },
+                Keyframe {
+                    lighting: Some(0.5),
+                    ..at(0.45)
+                },
+                Keyframe {
+                    lighting: Some(0.0),
+                    ..at(0.9)
+                },
             ],
             Self::Storm => vec![
                 Keyframe {
@@ -94,19 +112,33 @@ impl Preset {
                     shake: Some(0.0),
                     ..at(0.1)
                 },
-                Keyframe { lighting: Some(0.6), rain: Some(0.7), fog: Some(0.2), ..at(0.5) },
+                Keyframe {
+                    lighting: Some(0.6),
+                    rain: Some(0.7),
+                    fog: Some(0.2),
+                    ..at(0.5)
+                },
                 Keyframe {
                     lighting: Some(0.5),
                     rain: Some(1.0),
-                    fog: Some(0.6),
+                    fog: Some(0.5),
                     shake: Some(2.5),
                     ..at(0.9)
                 },
             ],
             Self::Newcomers => vec![
-                Keyframe { class_mix: Some(mix([4.0, 1.5, 0.0, 0.0, 0.0, 2.0, 2.5, 0.0])), ..at(0.15) },
-                Keyframe { class_mix: Some(mix([2.5, 1.5, 2.0, 2.0, 0.0, 1.0, 1.5, 0.0])), ..at(0.45) },
-                Keyframe { class_mix: Some(mix([1.0, 0.7, 2.0, 2.0, 2.0, 0.6, 0.7, 2.0])), ..at(0.8) },
+                Keyframe {
+                    class_mix: Some(mix([4.0, 1.5, 0.0, 0.0, 0.0, 2.0, 2.5, 0.0])),
+                    ..at(0.15)
+                },
+                Keyframe {
+                    class_mix: Some(mix([2.5, 1.5, 2.0, 2.0, 0.0, 1.0, 1.5, 0.0])),
+                    ..at(0.45)
+                },
+                Keyframe {
+                    class_mix: Some(mix([1.0, 0.7, 2.0, 2.0, 2.0, 0.6, 0.7, 2.0])),
+                    ..at(0.8)
+                },
             ],
             Self::Rush => vec![
                 Keyframe {
@@ -123,15 +155,25 @@ impl Preset {
                 },
             ],
             Self::Fleet => vec![
-                Keyframe { look: Some(0.0), ..at(0.1) },
-                Keyframe { look: Some(1.0), ..at(0.85) },
+                Keyframe {
+                    look: Some(0.0),
+                    ..at(0.1)
+                },
+                Keyframe {
+                    look: Some(1.0),
+                    ..at(0.85)
+                },
             ],
         }
     }
 }
 
 fn mix(weights: [f64; 8]) -> BTreeMap<String, f64> {
-    CLASSES.iter().zip(weights).map(|(name, weight)| ((*name).to_owned(), weight)).collect()
+    CLASSES
+        .iter()
+        .zip(weights)
+        .map(|(name, weight)| ((*name).to_owned(), weight))
+        .collect()
 }
 
 /// Weights by class when no keyframe names any.
@@ -181,7 +223,10 @@ pub(super) struct Drift {
 impl Drift {
     pub(super) fn new(keyframes: &[Keyframe]) -> Result<Self, SceneError> {
         if keyframes.len() > MAX_KEYFRAMES {
-            return Err(SceneError::TooManyKeyframes { count: keyframes.len(), max: MAX_KEYFRAMES });
+            return Err(SceneError::TooManyKeyframes {
+                count: keyframes.len(),
+                max: MAX_KEYFRAMES,
+            });
         }
         check_times(keyframes)?;
         let track = |key: &'static str, max: f64, value: fn(&Keyframe) -> Option<f64>| {
@@ -189,7 +234,12 @@ impl Drift {
             for (index, frame) in keyframes.iter().enumerate() {
                 if let Some(value) = value(frame) {
                     if !(0.0..=max).contains(&value) {
-                        return Err(SceneError::Keyframe { index, key, value, max });
+                        return Err(SceneError::Keyframe {
+                            index,
+                            key,
+                            value,
+                            max,
+                        });
                     }
                     points.push((frame.at, value as f32));
                 }
@@ -209,7 +259,9 @@ impl Drift {
     /// The condition `at` seconds from the start of the stream.
     pub(super) fn at(&self, at: f64) -> Condition {
         let value = |track: &Track<f32>, default: f32| {
-            track.around(at).map_or(default, |(a, b, part)| a + (b - a) * part)
+            track
+                .around(at)
+                .map_or(default, |(a, b, part)| a + (b - a) * part)
         };
         let mix = self.mix.around(at).map_or(DEFAULT_MIX, |(a, b, part)| {
             std::array::from_fn(|i| a[i] + (b[i] - a[i]) * part)
@@ -226,7 +278,11 @@ impl Drift {
 
     /// The largest shake of all times, in pixels.
     pub(super) fn max_shake(&self) -> f32 {
-        self.shake.0.iter().map(|(_, value)| *value).fold(0.0, f32::max)
+        self.shake
+            .0
+            .iter()
+            .map(|(_, value)| *value)
+            .fold(0.0, f32::max)
     }
 }
 
@@ -234,7 +290,11 @@ fn check_times(keyframes: &[Keyframe]) -> Result<(), SceneError> {
     let mut previous = 0.0;
     for (index, frame) in keyframes.iter().enumerate() {
         if !frame.at.is_finite() || frame.at < previous {
-            return Err(SceneError::Time { index, at: frame.at, previous });
+            return Err(SceneError::Time {
+                index,
+                at: frame.at,
+                previous,
+            });
         }
         previous = frame.at;
     }
@@ -258,10 +318,17 @@ fn normalised(index: usize, mix: &BTreeMap<String, f64>) -> Result<[f32; 8], Sce
         let class = CLASSES
             .iter()
             .position(|class| class == name)
-            .ok_or_else(|| SceneError::UnknownClass { index, name: name.clone() })?;
+            .ok_or_else(|| SceneError::UnknownClass {
+                index,
+                name: name.clone(),
+            })?;
         // The upper bound keeps the sum finite; only ratios matter.
         if !(0.0..=1e6).contains(&weight) {
-            return Err(SceneError::Weight { index, name: name.clone(), value: weight });
+            return Err(SceneError::Weight {
+                index,
+                name: name.clone(),
+                value: weight,
+            });
         }
         weights[class] = weight;
     }
@@ -277,16 +344,27 @@ mod tests {
     use super::*;
 
     fn lit(at: f64, lighting: f64) -> Keyframe {
-        Keyframe { at, lighting: Some(lighting), ..Keyframe::default() }
+        Keyframe {
+            at,
+            lighting: Some(lighting),
+            ..Keyframe::default()
+        }
     }
 
     #[test]
     fn values_run_linearly_and_hold_outside() {
         let drift = Drift::new(&[lit(10.0, 1.0), lit(20.0, 0.0)]).unwrap();
         let light = |at| drift.at(at).lighting;
-        assert_eq!([light(0.0), light(10.0), light(15.0), light(20.0), light(99.0)], [
-            1.0, 1.0, 0.5, 0.0, 0.0
-        ]);
+        assert_eq!(
+            [
+                light(0.0),
+                light(10.0),
+                light(15.0),
+                light(20.0),
+                light(99.0)
+            ],
+            [1.0, 1.0, 0.5, 0.0, 0.0]
+        );
         assert_eq!(drift.at(15.0).rain, 0.0);
     }
 
@@ -300,7 +378,10 @@ mod tests {
     #[test]
     fn a_mix_sums_to_one_and_leaves_out_what_it_does_not_name() {
         let frame = Keyframe {
-            class_mix: Some(BTreeMap::from([("bus".to_owned(), 3.0), ("cart".to_owned(), 1.0)])),
+            class_mix: Some(BTreeMap::from([
+                ("bus".to_owned(), 3.0),
+                ("cart".to_owned(), 1.0),
+            ])),
             ..Keyframe::default()
         };
         let mix = Drift::new(&[frame]).unwrap().at(0.0).mix;
@@ -322,14 +403,22 @@ mod tests {
     #[test]
     fn errors_say_what_was_expected() {
         let error = Drift::new(&[lit(0.0, 1.5)]).unwrap_err().to_string();
-        assert!(error.contains("lighting") && error.contains("1.5") && error.contains("0 to 1"), "{error}");
-        let error = Drift::new(&[lit(3.0, 1.0), lit(2.0, 1.0)]).unwrap_err().to_string();
+        assert!(
+            error.contains("lighting") && error.contains("1.5") && error.contains("0 to 1"),
+            "{error}"
+        );
+        let error = Drift::new(&[lit(3.0, 1.0), lit(2.0, 1.0)])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("keyframe 1"), "{error}");
         let named = Keyframe {
             class_mix: Some(BTreeMap::from([("tram".to_owned(), 1.0)])),
             ..Keyframe::default()
         };
         let error = Drift::new(&[named]).unwrap_err().to_string();
-        assert!(error.contains("tram") && error.contains("motorbike"), "{error}");
+        assert!(
+            error.contains("tram") && error.contains("motorbike"),
+            "{error}"
+        );
     }
 }

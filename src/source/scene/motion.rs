@@ -23,7 +23,9 @@ const MIN_HELD: f32 = 0.55;
 /// Longest step of the simulation, in seconds.
 const MAX_STEP: f32 = 0.05;
 /// An object is called in when nobody will be in view after this time, in seconds.
-const FORESIGHT: f32 = 0.9;
+const FORESIGHT: f32 = 0.55;
+/// Arrivals wanted for each arrival that a lane has room for, measured.
+const CROWDING: f32 = 1.5;
 /// Time that the shutter is open, in seconds.
 const SHUTTER: f32 = 0.025;
 /// Share of objects that stop on their way.
@@ -42,7 +44,7 @@ pub(super) struct Mover {
     pub(super) class: Class,
     pub(super) costume: Costume,
     /// Counts objects of the scene.
-    id: u64,
+    pub(super) id: u64,
     path: usize,
     /// -1 to the left, 1 to the right.
     way: f32,
@@ -88,7 +90,9 @@ impl Mover {
         if !self.moving {
             return &self.costume.still;
         }
-        phases.get(self.gait as usize % phases.len().max(1)).unwrap_or(&self.costume.still)
+        phases
+            .get(self.gait as usize % phases.len().max(1))
+            .unwrap_or(&self.costume.still)
     }
 
     /// Its length in the direction of travel.
@@ -128,6 +132,8 @@ pub(super) struct World {
     /// Drawn by lot, but no path was free for it yet.
     waiting: Option<Class>,
     entered: u64,
+    /// Whether the last one well in view waits for another to come, at an edge or before a post.
+    held_up: bool,
 }
 
 impl World {
@@ -150,6 +156,7 @@ impl World {
             movers: vec![],
             waiting: None,
             entered: 0,
+            held_up: false,
         };
         world.populate(condition, rng);
         world
@@ -195,7 +202,11 @@ impl World {
         let (width, reach) = (self.width, self.max_shake + 1.0);
         self.movers.retain(|mover| {
             let bbox = mover.bbox();
-            if mover.way > 0.0 { bbox.x1 < width + reach } else { bbox.x2 > -reach }
+            if mover.way > 0.0 {
+                bbox.x1 < width + reach
+            } else {
+                bbox.x2 > -reach
+            }
         });
         self.call_in(dt, condition, rng);
         self.sort();
@@ -209,7 +220,8 @@ impl World {
             let room = self.room_ahead(&self.movers[i]);
             self.movers[i].advance(dt, room);
         }
-        if self.holders().next().is_none() {
+        self.held_up = self.holders().next().is_none();
+        if self.held_up {
             for mover in &mut self.movers {
                 if let Some((_, x)) = holders.iter().find(|(id, _)| *id == mover.id) {
                     mover.x = *x;
@@ -221,7 +233,9 @@ impl World {
 
     /// Those that hold the scene: well inside the picture, not behind a post.
     fn holders(&self) -> impl Iterator<Item = &Mover> {
-        self.movers.iter().filter(|mover| self.holds(&mover.bbox(), mover.ground()))
+        self.movers
+            .iter()
+            .filter(|mover| self.holds(&mover.bbox(), mover.ground()))
     }
 
     fn holds(&self, bbox: &BBox, ground: f32) -> bool {
@@ -253,8 +267,17 @@ impl World {
         &self.movers
     }
 
+    /// The same world without mover `i`.
+    #[cfg(test)]
+    pub(super) fn without(&self, i: usize) -> Self {
+        let mut world = self.clone();
+        world.movers.remove(i);
+        world
+    }
+
     fn sort(&mut self) {
-        self.movers.sort_by(|a, b| a.ground().total_cmp(&b.ground()).then(a.id.cmp(&b.id)));
+        self.movers
+            .sort_by(|a, b| a.ground().total_cmp(&b.ground()).then(a.id.cmp(&b.id)));
     }
 
     /// Drops who, coming or going at the edge, would hide the last one in sight.
@@ -263,7 +286,10 @@ impl World {
         if (0..self.movers.len()).any(|i| self.visible(i, &safe) >= MIN_VISIBLE) {
             return;
         }
-        let last = self.movers.iter().rposition(|mover| self.holds(&mover.bbox(), mover.ground()));
+        let last = self
+            .movers
+            .iter()
+            .rposition(|mover| self.holds(&mover.bbox(), mover.ground()));
         if let Some(last) = last {
             self.movers.truncate(last + 1);
         }
@@ -271,27 +297,53 @@ impl World {
 
     /// Lets new objects enter, at random or because nobody would be left.
     fn call_in(&mut self, dt: f32, condition: &Condition, rng: &mut impl Rng) {
-        if self.waiting.is_some_and(|class| condition.mix[class.index()] <= 0.0) {
+        if self
+            .waiting
+            .is_some_and(|class| condition.mix[class.index()] <= 0.0)
+        {
             self.waiting = None;
         }
-        let chance = self.busyness / mean_stay(&condition.mix) * dt;
+        // One is always there; chance brings the others.
+        let chance = CROWDING * (self.busyness - 1.0) / mean_stay(&condition.mix) * dt;
         let by_chance = rng.random::<f32>() < chance;
-        let wanted = by_chance || self.waiting.is_some() || self.nobody_stays();
+        let needed = self.nobody_stays() || self.held_up && self.nobody_enters();
+        let wanted = by_chance || self.waiting.is_some() || needed;
         if !wanted || self.movers.len() >= MAX_OBJECTS {
             return;
         }
-        let class = self.waiting.take().unwrap_or_else(|| draw(&condition.mix, rng));
+        let class = self
+            .waiting
+            .take()
+            .unwrap_or_else(|| draw(&condition.mix, rng));
         match self.newcomer(class, condition, rng) {
             Some(mover) => self.movers.push(mover),
             None => self.waiting = Some(class),
         }
     }
 
-    /// Whether nobody will be in view a little later, who is not on the way in.
+    /// Whether nobody will be well in view a little later, who is not on the way in.
     fn nobody_stays(&self) -> bool {
+        let safe = self.safe();
         !self.movers.iter().any(|mover| {
-            let ahead = if mover.way > 0.0 { self.width - mover.x } else { mover.x };
+            let ahead = if mover.way > 0.0 {
+                safe.x2 - mover.x
+            } else {
+                mover.x - safe.x1
+            };
             ahead > mover.speed * FORESIGHT
+        })
+    }
+
+    /// Whether nobody is about to be well in view.
+    fn nobody_enters(&self) -> bool {
+        let safe = self.safe();
+        !self.movers.iter().any(|mover| {
+            let inside = if mover.way > 0.0 {
+                mover.x - safe.x1
+            } else {
+                safe.x2 - mover.x
+            };
+            inside < mover.length() / 2.0
         })
     }
 
@@ -306,7 +358,13 @@ impl World {
             .filter(|&path| self.paths[path].users.contains(&class) && self.entry_is_free(path))
             .collect();
         let path = *open.get(rng.random_range(0..open.len().max(1)))?;
-        let Path { y, rise, scale, way, .. } = self.paths[path];
+        let Path {
+            y,
+            rise,
+            scale,
+            way,
+            ..
+        } = self.paths[path];
         let way = match way {
             Way::Left => -1.0,
             Way::Right => 1.0,
@@ -317,11 +375,19 @@ impl World {
         let crossing = fast + (slow - fast) * rng.random::<f32>();
         let guess = self.width / crossing;
         let scale = scale * self.unit * (0.95 + 0.1 * rng.random::<f32>());
-        let staging = Staging { scale, faces_left: way < 0.0, blur: guess * SHUTTER };
+        let staging = Staging {
+            scale,
+            faces_left: way < 0.0,
+            blur: guess * SHUTTER,
+        };
         let costume = Costume::random(class, condition, staging, rng);
         let extent = costume.extent;
         let outside = self.max_shake + 1.0;
-        let x = if way > 0.0 { -extent.right - outside } else { self.width - extent.left + outside };
+        let x = if way > 0.0 {
+            -extent.right - outside
+        } else {
+            self.width - extent.left + outside
+        };
         let stops = rng.random::<f32>() < STOPPING;
         let stop = Stop {
             x: self.width * (0.25 + 0.5 * rng.random::<f32>()),
@@ -348,13 +414,14 @@ impl World {
     /// Whether the last one that entered a lane has left its edge.
     fn entry_is_free(&self, path: usize) -> bool {
         let (left, right) = (6.0 * self.unit, self.width - 6.0 * self.unit);
-        self.movers.iter().filter(|mover| mover.path == path).all(|mover| {
-            match self.paths[path].way {
+        self.movers
+            .iter()
+            .filter(|mover| mover.path == path)
+            .all(|mover| match self.paths[path].way {
                 Way::Right => mover.bbox().x1 > left,
                 Way::Left => mover.bbox().x2 < right,
                 Way::Both => true,
-            }
-        })
+            })
     }
 
     /// Free pixels before a mover: lanes are driven in line, paths are not.
@@ -366,16 +433,18 @@ impl World {
         self.movers
             .iter()
             .filter(|other| other.path == mover.path && (other.x - mover.x) * mover.way > 0.0)
-            .map(|other| {
-                (other.x - mover.x).abs() - (other.length() + mover.length()) / 2.0 - gap
-            })
+            .map(|other| (other.x - mover.x).abs() - (other.length() + mover.length()) / 2.0 - gap)
             .fold(f32::INFINITY, f32::min)
     }
 
     fn room_around(&self, mover: &Mover) -> bool {
-        self.movers.iter().filter(|other| other.path == mover.path).all(|other| {
-            (other.x - mover.x).abs() > (other.length() + mover.length()) / 2.0 + 4.0 * self.unit
-        })
+        self.movers
+            .iter()
+            .filter(|other| other.path == mover.path)
+            .all(|other| {
+                (other.x - mover.x).abs()
+                    > (other.length() + mover.length()) / 2.0 + 4.0 * self.unit
+            })
     }
 }
 
@@ -394,7 +463,11 @@ fn mean_stay(mix: &[f32; 8]) -> f32 {
         let (fast, slow) = class.crossing_seconds();
         0.9 * (fast + slow) / 2.0 + STOPPING * 1.6
     };
-    Class::ALL.into_iter().map(|class| mix[class.index()] * stay(class)).sum::<f32>().max(0.5)
+    Class::ALL
+        .into_iter()
+        .map(|class| mix[class.index()] * stay(class))
+        .sum::<f32>()
+        .max(0.5)
 }
 
 /// A class by lot.
@@ -422,9 +495,8 @@ fn visible_part<'a>(
 ) -> f32 {
     const COLUMNS: usize = 16;
     const ROWS: usize = 6;
-    let holds = |area: &BBox, x: f32, y: f32| {
-        area.x1 <= x && x < area.x2 && area.y1 <= y && y < area.y2
-    };
+    let holds =
+        |area: &BBox, x: f32, y: f32| area.x1 <= x && x < area.x2 && area.y1 <= y && y < area.y2;
     let mut seen = 0;
     for i in 0..COLUMNS * ROWS {
         let column = ((i % COLUMNS) as f32 + 0.5) / COLUMNS as f32;

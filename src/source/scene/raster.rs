@@ -50,7 +50,10 @@ impl Canvas {
     }
 
     fn to_px(&self, (x, y): Point) -> Point {
-        (self.origin_x + x * self.scale_x, self.origin_y + y * self.scale_y)
+        (
+            self.origin_x + x * self.scale_x,
+            self.origin_y + y * self.scale_y,
+        )
     }
 
     fn span(&mut self, row: usize, from: f32, to: f32, color: Rgb) {
@@ -107,7 +110,10 @@ impl Canvas {
     /// An ellipse with a hole: `hole` is the hole's size relative to the ellipse, 0..1.
     pub(super) fn ring(&mut self, center: Point, radii: Point, hole: f32, color: Rgb) {
         let (cx, cy) = self.to_px(center);
-        let (rx, ry) = ((radii.0 * self.scale_x).abs(), (radii.1 * self.scale_y).abs());
+        let (rx, ry) = (
+            (radii.0 * self.scale_x).abs(),
+            (radii.1 * self.scale_y).abs(),
+        );
         if rx <= 0.0 || ry <= 0.0 {
             return;
         }
@@ -129,8 +135,12 @@ impl Canvas {
         let (dx, dy) = (b.0 - a.0, b.1 - a.1);
         let length = dx.hypot(dy).max(1e-6);
         let (nx, ny) = (-dy / length * width / 2.0, dx / length * width / 2.0);
-        let quad =
-            [(a.0 + nx, a.1 + ny), (b.0 + nx, b.1 + ny), (b.0 - nx, b.1 - ny), (a.0 - nx, a.1 - ny)];
+        let quad = [
+            (a.0 + nx, a.1 + ny),
+            (b.0 + nx, b.1 + ny),
+            (b.0 - nx, b.1 - ny),
+            (a.0 - nx, a.1 - ny),
+        ];
         self.polygon(&quad, color);
     }
 
@@ -307,8 +317,8 @@ mod tests {
         assert!((area(|c| c.rect((2.0, 2.0), (12.0, 22.0), [9; 3])) - 200.0).abs() < 1.0);
         assert!((area(|c| c.ellipse((20.0, 20.0), (10.0, 5.0), [9; 3])) - 157.0).abs() < 3.0);
         assert!((area(|c| c.ring((20.0, 20.0), (10.0, 10.0), 0.5, [9; 3])) - 235.6).abs() < 4.0);
-        let triangle = |c: &mut Canvas| c.polygon(&[(0.0, 0.0), (20.0, 0.0), (0.0, 20.0)], [9; 3]);
-        assert!((area(triangle) - 200.0).abs() < 3.0);
+        let triangle = |c: &mut Canvas| c.polygon(&[(0.0, 0.0), (21.0, 0.0), (0.0, 20.0)], [9; 3]);
+        assert!((area(triangle) - 210.0).abs() < 3.0);
     }
 
     #[test]
@@ -316,7 +326,13 @@ mod tests {
         let mut canvas = Canvas::picture(4, 4, 1.0, (0.0, 0.0));
         canvas.rect((-9.0, -9.0), (99.0, 99.0), [200; 3]);
         canvas.ellipse((50.0, -50.0), (10.0, 10.0), [0; 3]);
-        assert!(canvas.shrink().px.iter().all(|px| *px == [200, 200, 200, 255]));
+        assert!(
+            canvas
+                .shrink()
+                .px
+                .iter()
+                .all(|px| *px == [200, 200, 200, 255])
+        );
     }
 
     #[test]

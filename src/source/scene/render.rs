@@ -7,7 +7,7 @@ use super::drift::Condition;
 use super::looks::{Light, LightKind};
 use super::motion::{Mover, World};
 use super::raster::Sprite;
-use super::weather::{Grade, Noise, Tone, streaks};
+use super::weather::{Camera, Grade, Noise, Tone, streaks};
 
 /// Everything needed to draw frames of one scene.
 #[derive(Debug, Clone)]
@@ -16,6 +16,7 @@ pub(super) struct Renderer {
     height: usize,
     stage: Stage,
     noise: Noise,
+    camera: Camera,
 }
 
 /// How far the camera is off, in pixels.
@@ -27,18 +28,25 @@ pub(super) struct Shake {
 
 impl Renderer {
     pub(super) fn new(width: usize, height: usize, stage: Stage, rng: &mut impl Rng) -> Self {
-        Self { width, height, noise: Noise::new(width * 3, rng), stage }
+        Self {
+            width,
+            height,
+            noise: Noise::new(width * 3, rng),
+            camera: Camera::random(rng),
+            stage,
+        }
     }
 
-    /// One frame: RGB, row by row.
+    /// One frame, taken `seconds` after the start: RGB, row by row.
     pub(super) fn frame(
         &self,
         world: &World,
         condition: &Condition,
+        seconds: f64,
         shake: Shake,
         rng: &mut impl Rng,
     ) -> Vec<u8> {
-        let grade = Grade::new(condition);
+        let grade = Grade::new(condition, &self.camera, seconds);
         let mut sheet = Sheet {
             width: self.width as i32,
             height: self.height as i32,
@@ -68,8 +76,16 @@ impl Renderer {
 
     /// The backdrop under the light and the fog of the moment.
     fn background(&self, grade: &Grade, shake: Shake) -> Vec<u8> {
-        let Stage { margin, stride, albedo, glow, depth, .. } = &self.stage;
-        let offset = |shaken: i32, max: usize| (*margin as i32 - shaken).clamp(0, max as i32) as usize;
+        let Stage {
+            margin,
+            stride,
+            albedo,
+            glow,
+            depth,
+            ..
+        } = &self.stage;
+        let offset =
+            |shaken: i32, max: usize| (*margin as i32 - shaken).clamp(0, max as i32) as usize;
         let (left, top) = (offset(shake.dx, 2 * margin), offset(shake.dy, 2 * margin));
         let night = (grade.night * 256.0) as i32;
         let mut rgb = vec![0; self.width * self.height * 3];
@@ -106,7 +122,13 @@ impl Renderer {
         let half = (extent.right - extent.left) / 2.0;
         if grade.shadow > 0.02 {
             let center = x + (extent.left + extent.right) / 2.0 + half * 0.15;
-            sheet.darken(center, ground, half * 1.05, half.min(12.0) * 0.22, grade.shadow);
+            sheet.darken(
+                center,
+                ground,
+                half * 1.05,
+                half.min(12.0) * 0.22,
+                grade.shadow,
+            );
         }
         if grade.wet > 0.02 {
             sheet.mirror(sprite, x, ground, &tone, grade.wet);
@@ -141,6 +163,9 @@ impl Sheet {
         let whole = whole as i32;
         let from = (-whole).clamp(0, sprite.width as i32 + 1);
         let to = (self.width - whole).clamp(from, sprite.width as i32 + 1);
+        if from >= to {
+            return;
+        }
         for (row, pixels) in sprite.px.chunks_exact(sprite.width.max(1)).enumerate() {
             let y = top + row as i32;
             if y < 0 || y >= self.height {
@@ -150,7 +175,9 @@ impl Sheet {
             let out = &mut self.rgb[start..start + (to - from) as usize * 3];
             for (out, column) in out.chunks_exact_mut(3).zip(from as usize..) {
                 let here = pixels.get(column).copied().unwrap_or_default();
-                let before = column.checked_sub(1).map_or([0; 4], |before| pixels[before]);
+                let before = column
+                    .checked_sub(1)
+                    .map_or([0; 4], |before| pixels[before]);
                 if here[3] | before[3] == 0 {
                     continue;
                 }
@@ -197,7 +224,12 @@ impl Sheet {
     }
 
     /// Calls `each` for the pixels of an ellipse with their closeness to its centre, 0..=1.
-    fn ellipse(&mut self, center: (f32, f32), radii: (f32, f32), mut each: impl FnMut(&mut [u8], f32)) {
+    fn ellipse(
+        &mut self,
+        center: (f32, f32),
+        radii: (f32, f32),
+        mut each: impl FnMut(&mut [u8], f32),
+    ) {
         let cx = center.0 + self.shake.dx as f32;
         let cy = center.1 + self.shake.dy as f32;
         let rows = ((cy - radii.1) as i32).max(0)..((cy + radii.1).ceil() as i32).min(self.height);
@@ -218,12 +250,16 @@ impl Sheet {
 
     /// A soft shadow on the ground.
     fn darken(&mut self, x: f32, y: f32, half_width: f32, half_height: f32, strength: f32) {
-        self.ellipse((x, y), (half_width.max(1.0), half_height.max(1.0)), |px, near| {
-            let left = 1.0 - strength * near.min(0.5) * 2.0;
-            for value in px {
-                *value = (f32::from(*value) * left) as u8;
-            }
-        });
+        self.ellipse(
+            (x, y),
+            (half_width.max(1.0), half_height.max(1.0)),
+            |px, near| {
+                let left = 1.0 - strength * near.min(0.5) * 2.0;
+                for value in px {
+                    *value = (f32::from(*value) * left) as u8;
+                }
+            },
+        );
     }
 
     /// A light that shines at night.
@@ -240,7 +276,11 @@ impl Sheet {
         match light.kind {
             LightKind::Head => {
                 add(place, (5.5, 5.0), [235.0, 225.0, 190.0]);
-                add((place.0 + towards * 15.0 * unit, foot.1), (15.0, 3.6), [110.0, 104.0, 84.0]);
+                add(
+                    (place.0 + towards * 15.0 * unit, foot.1),
+                    (15.0, 3.6),
+                    [110.0, 104.0, 84.0],
+                );
             }
             LightKind::Tail => add(place, (3.2, 3.0), [210.0, 30.0, 24.0]),
             LightKind::Lamp => add(place, (2.6, 2.6), [200.0, 200.0, 190.0]),

@@ -42,27 +42,70 @@ fn curve(points: [f32; 4], at: f32) -> f32 {
     a + (b - a) * part
 }
 
+/// What differs from camera to camera and from minute to minute without being drift: the camera's
+/// own exposure and white balance, and clouds that pass.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Camera {
+    exposure: f32,
+    balance: [f32; 3],
+    contrast: f32,
+    /// Two periods in seconds, and their phases, of the clouds.
+    clouds: [(f32, f32); 2],
+}
+
+impl Camera {
+    pub(super) fn random(rng: &mut impl Rng) -> Self {
+        let mut about_one = |spread: f32| 1.0 + spread * (2.0 * rng.random::<f32>() - 1.0);
+        Self {
+            exposure: about_one(0.12),
+            balance: [about_one(0.08), 1.0, about_one(0.1)],
+            contrast: about_one(0.08),
+            clouds: [
+                (11.0 * about_one(0.4), about_one(1.0)),
+                (29.0 * about_one(0.4), about_one(1.0)),
+            ],
+        }
+    }
+
+    /// What clouds leave of the light at a time, 0..=1.
+    fn sunshine(&self, seconds: f64) -> f32 {
+        let cover = self.clouds.map(|(period, phase)| {
+            let turn = seconds / f64::from(period) + f64::from(phase);
+            0.5 + 0.5 * (turn * std::f64::consts::TAU).sin() as f32
+        });
+        1.0 - 0.16 * cover[0] - 0.16 * cover[1]
+    }
+}
+
 impl Grade {
-    pub(super) fn new(condition: &Condition) -> Self {
-        let Condition { lighting, rain, fog, .. } = *condition;
-        let exposure = curve([0.25, 0.4, 0.66, 1.0], lighting) * (1.0 - 0.18 * rain);
-        let red = curve([0.82, 1.0, 1.12, 1.0], lighting);
-        let blue = curve([1.25, 1.05, 0.82, 1.0], lighting);
-        let contrast = (1.0 - 0.12 * rain) * (0.82 + 0.18 * lighting);
+    /// The grade of a frame taken `seconds` after the start.
+    pub(super) fn new(condition: &Condition, camera: &Camera, seconds: f64) -> Self {
+        let Condition {
+            lighting,
+            rain,
+            fog,
+            ..
+        } = *condition;
+        let daylight = curve([0.44, 0.57, 0.8, 1.1], lighting) * (1.0 - 0.15 * rain);
+        let exposure = daylight * camera.exposure * camera.sunshine(seconds);
+        let red = curve([0.85, 1.0, 1.1, 1.0], lighting);
+        let blue = curve([1.2, 1.03, 0.86, 1.0], lighting);
+        let contrast = camera.contrast * (1.0 - 0.1 * rain) * (0.88 + 0.12 * lighting);
         let veil = (18.0 * rain + 9.0 * (1.0 - lighting)) * (0.4 + 0.6 * exposure);
         let overcast = (rain + fog).min(1.0);
         Self {
-            gain: [red, 1.0, blue].map(|tint| {
+            gain: std::array::from_fn(|c| {
+                let tint = [red, 1.0, blue][c];
                 let tint = tint + (1.0 - tint) * 0.5 * overcast;
-                exposure * contrast * tint
+                exposure * contrast * tint * camera.balance[c]
             }),
             lift: [veil * 0.95, veil, veil * 1.1],
-            fog: 0.72 * fog,
+            fog: 0.5 * fog,
             fog_color: [206.0, 210.0, 214.0].map(|value| value * (0.12 + 0.88 * exposure)),
             night: ((0.55 - lighting) / 0.4).clamp(0.0, 1.0),
             shadow: 0.5 * lighting * (1.0 - overcast),
             wet: 0.55 * rain,
-            noise: 2.0 + 8.0 * (1.0 - lighting).powf(1.6) + 1.5 * rain,
+            noise: 6.5 + 2.5 * (1.0 - lighting) + 1.5 * rain,
             exposure,
         }
     }
@@ -70,7 +113,7 @@ impl Grade {
     /// The tone of things at `depth`, lit by lamps with `lamplight` (0..=1).
     pub(super) fn tone(&self, depth: f32, lamplight: f32) -> Tone {
         let clear = (-self.fog * depth).exp();
-        let lamp = [1.5, 1.2, 0.75].map(|tint| lamplight * self.night * tint * 0.5);
+        let lamp = [1.5, 1.2, 0.75].map(|tint| lamplight * self.night * tint * 0.6);
         Tone {
             gain: std::array::from_fn(|c| (256.0 * clear * (self.gain[c] + lamp[c])) as i32),
             lift: std::array::from_fn(|c| {
@@ -91,9 +134,7 @@ impl Noise {
     /// A table for pictures of `row_bytes` bytes a row.
     pub(super) fn new(row_bytes: usize, rng: &mut impl Rng) -> Self {
         // The sum of twelve uniform numbers has a variance of one.
-        let gauss = |rng: &mut _| {
-            (0..12).map(|_| Rng::random::<f32>(rng)).sum::<f32>() - 6.0
-        };
+        let gauss = |rng: &mut _| (0..12).map(|_| Rng::random::<f32>(rng)).sum::<f32>() - 6.0;
         let table = (0..row_bytes + 4096)
             .map(|_| (32.0 * gauss(rng)).clamp(-127.0, 127.0) as i8)
             .collect();

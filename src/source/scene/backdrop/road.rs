@@ -5,18 +5,54 @@ use rand::Rng;
 use super::super::class::Class;
 use super::{Easel, Path, Way};
 
-const RIDING: &[Class] =
-    &[Class::Car, Class::Van, Class::Bus, Class::Truck, Class::Motorbike, Class::Bicycle];
+const RIDING: &[Class] = &[
+    Class::Car,
+    Class::Van,
+    Class::Bus,
+    Class::Truck,
+    Class::Motorbike,
+    Class::Bicycle,
+];
 const CYCLING: &[Class] = &[Class::Bicycle, Class::Cart];
 const WALKING: &[Class] = &[Class::Pedestrian, Class::Cart];
 
 /// Far pavement, far lane, near lane, cycle track, near pavement.
 pub(super) const PATHS: [Path; 5] = [
-    Path { y: 54.0, rise: 0.0, scale: 0.78, way: Way::Both, users: WALKING },
-    Path { y: 68.0, rise: 0.0, scale: 0.88, way: Way::Left, users: RIDING },
-    Path { y: 86.0, rise: 0.0, scale: 1.02, way: Way::Right, users: RIDING },
-    Path { y: 99.0, rise: 0.0, scale: 1.08, way: Way::Right, users: CYCLING },
-    Path { y: 114.0, rise: 0.0, scale: 1.15, way: Way::Both, users: WALKING },
+    Path {
+        y: 54.0,
+        rise: 0.0,
+        scale: 0.72,
+        way: Way::Both,
+        users: WALKING,
+    },
+    Path {
+        y: 68.0,
+        rise: 0.0,
+        scale: 0.8,
+        way: Way::Left,
+        users: RIDING,
+    },
+    Path {
+        y: 86.0,
+        rise: 0.0,
+        scale: 0.92,
+        way: Way::Right,
+        users: RIDING,
+    },
+    Path {
+        y: 99.0,
+        rise: 0.0,
+        scale: 0.96,
+        way: Way::Right,
+        users: CYCLING,
+    },
+    Path {
+        y: 114.0,
+        rise: 0.0,
+        scale: 1.02,
+        way: Way::Both,
+        users: WALKING,
+    },
 ];
 
 /// Paints the street; returns the foot of the houses.
@@ -59,7 +95,9 @@ fn markings(easel: &mut Easel) {
     let mut x = (easel.left / 13.0).floor() * 13.0;
     while x < easel.right {
         let lean = (x - (easel.left + easel.right) / 2.0) * 0.25;
-        easel.day.line((x, 103.2), (x + lean, 134.0), 0.4, [132, 128, 122]);
+        easel
+            .day
+            .line((x, 103.2), (x + lean, 134.0), 0.4, [132, 128, 122]);
         x += 13.0;
     }
     easel.band(112.0, 112.4, [134, 130, 124]);

@@ -17,6 +17,12 @@ use super::raster::{Canvas, Extent, Point, Rgb, Sprite, hsv};
 const HALF_WIDTH: f32 = 26.0;
 const HEIGHT: f32 = 28.0;
 
+/// Part of the usual population that comes from the other city anyway.
+const STRANGERS: f32 = 0.04;
+
+/// Softness of the lens, in pixels.
+const LENS: f32 = 2.0;
+
 /// What shines at night.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LightKind {
@@ -81,7 +87,7 @@ impl Costume {
         rng: &mut impl Rng,
     ) -> Self {
         let lot = Lot {
-            other_city: rng.random::<f32>() < condition.look,
+            other_city: rng.random::<f32>() < STRANGERS + (1.0 - STRANGERS) * condition.look,
             raining: rng.random::<f32>() < condition.rain * 0.7,
         };
         match class {
@@ -106,16 +112,32 @@ impl Costume {
             })
             .collect();
         let extent = phases.iter().map(Sprite::extent).reduce(Extent::union);
-        let towards = if staging.faces_left { -staging.scale } else { staging.scale };
+        let towards = if staging.faces_left {
+            -staging.scale
+        } else {
+            staging.scale
+        };
         let lights = individual
             .lights()
             .into_iter()
-            .map(|(kind, (x, y))| Light { kind, x: x * towards, y: -y * staging.scale })
+            .map(|(kind, (x, y))| Light {
+                kind,
+                x: x * towards,
+                y: -y * staging.scale,
+            })
             .collect();
         Self {
-            moving: phases.iter().map(|sprite| sprite.smeared(staging.blur).trimmed()).collect(),
-            still: phases[0].trimmed(),
-            extent: extent.unwrap_or(Extent { left: -1.0, top: -1.0, right: 1.0, bottom: 0.0 }),
+            moving: phases
+                .iter()
+                .map(|sprite| sprite.smeared(LENS + staging.blur).trimmed())
+                .collect(),
+            still: phases[0].smeared(LENS).trimmed(),
+            extent: extent.unwrap_or(Extent {
+                left: -1.0,
+                top: -1.0,
+                right: 1.0,
+                bottom: 0.0,
+            }),
             lights,
         }
     }

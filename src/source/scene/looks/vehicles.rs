@@ -17,7 +17,11 @@ fn paint_shop(rng: &mut impl Rng) -> Rgb {
         5 => hsv(0.6, 0.1, between(rng, 0.14, 0.25)),
         _ => {
             let (saturation, value) = (between(rng, 0.55, 0.9), between(rng, 0.4, 0.8));
-            hsv(pick(rng, [0.0, 0.02, 0.33, 0.57, 0.6, 0.63]), saturation, value)
+            hsv(
+                pick(rng, [0.0, 0.02, 0.33, 0.57, 0.6, 0.63]),
+                saturation,
+                value,
+            )
         }
     }
 }
@@ -26,7 +30,10 @@ fn paint_shop(rng: &mut impl Rng) -> Rgb {
 fn body(canvas: &mut Canvas, outline: &[Point], sill: f32, color: Rgb) {
     canvas.polygon(outline, color);
     let left = outline.iter().map(|p| p.0).fold(f32::INFINITY, f32::min);
-    let right = outline.iter().map(|p| p.0).fold(f32::NEG_INFINITY, f32::max);
+    let right = outline
+        .iter()
+        .map(|p| p.0)
+        .fold(f32::NEG_INFINITY, f32::max);
     canvas.rect((left + 0.4, 1.6), (right - 0.4, sill), shade(color, 0.72));
 }
 
@@ -36,7 +43,10 @@ fn end_lights(canvas: &mut Canvas, half: f32, y: f32) {
 }
 
 fn road_lights(half: f32, y: f32) -> Vec<(LightKind, Point)> {
-    vec![(LightKind::Head, (half, y + 0.7)), (LightKind::Tail, (-half, y + 0.8))]
+    vec![
+        (LightKind::Head, (half, y + 0.7)),
+        (LightKind::Tail, (-half, y + 0.8)),
+    ]
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -44,6 +54,7 @@ enum CarShape {
     Saloon,
     Hatchback,
     Suv,
+    Kombi,
     Pickup,
 }
 
@@ -55,23 +66,51 @@ pub(super) struct Car {
     paint: Rgb,
     roof: Rgb,
     glass: Rgb,
+    /// A delivery car: no windows behind the driver's.
+    panelled: bool,
 }
 
 impl Car {
     pub(super) fn random(lot: Lot, rng: &mut impl Rng) -> Self {
         let shape = if lot.other_city {
-            pick(rng, [CarShape::Suv, CarShape::Suv, CarShape::Pickup, CarShape::Hatchback])
+            pick(
+                rng,
+                [
+                    CarShape::Suv,
+                    CarShape::Kombi,
+                    CarShape::Kombi,
+                    CarShape::Pickup,
+                ],
+            )
         } else {
-            pick(rng, [CarShape::Saloon, CarShape::Saloon, CarShape::Hatchback, CarShape::Suv])
+            pick(
+                rng,
+                [
+                    CarShape::Saloon,
+                    CarShape::Hatchback,
+                    CarShape::Suv,
+                    CarShape::Kombi,
+                ],
+            )
         };
         let (length, height) = match shape {
             CarShape::Saloon => (between(rng, 27.0, 31.0), between(rng, 9.8, 11.2)),
-            CarShape::Hatchback => (between(rng, 23.0, 27.0), between(rng, 10.4, 12.0)),
-            CarShape::Suv => (between(rng, 27.0, 31.0), between(rng, 12.0, 14.2)),
+            CarShape::Hatchback => (between(rng, 23.0, 28.0), between(rng, 10.4, 13.0)),
+            CarShape::Suv => (between(rng, 27.0, 31.0), between(rng, 12.0, 14.4)),
+            CarShape::Kombi => (between(rng, 26.0, 31.0), between(rng, 12.8, 15.2)),
             CarShape::Pickup => (between(rng, 30.0, 34.0), between(rng, 12.4, 14.2)),
         };
         let paint = if lot.other_city && rng.random::<f32>() < 0.55 {
-            pick(rng, [[226, 182, 30], [230, 190, 60], [40, 110, 96], [206, 196, 176], [150, 90, 50]])
+            pick(
+                rng,
+                [
+                    [226, 182, 30],
+                    [230, 190, 60],
+                    [40, 110, 96],
+                    [206, 196, 176],
+                    [150, 90, 50],
+                ],
+            )
         } else {
             paint_shop(rng)
         };
@@ -81,8 +120,14 @@ impl Car {
             half: length / 2.0,
             height,
             paint,
-            roof: if two_tone { pick(rng, [[235, 235, 230], [30, 30, 34]]) } else { paint },
+            roof: if two_tone {
+                pick(rng, [[235, 235, 230], [30, 30, 34]])
+            } else {
+                paint
+            },
             glass: shade(GLASS, between(rng, 0.6, 1.25)),
+            panelled: shape == CarShape::Kombi
+                && rng.random::<f32>() < if lot.other_city { 0.7 } else { 0.4 },
         }
     }
 
@@ -92,6 +137,7 @@ impl Car {
         match self.shape {
             CarShape::Saloon => [-0.34, -0.2, 0.08, 0.24],
             CarShape::Hatchback => [-0.48, -0.4, 0.08, 0.27],
+            CarShape::Kombi => [-0.5, -0.48, 0.14, 0.28],
             CarShape::Suv => [-0.49, -0.44, 0.12, 0.26],
             CarShape::Pickup => [-0.1, -0.06, 0.14, 0.26],
         }
@@ -105,7 +151,10 @@ impl Individual for Car {
         let (half, h) = (self.half, self.height);
         let belt = h * 0.56;
         let [rear, roof_rear, roof_front, front] = self.cabin().map(|part| part * 2.0 * half);
-        canvas.polygon(&[(rear, belt), (roof_rear, h), (roof_front, h), (front, belt)], self.roof);
+        canvas.polygon(
+            &[(rear, belt), (roof_rear, h), (roof_front, h), (front, belt)],
+            self.roof,
+        );
         let lower = [
             (-half, 1.8),
             (-half, belt * 0.9),
@@ -119,20 +168,43 @@ impl Individual for Car {
         let pillar = (roof_rear + roof_front) / 2.0;
         let glass_top = h - 1.0;
         let slope = 0.85;
+        let rear_glass = if self.panelled {
+            self.paint
+        } else {
+            self.glass
+        };
         canvas.polygon(
-            &[(rear + slope + 0.6, belt), (roof_rear + 0.7, glass_top), (pillar - 0.4, glass_top), (pillar - 0.4, belt)],
-            self.glass,
+            &[
+                (rear + slope + 0.6, belt),
+                (roof_rear + 0.7, glass_top),
+                (pillar - 0.4, glass_top),
+                (pillar - 0.4, belt),
+            ],
+            rear_glass,
         );
         canvas.polygon(
-            &[(pillar + 0.5, belt), (pillar + 0.5, glass_top), (roof_front - 0.3, glass_top), (front - slope - 0.4, belt)],
+            &[
+                (pillar + 0.5, belt),
+                (pillar + 0.5, glass_top),
+                (roof_front - 0.3, glass_top),
+                (front - slope - 0.4, belt),
+            ],
             self.glass,
         );
         canvas.line((pillar, 2.4), (pillar, belt), 0.4, shade(self.paint, 0.6));
         if self.shape == CarShape::Pickup {
-            canvas.rect((-half + 1.0, belt - 0.2), (rear - 0.6, belt + 0.5), shade(self.paint, 0.45));
+            canvas.rect(
+                (-half + 1.0, belt - 0.2),
+                (rear - 0.6, belt + 0.5),
+                shade(self.paint, 0.45),
+            );
         }
         end_lights(canvas, half, belt * 0.58);
-        let r = if self.shape == CarShape::Saloon { 2.35 } else { 2.55 };
+        let r = if self.shape == CarShape::Saloon {
+            2.35
+        } else {
+            2.55
+        };
         wheel(canvas, -half * 0.6, r);
         wheel(canvas, half * 0.62, r);
     }
@@ -157,13 +229,20 @@ pub(super) struct Van {
 
 impl Van {
     pub(super) fn random(lot: Lot, rng: &mut impl Rng) -> Self {
-        let length = if lot.other_city { between(rng, 28.0, 33.0) } else { between(rng, 29.0, 34.0) };
-        let height =
-            if lot.other_city { between(rng, 12.6, 15.2) } else { between(rng, 14.2, 17.0) };
+        let length = if lot.other_city {
+            between(rng, 28.0, 33.0)
+        } else {
+            between(rng, 27.0, 34.0)
+        };
+        let height = if lot.other_city {
+            between(rng, 11.2, 13.8)
+        } else {
+            between(rng, 13.2, 16.6)
+        };
         let paint = if lot.other_city {
             let (saturation, value) = (between(rng, 0.2, 0.6), between(rng, 0.6, 0.9));
             hsv(rng.random(), saturation, value)
-        } else if rng.random::<f32>() < 0.65 {
+        } else if rng.random::<f32>() < 0.45 {
             hsv(0.6, 0.03, between(rng, 0.78, 0.96))
         } else {
             paint_shop(rng)
@@ -171,10 +250,18 @@ impl Van {
         Self {
             half: length / 2.0,
             height,
-            nose: if lot.other_city { between(rng, 1.0, 3.0) } else { between(rng, 3.2, 6.0) },
+            nose: if lot.other_city {
+                between(rng, 1.0, 5.0)
+            } else {
+                between(rng, 2.4, 7.0)
+            },
             paint,
             stripe: (rng.random::<f32>() < 0.5).then(|| hsv(rng.random(), 0.8, 0.7)),
-            windows: if lot.other_city { 3 } else { pick(rng, [0, 0, 0, 1]) },
+            windows: if lot.other_city {
+                3
+            } else {
+                pick(rng, [0, 0, 1, 1, 3])
+            },
             glass: shade(GLASS, between(rng, 0.6, 1.25)),
         }
     }
@@ -200,20 +287,38 @@ impl Individual for Van {
         ];
         body(canvas, &outline, 3.4, self.paint);
         if let Some(stripe) = self.stripe {
-            canvas.rect((-half + 0.3, belt - 1.6), (screen - 8.5, belt + 0.2), stripe);
+            canvas.rect(
+                (-half + 0.3, belt - 1.6),
+                (screen - 8.5, belt + 0.2),
+                stripe,
+            );
         }
         let top = h - 1.6;
         canvas.polygon(
-            &[(screen - 8.0, belt), (screen - 8.0, top), (screen - 4.0, top), (screen - 1.0, belt)],
+            &[
+                (screen - 8.0, belt),
+                (screen - 8.0, top),
+                (screen - 4.0, top),
+                (screen - 1.0, belt),
+            ],
             self.glass,
         );
         let bay = (screen - 9.0 + half - 1.4) / self.windows.max(1) as f32;
         for i in 0..self.windows {
             let right = screen - 9.0 - i as f32 * bay;
-            let left = if self.windows == 1 { right - 6.0 } else { right - bay + 0.9 };
+            let left = if self.windows == 1 {
+                right - 6.0
+            } else {
+                right - bay + 0.9
+            };
             canvas.rect((left, belt), (right, top), self.glass);
         }
-        canvas.line((screen - 8.5, 2.4), (screen - 8.5, top), 0.4, shade(self.paint, 0.62));
+        canvas.line(
+            (screen - 8.5, 2.4),
+            (screen - 8.5, top),
+            0.4,
+            shade(self.paint, 0.62),
+        );
         end_lights(canvas, half, belt * 0.55);
         wheel(canvas, -half * 0.6, 2.5);
         wheel(canvas, half * 0.6, 2.5);
@@ -233,24 +338,52 @@ pub(super) struct Bus {
     windows: usize,
     /// One band of glass instead of single windows.
     band_of_glass: bool,
+    /// A lit sign over the windscreen.
+    sign: bool,
     glass: Rgb,
 }
 
 impl Bus {
     pub(super) fn random(lot: Lot, rng: &mut impl Rng) -> Self {
-        let length = if lot.other_city { between(rng, 33.0, 39.0) } else { between(rng, 38.0, 45.0) };
-        let paint = if lot.other_city {
-            pick(rng, [[228, 230, 226], [92, 140, 92], [214, 206, 180], [96, 128, 150]])
+        let length = if lot.other_city {
+            between(rng, 30.0, 37.0)
         } else {
-            pick(rng, [[186, 34, 34], [30, 80, 160], [206, 152, 30], [34, 120, 70]])
+            between(rng, 34.0, 44.0)
+        };
+        let paint = if lot.other_city {
+            pick(
+                rng,
+                [
+                    [228, 230, 226],
+                    [92, 140, 92],
+                    [214, 206, 180],
+                    [96, 128, 150],
+                ],
+            )
+        } else {
+            pick(
+                rng,
+                [
+                    [186, 34, 34],
+                    [30, 80, 160],
+                    [206, 152, 30],
+                    [34, 120, 70],
+                    [220, 222, 220],
+                ],
+            )
         };
         Self {
             half: length / 2.0,
-            height: between(rng, 16.0, 19.4),
+            height: between(rng, 15.2, 18.8),
             paint: shade(paint, between(rng, 0.8, 1.1)),
-            band: if rng.random() { [226, 226, 220] } else { shade(paint, 0.55) },
-            windows: rng.random_range(5..8),
-            band_of_glass: lot.other_city,
+            band: if rng.random() {
+                [226, 226, 220]
+            } else {
+                shade(paint, 0.55)
+            },
+            windows: rng.random_range(4..8),
+            band_of_glass: lot.other_city || rng.random::<f32>() < 0.15,
+            sign: rng.random::<f32>() < 0.6,
             glass: shade(GLASS, between(rng, 0.6, 1.3)),
         }
     }
@@ -288,11 +421,22 @@ impl Individual for Bus {
             }
         }
         canvas.polygon(
-            &[(half - 3.4, h * 0.38), (half - 3.4, high), (half - 0.5, high), (half - 0.2, h * 0.42)],
+            &[
+                (half - 3.4, h * 0.38),
+                (half - 3.4, high),
+                (half - 0.5, high),
+                (half - 0.2, h * 0.42),
+            ],
             blend(self.glass, [200, 215, 225], 0.25),
         );
-        canvas.rect((half - 8.4, 2.2), (half - 5.4, high), shade(self.glass, 0.75));
-        canvas.rect((half - 9.0, h - 2.0), (half - 2.0, h - 0.8), [236, 170, 60]);
+        canvas.rect(
+            (half - 8.4, 2.2),
+            (half - 5.4, high),
+            shade(self.glass, 0.75),
+        );
+        if self.sign {
+            canvas.rect((half - 9.0, h - 2.0), (half - 2.0, h - 0.8), [236, 170, 60]);
+        }
         end_lights(canvas, half, h * 0.17);
         wheel(canvas, -half * 0.58, 2.7);
         wheel(canvas, half * 0.6, 2.7);
@@ -331,7 +475,7 @@ pub(super) struct Truck {
 
 impl Truck {
     pub(super) fn random(lot: Lot, rng: &mut impl Rng) -> Self {
-        let height = between(rng, 15.2, 18.8);
+        let height = between(rng, 14.2, 18.4);
         let load = if lot.other_city {
             pick(rng, [Load::Box, Load::Tipper, Load::Tipper])
         } else {
@@ -342,14 +486,24 @@ impl Truck {
             (Load::Tipper, _) => pick(rng, [[200, 140, 40], [120, 110, 96], [150, 60, 40]]),
             (Load::Canvas, _) => pick(rng, [[44, 88, 120], [110, 112, 84], [150, 60, 50]]),
             (Load::Box, true) => pick(rng, [[186, 40, 40], [40, 90, 160], [210, 160, 40]]),
-            (Load::Box, false) => hsv(0.1, 0.08, between(rng, 0.68, 0.92)),
+            (Load::Box, false) if rng.random() => hsv(0.1, 0.08, between(rng, 0.6, 0.92)),
+            (Load::Box, false) => paint_shop(rng),
         };
         Self {
-            half: between(rng, 35.0, 43.0) / 2.0,
+            half: between(rng, 30.0, 42.0) / 2.0,
             height,
             cab: between(rng, 7.2, 9.2),
-            cab_height: height * if lot.other_city { 0.95 } else { between(rng, 0.66, 0.84) },
-            gap: if lot.other_city { 0.3 } else { between(rng, 0.8, 1.8) },
+            cab_height: height
+                * if lot.other_city {
+                    0.95
+                } else {
+                    between(rng, 0.68, 0.98)
+                },
+            gap: if lot.other_city {
+                0.3
+            } else {
+                between(rng, 0.0, 1.4)
+            },
             load,
             cab_paint: paint_shop(rng),
             load_paint,
@@ -377,13 +531,24 @@ impl Truck {
                 let middle = ((rear + front) / 2.0, 4.6 + (h - 5.6) / 2.0);
                 canvas.ellipse(middle, ((front - rear) / 2.0, (h - 5.4) / 2.0), color);
                 canvas.rect((rear + 4.0, 5.0), (front - 4.0, h - 1.0), color);
-                canvas.rect((rear + 3.0, h * 0.45), (front - 3.0, h * 0.52), shade(color, 0.6));
+                canvas.rect(
+                    (rear + 3.0, h * 0.45),
+                    (front - 3.0, h * 0.52),
+                    shade(color, 0.6),
+                );
             }
             Load::Tipper => {
                 let top = h - 3.0;
-                canvas.polygon(&[(rear + 1.5, 4.4), (rear, top), (front, top), (front, 4.4)], color);
                 canvas.polygon(
-                    &[(rear + 3.0, top), ((rear + front) / 2.0, h - 0.6), (front - 2.0, top)],
+                    &[(rear + 1.5, 4.4), (rear, top), (front, top), (front, 4.4)],
+                    color,
+                );
+                canvas.polygon(
+                    &[
+                        (rear + 3.0, top),
+                        ((rear + front) / 2.0, h - 0.6),
+                        (front - 2.0, top),
+                    ],
                     [110, 92, 70],
                 );
             }
@@ -409,7 +574,12 @@ impl Individual for Truck {
         ];
         body(canvas, &outline, 3.4, self.cab_paint);
         canvas.polygon(
-            &[(half - 5.4, ch * 0.56), (half - 5.4, ch - 1.4), (half - 2.6, ch - 1.4), (half - 1.2, ch * 0.56)],
+            &[
+                (half - 5.4, ch * 0.56),
+                (half - 5.4, ch - 1.4),
+                (half - 2.6, ch - 1.4),
+                (half - 1.2, ch * 0.56),
+            ],
             self.glass,
         );
         end_lights(canvas, half, ch * 0.24);

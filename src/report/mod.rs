@@ -15,7 +15,6 @@ use std::path::Path;
 
 use thiserror::Error;
 
-pub use html::page;
 pub use summary::{RunSummary, Summary, SummaryError};
 pub use table::{Comparison, Row};
 

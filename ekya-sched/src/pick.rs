@@ -65,13 +65,19 @@ impl Picker {
         }
     }
 
+    /// What the inference options need, rising.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = Share> {
+        self.levels.iter().map(|level| level.share)
+    }
+
     /// The most that inference can make use of.
     pub(crate) fn most_useful(&self) -> Share {
         self.levels.last().map_or(Share::ZERO, |level| level.share)
     }
 
     /// The best configurations under these shares. A retraining that does not end in the window,
-    /// or makes nothing better, is not chosen.
+    /// or makes nothing better, is not chosen. Once it has ended, its share is taken to go to the
+    /// stream's inference.
     pub(crate) fn pick(&self, inference: Share, training: Share) -> Pick {
         let mut best = self.serve(inference);
         let now = best.mean;

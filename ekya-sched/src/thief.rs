@@ -7,12 +7,22 @@
 //!     steal from the victim for as long as PickConfigs says that the mean accuracy rises
 //! ```
 //!
+//! Three things differ from the paper, each measured to help on the released Cityscapes profiles
+//! and none in [`Stealing::Literal`]: any amount may be stolen, among them exactly what an
+//! inference option needs, since its share is seldom a multiple of δ; what no job uses can be
+//! stolen too; and trading starts a second time from all shares at inference, where it ends
+//! higher when a device is so crowded that a fair share runs nothing well. The better end is kept,
+//! so the plan is never below what the fair allocation gives.
+//!
+//! PickConfigs takes the share of a retraining that has ended to go to the inference of the same
+//! stream. What really becomes of it is decided when the caller re-plans.
+//!
 //! The score is compared in two steps: first how far streams are below a_MIN, which is a
 //! constraint in the paper, then the mean accuracy. A stream that cannot reach a_MIN with the
 //! whole device has no such constraint.
 //!
 //! A steal changes the shares of two jobs, so only their one or two streams are evaluated again:
-//! one pass costs O(jobs² · capacity/δ · (|Γ| + log |Λ|)) per device.
+//! one pass costs O(jobs² · (capacity/δ + |Λ|) · (|Γ| + log |Λ|)) per device.
 
 use crate::pick::{EPSILON, Pick, Picker};
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share};
@@ -26,8 +36,9 @@ pub enum Stealing {
     /// Algorithm 1 to the letter: one quantum after another, until one does not help; a single
     /// pass. It makes no move when a fair share is below the quantum. Kept to compare with.
     Literal,
-    /// Every multiple of the quantum and all that the victim has, whichever helps most; what no
-    /// job uses is stolen from like a victim; passes until nothing helps.
+    /// Whatever helps most of: every multiple of the quantum, all that the victim has, and what
+    /// brings the thief up or the victim down to just what an inference option needs. Passes until
+    /// nothing helps.
     #[default]
     Exhaustive,
 }
@@ -57,8 +68,8 @@ impl Scheduler for Thief {
         let mut shares = vec![(Share::ZERO, Share::ZERO); problem.streams.len()];
         for (device, spec) in problem.devices.iter().enumerate() {
             let streams = problem.streams_on(device);
-            let mut market = Market::fair(problem, &pickers, &streams, spec.capacity);
-            market.trade(self.stealing, problem.quantum);
+            let fair = Market::fair(problem, &pickers, &streams, spec.capacity);
+            let market = fair.trade(self.stealing, problem.quantum);
             for (place, &stream) in streams.iter().enumerate() {
                 shares[stream] = market.shares_of(place);
             }
@@ -77,12 +88,15 @@ impl Scheduler for Thief {
 
 /// The jobs of one device and what they hold. The stream at place `p` has job `2p`, its
 /// inference, and job `2p + 1`, its retraining; the last job is nobody's and holds what is unused.
+#[derive(Clone)]
 struct Market<'a> {
     pickers: Vec<&'a Picker>,
     picks: Vec<Pick>,
     shares: Vec<Share>,
     /// Jobs that exist: a stream without retraining options has no training job.
     jobs: Vec<usize>,
+    /// Amounts that a steal tries; kept to allocate once.
+    amounts: Vec<Share>,
 }
 
 /// What a steal changes in the sums over the streams.
@@ -129,6 +143,7 @@ impl<'a> Market<'a> {
             picks: Vec::new(),
             shares: vec![Share::ZERO; 2 * streams.len() + 1],
             jobs,
+            amounts: Vec::new(),
         };
         market.shares[2 * streams.len()] = capacity;
         market.spread_unused(|_, job| job % 2 == 0 || trains(job / 2));
@@ -136,6 +151,33 @@ impl<'a> Market<'a> {
             .map(|place| market.pick(place, [None; 2]))
             .collect();
         market
+    }
+
+    /// All shares at inference.
+    fn inference_first(&self) -> Self {
+        let mut market = self.clone();
+        let unused = market.unused_job();
+        market.shares[unused] = market.granted();
+        market.shares[..unused].fill(Share::ZERO);
+        market.spread_unused(|_, job| job % 2 == 0);
+        for place in 0..market.picks.len() {
+            market.pick_again(place);
+        }
+        market
+    }
+
+    /// The sum of all shares: the device's capacity.
+    fn granted(&self) -> Share {
+        let sum = |sum: Share, &share: &Share| sum.saturating_add(share);
+        self.shares.iter().fold(Share::ZERO, sum)
+    }
+
+    /// What is better here than in another market of the same device.
+    fn change_from(&self, other: &Self) -> Change {
+        let pairs = other.picks.iter().zip(&self.picks);
+        pairs.fold(Change::NOTHING, |sum, (old, new)| {
+            sum.and(Change::between(old, new))
+        })
     }
 
     fn shares_of(&self, place: usize) -> (Share, Share) {
@@ -146,24 +188,35 @@ impl<'a> Market<'a> {
         self.shares.len() - 1
     }
 
-    fn trade(&mut self, stealing: Stealing, quantum: Share) {
+    /// The market after all stealing.
+    fn trade(mut self, stealing: Stealing, quantum: Share) -> Self {
         match stealing {
             Stealing::Literal => {
                 self.pass(|market, thief, victim| market.steal_literally(thief, victim, quantum));
             }
             Stealing::Exhaustive => {
-                for _ in 0..PASSES_MAX {
-                    self.free_unused();
-                    let steal = |market: &mut Self, thief, victim| {
-                        market.steal_most_helpful(thief, victim, quantum)
-                    };
-                    if !self.pass(steal) {
-                        break;
-                    }
+                let mut other = self.inference_first();
+                self.trade_exhaustively(quantum);
+                other.trade_exhaustively(quantum);
+                if other.change_from(&self).beats(&Change::NOTHING) {
+                    self = other;
                 }
             }
         }
         self.give_away_unused();
+        self
+    }
+
+    fn trade_exhaustively(&mut self, quantum: Share) {
+        for _ in 0..PASSES_MAX {
+            self.free_unused();
+            let steal = |market: &mut Self, thief, victim| {
+                market.steal_most_helpful(thief, victim, quantum)
+            };
+            if !self.pass(steal) {
+                break;
+            }
+        }
     }
 
     /// Lets every job steal from every other and from what is unused; whether anything moved.
@@ -191,20 +244,52 @@ impl<'a> Market<'a> {
     }
 
     fn steal_most_helpful(&mut self, thief: usize, victim: usize, quantum: Share) -> bool {
-        let most = self.shares[victim];
+        let mut amounts = std::mem::take(&mut self.amounts);
+        self.list_amounts(thief, victim, quantum, &mut amounts);
         let mut best = (Change::NOTHING, Share::ZERO);
-        let mut amount = Share::ZERO;
-        while amount < most {
-            amount = amount.saturating_add(quantum).min(most);
+        for &amount in &amounts {
             let change = self.change(thief, victim, amount);
             if change.beats(&best.0) {
                 best = (change, amount);
             }
         }
+        self.amounts = amounts;
         if best.1 > Share::ZERO {
             self.transfer(thief, victim, best.1);
         }
         best.1 > Share::ZERO
+    }
+
+    /// The amounts worth trying, all above zero and at most what the victim has.
+    fn list_amounts(&self, thief: usize, victim: usize, quantum: Share, amounts: &mut Vec<Share>) {
+        amounts.clear();
+        let all = self.shares[victim];
+        let most = all.min(self.room(thief));
+        let mut amount = Share::ZERO;
+        while amount < most {
+            amount = amount.saturating_add(quantum).min(most);
+            amounts.push(amount);
+        }
+        let possible = |amount: &Share| (Share::ZERO < *amount) && (*amount < most);
+        if thief.is_multiple_of(2) {
+            let held = self.shares[thief];
+            let needs = self.pickers[thief / 2].needs();
+            amounts.extend(needs.map(|need| need.saturating_sub(held)).filter(possible));
+        }
+        if victim.is_multiple_of(2) && victim != self.unused_job() {
+            let needs = self.pickers[victim / 2].needs();
+            amounts.extend(needs.map(|need| all.saturating_sub(need)).filter(possible));
+        }
+    }
+
+    /// How much more a job can use: training any amount, inference what its best option needs.
+    fn room(&self, job: usize) -> Share {
+        if job.is_multiple_of(2) {
+            let useful = self.pickers[job / 2].most_useful();
+            useful.saturating_sub(self.shares[job])
+        } else {
+            Share::from_micro(u32::MAX)
+        }
     }
 
     /// What moving `amount` would change.
@@ -300,4 +385,88 @@ pub(crate) fn equal_parts(whole: Share, parts: usize) -> impl Iterator<Item = Sh
     let each = micro.checked_div(parts).unwrap_or(0);
     let larger = micro.checked_rem(parts).unwrap_or(0);
     (0..parts).map(move |part| Share::from_micro(each + u32::from(part < larger)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{DeviceSpec, InferenceOption, RetrainingOption, StreamSpec};
+
+    fn problem(capacity: u32, min_accuracy: f64, streams: &[(f64, f64, f64)]) -> Problem {
+        let stream = |&(accuracy, end_accuracy, gpu_seconds): &(f64, f64, f64)| StreamSpec {
+            name: "s".into(),
+            accuracy,
+            inference: [(1.0, 250_000), (0.78, 125_000), (0.64, 83_334)]
+                .map(|(accuracy_factor, micro)| InferenceOption {
+                    accuracy_factor,
+                    share: Share::from_micro(micro),
+                })
+                .into(),
+            retraining: vec![RetrainingOption {
+                end_accuracy,
+                gpu_seconds,
+            }],
+            ..StreamSpec::default()
+        };
+        Problem {
+            min_accuracy,
+            devices: vec![DeviceSpec {
+                capacity: Share::from_micro(capacity),
+            }],
+            streams: streams.iter().map(stream).collect(),
+            ..Problem::new(Duration::from_secs(200))
+        }
+    }
+
+    fn traded(problem: &Problem, stealing: Stealing) -> (Change, Share) {
+        let pickers: Vec<Picker> = problem
+            .streams
+            .iter()
+            .map(|spec| Picker::new(spec, problem))
+            .collect();
+        let capacity = problem.devices[0].capacity;
+        let fair = Market::fair(problem, &pickers, &problem.streams_on(0), capacity);
+        let market = fair.clone().trade(stealing, problem.quantum);
+        (market.change_from(&fair), market.granted())
+    }
+
+    proptest! {
+        #[test]
+        fn never_below_the_fair_start_and_nothing_is_lost(
+            capacity in 1..4_000_000_u32,
+            min_accuracy in 0.0..0.6_f64,
+            streams in prop::collection::vec(
+                (0.0..=1.0_f64, 0.0..=1.0_f64, 0.0..250.0_f64), 1..8,
+            ),
+        ) {
+            let problem = problem(capacity, min_accuracy, &streams);
+            for stealing in [Stealing::Literal, Stealing::Exhaustive] {
+                let (change, granted) = traded(&problem, stealing);
+                prop_assert!(!Change::NOTHING.beats(&change));
+                prop_assert_eq!(granted, Share::from_micro(capacity));
+            }
+        }
+    }
+
+    #[test]
+    fn literal_stealing_is_stuck_when_a_fair_share_is_below_the_quantum() {
+        let problem = problem(1_000_000, 0.0, &[(0.5, 0.9, 10.0); 8]);
+        let (literal, _) = traded(&problem, Stealing::Literal);
+        let (exhaustive, _) = traded(&problem, Stealing::Exhaustive);
+        assert!(literal.mean.abs() < 1e-9);
+        assert!(exhaustive.beats(&literal));
+    }
+
+    #[test]
+    fn parts_are_equal_and_complete() {
+        let parts: Vec<u32> = equal_parts(Share::from_micro(11), 3)
+            .map(Share::micro)
+            .collect();
+        assert_eq!(parts, [4, 4, 3]);
+        assert_eq!(equal_parts(Share::WHOLE, 0).count(), 0);
+    }
 }

@@ -1,0 +1,136 @@
+//! Mean accuracy on the released Cityscapes micro-profiles, planned on the true values.
+//!
+//! Reads `traces/cityscapes.csv` and `traces/inference_subsampling.csv` below the folder that the
+//! environment variable `EKYA_DATA` names; skipped without.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ekya_sched::simulate::run_window;
+use ekya_sched::{
+    DeviceSpec, InferenceOption, NoRetraining, Problem, RetrainingOption, Scheduler, Share,
+    StreamSpec, Thief, Uniform,
+};
+
+/// Share of a GPU with which a student answers every frame.
+const STUDENT_MICRO: u32 = 250_000;
+const WINDOW: Duration = Duration::from_secs(200);
+
+/// Streams by window.
+type Trace = BTreeMap<String, Vec<StreamSpec>>;
+
+fn read(file: &str) -> Option<String> {
+    let Some(data) = std::env::var_os("EKYA_DATA") else {
+        println!("skipped: EKYA_DATA is not set");
+        return None;
+    };
+    let path = PathBuf::from(data).join("traces").join(file);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            println!("skipped: {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn inference(subsampling: &str) -> Vec<InferenceOption> {
+    let option = |line: &str| {
+        let mut fields = line.split(',');
+        let every: u32 = fields.next().unwrap().parse().unwrap();
+        InferenceOption {
+            accuracy_factor: fields.next().unwrap().parse().unwrap(),
+            share: Share::from_micro(STUDENT_MICRO.div_ceil(every)),
+        }
+    };
+    subsampling.lines().skip(1).map(option).collect()
+}
+
+fn load() -> Option<Trace> {
+    let inference = inference(&read("inference_subsampling.csv")?);
+    let profiles = read("cityscapes.csv")?;
+    let mut trace = Trace::new();
+    for line in profiles.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let number = |field: usize| fields[field].parse::<f64>().unwrap();
+        let streams = trace.entry(fields[1].to_owned()).or_default();
+        if streams.last().is_none_or(|stream| stream.name != fields[0]) {
+            streams.push(StreamSpec {
+                name: fields[0].to_owned(),
+                accuracy: number(2),
+                inference: inference.clone(),
+                ..StreamSpec::default()
+            });
+        }
+        let stream = streams.last_mut().unwrap();
+        stream.retraining.push(RetrainingOption {
+            gpu_seconds: number(8),
+            end_accuracy: number(9),
+        });
+    }
+    Some(trace)
+}
+
+fn mean_accuracy(scheduler: &dyn Scheduler, trace: &Trace, gpus: u32) -> f64 {
+    let run = |streams: &Vec<StreamSpec>| {
+        let problem = Problem {
+            devices: vec![DeviceSpec {
+                capacity: Share::from_micro(gpus * 1_000_000),
+            }],
+            streams: streams.clone(),
+            ..Problem::new(WINDOW)
+        };
+        scheduler.plan(&problem).unwrap().check(&problem).unwrap();
+        run_window(scheduler, &problem).unwrap().mean_accuracy
+    };
+    trace.values().map(run).sum::<f64>() / trace.len() as f64
+}
+
+#[test]
+fn thief_is_near_or_above_what_the_released_code_reaches() {
+    let Some(trace) = load() else { return };
+    let thief = Thief::default();
+    // On crowded devices still below by up to 0.006.
+    for (gpus, reference) in [(1, 0.6243), (2, 0.8281), (4, 0.8856), (8, 0.9028)] {
+        let start = std::time::Instant::now();
+        let mean = mean_accuracy(&thief, &trace, gpus);
+        println!(
+            "thief, {gpus} GPUs: {mean:.4} (released code {reference}) {:?}",
+            start.elapsed()
+        );
+        assert!(mean >= reference - 0.01, "{gpus} GPUs: {mean}");
+    }
+}
+
+#[test]
+fn no_retraining_agrees_with_the_released_code() {
+    let Some(trace) = load() else { return };
+    for (gpus, reference) in [(1, 0.6133), (2, 0.7862), (4, 0.7862), (8, 0.7862)] {
+        let mean = mean_accuracy(&NoRetraining, &trace, gpus);
+        println!("no retraining, {gpus} GPUs: {mean:.4} (released code {reference})");
+        assert!((mean - reference).abs() <= 0.004, "{gpus} GPUs: {mean}");
+    }
+}
+
+#[test]
+fn thief_beats_every_uniform_split() {
+    let Some(trace) = load() else { return };
+    for gpus in [1, 2, 4, 8] {
+        let thief = mean_accuracy(&Thief::default(), &trace, gpus);
+        for inference_fraction in [0.3, 0.5, 0.9] {
+            for retraining in [0, 8, 17] {
+                let uniform = Uniform {
+                    inference_fraction,
+                    retraining,
+                };
+                let mean = mean_accuracy(&uniform, &trace, gpus);
+                println!(
+                    "{}, {gpus} GPUs: {mean:.4}, thief {thief:.4}",
+                    uniform.name()
+                );
+                assert!(mean <= thief, "{gpus} GPUs: {mean} above {thief}");
+            }
+        }
+    }
+}

@@ -220,8 +220,9 @@ impl World {
             let room = self.room_ahead(&self.movers[i]);
             self.movers[i].advance(dt, room);
         }
-        self.held_up = self.holders().next().is_none();
-        if self.held_up {
+        let nobody_left = self.holders().next().is_none();
+        self.held_up = nobody_left;
+        if nobody_left {
             for mover in &mut self.movers {
                 if let Some((_, x)) = holders.iter().find(|(id, _)| *id == mover.id) {
                     mover.x = *x;

@@ -1,0 +1,330 @@
+//! The one module that names actix: a thread that runs actors, and the shell around each of them.
+//!
+//! What is done here because actix does not do it:
+//! - a panic is caught around the handler, so that it has a text, a reason for those who wait, and a
+//!   successor (actix lets the task die and restarts nothing);
+//! - an actor yields after [`SLICE_MESSAGES`] messages or [`SLICE_TIME`] of handling (actix drains a
+//!   mailbox in one go: 200,000 messages made a sibling wait 404 ms);
+//! - the bound of a mailbox is that of [`Mailbox`], carried in the envelope.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use actix::dev::channel;
+use actix::fut::wrap_future;
+use actix::{ActorContext, Addr, AsyncContext, Context};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::actor::{Actor, Ctx};
+use crate::envelope::{Deliver, Envelope, guarded};
+use crate::reference::{Mailbox, Ref};
+use crate::supervision::Supervision;
+use crate::system::{Exit, ExitReason, Registry};
+
+/// Messages an actor handles before the others get their turn.
+const SLICE_MESSAGES: u32 = 64;
+
+/// Time an actor spends in handlers before the others get their turn.
+const SLICE_TIME: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static RUNS_ACTORS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is one that runs actors.
+pub(crate) fn is_current_thread() -> bool {
+    RUNS_ACTORS.get()
+}
+
+/// A thread that runs actors.
+pub(crate) struct Runtime {
+    system: actix::System,
+    arbiter: actix::ArbiterHandle,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+}
+
+impl Runtime {
+    pub(crate) fn start() -> io::Result<(Self, JoinHandle<()>)> {
+        let (ready, started) = bounded(1);
+        let (end, ended) = bounded(0);
+        let thread = thread::Builder::new()
+            .name("actors".to_owned())
+            .spawn(move || run(&ready, end))?;
+        let gone = |_| io::Error::other("the actors' thread ended at its start");
+        let (system, arbiter) = started.recv().map_err(gone)??;
+        let runtime = Self {
+            system,
+            arbiter,
+            ended,
+        };
+        Ok((runtime, thread))
+    }
+
+    /// Makes a mailbox whose messages wait until [`run`](Self::run) gets its other end.
+    pub(crate) fn post<A: Actor>() -> (Post<A>, Incoming<A>) {
+        // The capacity would not hold for clones of the address; see `Mailbox`.
+        let (sender, receiver) = channel::channel(0);
+        (Post(Addr::new(sender)), Incoming(receiver))
+    }
+
+    /// Runs an actor; false when the thread has ended.
+    pub(crate) fn run<A: Actor>(&self, incoming: Incoming<A>, shell: Shell<A>) -> bool {
+        self.arbiter.spawn_fn(move || {
+            let context = Context::with_receiver(incoming.0);
+            actix_rt::spawn(context.into_future(shell));
+        })
+    }
+
+    /// Makes the thread end after what it is doing.
+    pub(crate) fn stop(&self) {
+        self.system.stop();
+    }
+
+    /// Waits for the thread to end; false when it has not by the deadline.
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
+        let end = self.ended.recv_deadline(deadline);
+        matches!(end, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
+    }
+}
+
+type Handles = (actix::System, actix::ArbiterHandle);
+
+fn run(ready: &Sender<io::Result<Handles>>, end: Sender<()>) {
+    RUNS_ACTORS.set(true);
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let tokio = match tokio {
+        Ok(tokio) => tokio,
+        // A starter that is gone needs no error.
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    let runner = actix::System::with_tokio_rt(|| tokio);
+    let system = actix::System::current();
+    let arbiter = system.arbiter().clone();
+    if ready.send(Ok((system, arbiter))).is_ok()
+        && let Err(error) = runner.run()
+    {
+        tracing::error!(%error, "the actors' thread ended");
+    }
+    drop(end);
+}
+
+/// Where an actor's messages are put.
+pub(crate) struct Post<A: Actor>(Addr<Shell<A>>);
+
+impl<A: Actor> Post<A> {
+    pub(crate) fn deliver(&self, envelope: Envelope<A>) {
+        self.0.do_send(Parcel::Message(envelope));
+    }
+
+    pub(crate) fn stop(&self) {
+        self.0.do_send(Parcel::Stop);
+    }
+}
+
+/// Where an actor's messages come out.
+pub(crate) struct Incoming<A: Actor>(channel::AddressReceiver<Shell<A>>);
+
+enum Parcel<A: Actor> {
+    Message(Envelope<A>),
+    Stop,
+}
+
+impl<A: Actor> actix::Message for Parcel<A> {
+    type Result = ();
+}
+
+/// An actor as actix sees it.
+pub(crate) struct Shell<A: Actor> {
+    /// Absent once it has ended.
+    actor: Option<A>,
+    ctx: Ctx<A>,
+    registry: Arc<Registry>,
+    supervision: Option<Supervision<A>>,
+    messages: u32,
+    busy: Duration,
+}
+
+impl<A: Actor> Shell<A> {
+    pub(crate) fn new(
+        actor: A,
+        me: Ref<A>,
+        registry: Arc<Registry>,
+        supervision: Option<Supervision<A>>,
+    ) -> Self {
+        Self {
+            actor: Some(actor),
+            ctx: Ctx::new(me),
+            registry,
+            supervision,
+            messages: 0,
+            busy: Duration::ZERO,
+        }
+    }
+
+    fn mailbox(&self) -> &Arc<Mailbox<A>> {
+        self.ctx.reference().mailbox()
+    }
+
+    /// Starts the actor, or its successors until one does not panic.
+    fn start(&mut self) {
+        while let Some(actor) = &mut self.actor {
+            match guarded(|| actor.started(&mut self.ctx)) {
+                Ok(()) => return,
+                Err(panic) => self.replace(panic),
+            }
+        }
+    }
+
+    fn receive(&mut self, envelope: Envelope<A>) {
+        let Envelope {
+            body,
+            generation,
+            place,
+        } = envelope;
+        drop(place);
+        if generation == self.mailbox().generation() {
+            self.deliver(body);
+        } else {
+            body.fail(self.ctx.reference().restarted());
+        }
+    }
+
+    fn deliver(&mut self, body: Box<dyn Deliver<A>>) {
+        // Without an actor the body is dropped, which its asker sees as the actor's end.
+        if let Some(actor) = &mut self.actor
+            && let Err(panic) = body.deliver(actor, &mut self.ctx)
+        {
+            self.replace(panic);
+            self.start();
+        }
+    }
+
+    /// Replaces an actor that has panicked, if it is supervised and has restarts left; ends it
+    /// otherwise.
+    fn replace(&mut self, panic: String) {
+        self.discard();
+        self.ctx = Ctx::new(self.ctx.me());
+        let successor = self.supervision.as_mut().and_then(Supervision::successor);
+        let Some(successor) = successor else {
+            return self.end(ExitReason::Panicked(panic));
+        };
+        self.mailbox().next_generation();
+        self.actor = Some(successor);
+        self.registry.tell_watchers(&Exit {
+            actor: self.ctx.reference().shared_name(),
+            reason: ExitReason::Panicked(panic),
+            restarted: true,
+        });
+    }
+
+    /// Drops the actor. Its destructor is the user's code too.
+    fn discard(&mut self) {
+        let actor = self.actor.take();
+        if let Err(panic) = guarded(|| drop(actor)) {
+            tracing::error!(
+                actor = self.ctx.reference().name(),
+                panic,
+                "panic while dropping an actor"
+            );
+        }
+    }
+
+    fn end(&mut self, reason: ExitReason) {
+        self.discard();
+        self.ctx.stopping = true;
+        self.mailbox().close(reason.clone());
+        self.registry.remove(&Exit {
+            actor: self.ctx.reference().shared_name(),
+            reason,
+            restarted: false,
+        });
+    }
+
+    /// Stops the actor in good order.
+    fn finish(&mut self) {
+        let Some(actor) = &mut self.actor else {
+            return;
+        };
+        let reason = match guarded(|| actor.stopping()) {
+            Ok(()) => ExitReason::Stopped,
+            Err(panic) => ExitReason::Panicked(panic),
+        };
+        self.end(reason);
+    }
+
+    /// Carries out what the last handler wanted.
+    fn settle(&mut self, context: &mut Context<Self>) {
+        if self.ctx.stopping {
+            self.finish();
+            context.terminate();
+            return;
+        }
+        let generation = self.mailbox().generation();
+        for (delay, body) in std::mem::take(&mut self.ctx.timers) {
+            self.ctx.timers_running += 1;
+            context.run_later(delay, move |shell, context| {
+                shell.ring(generation, body);
+                shell.settle(context);
+            });
+        }
+    }
+
+    fn ring(&mut self, generation: u64, body: Box<dyn Deliver<A>>) {
+        if generation == self.mailbox().generation() {
+            self.ctx.timers_running = self.ctx.timers_running.saturating_sub(1);
+            self.deliver(body);
+        }
+    }
+
+    /// Lets the other actors run when this one has had its slice.
+    fn share_thread(&mut self, handled: Duration, context: &mut Context<Self>) {
+        self.messages += 1;
+        self.busy += handled;
+        if self.messages >= SLICE_MESSAGES || self.busy >= SLICE_TIME {
+            self.messages = 0;
+            self.busy = Duration::ZERO;
+            context.wait(wrap_future(tokio::task::yield_now()));
+        }
+    }
+}
+
+// The actor inside is never pinned.
+impl<A: Actor> Unpin for Shell<A> {}
+
+impl<A: Actor> actix::Actor for Shell<A> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.start();
+        self.settle(context);
+    }
+}
+
+impl<A: Actor> actix::Handler<Parcel<A>> for Shell<A> {
+    type Result = ();
+
+    fn handle(&mut self, parcel: Parcel<A>, context: &mut Context<Self>) {
+        let start = Instant::now();
+        match parcel {
+            Parcel::Message(envelope) => self.receive(envelope),
+            Parcel::Stop => self.ctx.stopping = true,
+        }
+        self.settle(context);
+        self.share_thread(start.elapsed(), context);
+    }
+}
+
+impl<A: Actor> Drop for Shell<A> {
+    /// However the shell goes, whoever waits for its actor hears of it.
+    fn drop(&mut self) {
+        if self.actor.is_some() {
+            self.end(ExitReason::Stopped);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The actors of a process: starting them, hearing of their end, shutting down.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use thiserror::Error;
+
+use crate::actor::Actor;
+use crate::envelope::guarded;
+use crate::reference::{Mailbox, Ref};
+use crate::runtime::{self, Runtime, Shell};
+use crate::supervision::{Restarts, Supervision};
+
+/// Runs the actors of a process on a thread of its own. Clones are the same system; when the last is
+/// dropped, its actors stop.
+#[derive(Clone)]
+pub struct System {
+    inner: Arc<Inner>,
+}
+
+/// Why an actor has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It stopped itself, or was stopped.
+    Stopped,
+    /// It panicked, with this text.
+    Panicked(String),
+}
+
+/// The end of an actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The actor's name.
+    pub actor: Arc<str>,
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// Whether a new instance has taken its place, behind the same references.
+    pub restarted: bool,
+}
+
+/// Why the system could not be started.
+#[derive(Debug, Error)]
+#[error("the actors' thread could not be started: {0}")]
+pub struct StartError(#[from] io::Error);
+
+/// Why an actor could not be spawned.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// Another actor has the name.
+    #[error("there is an actor {0} already")]
+    NameTaken(String),
+    /// The mailbox would hold nothing, or more than can be counted.
+    #[error("{actor} cannot have a mailbox of {capacity} messages")]
+    Capacity {
+        /// The actor's name.
+        actor: String,
+        /// The capacity asked for.
+        capacity: usize,
+    },
+    /// The system is shutting down.
+    #[error("{0} was not spawned: the system is shutting down")]
+    Stopped(String),
+}
+
+/// Why the system has not shut down in time.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// These actors were still in a handler; their thread is left behind.
+    #[error("still running at the deadline: {}", .0.join(", "))]
+    Late(Vec<String>),
+    /// An actor cannot wait for its own end; nothing was done.
+    #[error("an actor cannot shut its own system down")]
+    OnRuntimeThread,
+}
+
+struct Inner {
+    runtime: Runtime,
+    registry: Arc<Registry>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl System {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread or its timer.
+    pub fn start() -> Result<Self, StartError> {
+        let (runtime, thread) = Runtime::start()?;
+        let inner = Inner {
+            runtime,
+            registry: Arc::default(),
+            thread: Mutex::new(Some(thread)),
+        };
+        let inner = Arc::new(inner);
+        Ok(Self { inner })
+    }
+
+    /// Runs an actor under a name that no other running actor has. At most `capacity` messages wait
+    /// for it. It lives until it stops, is stopped or panics, whether or not references to it are
+    /// left.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; the actor is dropped.
+    pub fn spawn<A: Actor>(
+        &self,
+        name: &str,
+        actor: A,
+        capacity: usize,
+    ) -> Result<Ref<A>, SpawnError> {
+        self.run(name, actor, capacity, None)
+    }
+
+    /// Like [`spawn`](Self::spawn), but an actor that panics is replaced by a new one from `factory`,
+    /// behind the same references. Messages that wait at that time are failed.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_supervised<A: Actor>(
+        &self,
+        name: &str,
+        mut factory: impl FnMut() -> A + Send + 'static,
+        capacity: usize,
+        restarts: Restarts,
+    ) -> Result<Ref<A>, SpawnError> {
+        let actor = factory();
+        let supervision = Supervision::new(Box::new(factory), restarts);
+        self.run(name, actor, capacity, Some(supervision))
+    }
+
+    /// Calls `watcher` whenever an actor ends or is restarted. It runs on the actors' thread: it
+    /// should tell an actor and return.
+    pub fn on_exit(&self, watcher: impl Fn(&Exit) + Send + Sync + 'static) {
+        self.inner.registry.watchers.lock().push(Arc::new(watcher));
+    }
+
+    /// Stops all actors, each after what it has accepted, and ends the thread.
+    ///
+    /// # Errors
+    /// [`ShutdownError`].
+    pub fn shutdown(&self, within: Duration) -> Result<(), ShutdownError> {
+        if runtime::is_current_thread() {
+            return Err(ShutdownError::OnRuntimeThread);
+        }
+        let deadline = Instant::now() + within;
+        let registry = &self.inner.registry;
+        registry.stop_all();
+        registry.wait_for_end(deadline);
+        self.inner.runtime.stop();
+        if !self.inner.runtime.wait(deadline) {
+            return Err(ShutdownError::Late(registry.names()));
+        }
+        if let Some(thread) = self.inner.thread.lock().take() {
+            // It has ended; a panic of its own was logged by the hook.
+            drop(thread.join());
+        }
+        Ok(())
+    }
+
+    fn run<A: Actor>(
+        &self,
+        name: &str,
+        actor: A,
+        capacity: usize,
+        supervision: Option<Supervision<A>>,
+    ) -> Result<Ref<A>, SpawnError> {
+        if !(1..=tokio::sync::Semaphore::MAX_PERMITS).contains(&capacity) {
+            let actor = name.to_owned();
+            return Err(SpawnError::Capacity { actor, capacity });
+        }
+        let (post, incoming) = Runtime::post();
+        let me = Ref::new(Arc::new(Mailbox::new(name, capacity, post)));
+        let registry = &self.inner.registry;
+        registry.add(&me)?;
+        // If the thread has ended, the shell is dropped, and that takes the name back.
+        let shell = Shell::new(actor, me.clone(), Arc::clone(registry), supervision);
+        if self.inner.runtime.run(incoming, shell) {
+            Ok(me)
+        } else {
+            Err(SpawnError::Stopped(name.to_owned()))
+        }
+    }
+}
+
+impl std::fmt::Debug for System {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let actors = self.inner.registry.names();
+        f.debug_struct("System").field("actors", &actors).finish()
+    }
+}
+
+impl Drop for Inner {
+    /// Does not wait: it may run on the very thread that is to end.
+    fn drop(&mut self) {
+        self.runtime.stop();
+    }
+}
+
+type Watcher = Arc<dyn Fn(&Exit) + Send + Sync>;
+
+/// The actors that run, by name.
+#[derive(Default)]
+pub(crate) struct Registry {
+    actors: Mutex<Actors>,
+    emptied: Condvar,
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+#[derive(Default)]
+struct Actors {
+    /// What stops each.
+    running: BTreeMap<Arc<str>, Arc<dyn Fn() + Send + Sync>>,
+    closed: bool,
+}
+
+impl Registry {
+    fn add<A: Actor>(&self, actor: &Ref<A>) -> Result<(), SpawnError> {
+        let name = actor.shared_name();
+        let mut actors = self.actors.lock();
+        if actors.closed {
+            return Err(SpawnError::Stopped(name.to_string()));
+        }
+        if actors.running.contains_key(&name) {
+            return Err(SpawnError::NameTaken(name.to_string()));
+        }
+        let actor = actor.clone();
+        let stop = Arc::new(move || actor.stop());
+        actors.running.insert(name, stop);
+        Ok(())
+    }
+
+    /// Takes note of an actor's end.
+    pub(crate) fn remove(&self, exit: &Exit) {
+        let mut actors = self.actors.lock();
+        let stop = actors.running.remove(&exit.actor);
+        if actors.running.is_empty() {
+            self.emptied.notify_all();
+        }
+        drop(actors);
+        drop(stop);
+        self.tell_watchers(exit);
+    }
+
+    pub(crate) fn tell_watchers(&self, exit: &Exit) {
+        let (actor, restarted) = (&*exit.actor, exit.restarted);
+        match &exit.reason {
+            ExitReason::Stopped => tracing::debug!(actor, "actor stopped"),
+            ExitReason::Panicked(panic) => {
+                tracing::error!(actor, panic, restarted, "actor panicked")
+            }
+        }
+        // Not under the lock: a watcher may add another.
+        let watchers = self.watchers.lock().clone();
+        for watcher in watchers {
+            if let Err(panic) = guarded(|| watcher(exit)) {
+                tracing::error!(actor, panic, "panic while hearing of an actor's end");
+            }
+        }
+    }
+
+    fn stop_all(&self) {
+        let stops: Vec<_> = {
+            let mut actors = self.actors.lock();
+            actors.closed = true;
+            actors.running.values().cloned().collect()
+        };
+        for stop in stops {
+            stop();
+        }
+    }
+
+    fn wait_for_end(&self, deadline: Instant) {
+        let mut actors = self.actors.lock();
+        while !actors.running.is_empty() {
+            if self.emptied.wait_until(&mut actors, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let actors = self.actors.lock();
+        actors.running.keys().map(ToString::to_string).collect()
+    }
+}

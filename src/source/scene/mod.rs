@@ -296,15 +296,17 @@ impl SceneSource {
             .collect()
     }
 
-    /// A box as a motion detector would give it: every edge off by up to two pixels.
+    /// A box as a motion detector would give it: every edge off by up to two pixels, but by no more
+    /// than a quarter of the box.
     fn jittered(&mut self, bbox: BBox) -> BBox {
-        let mut edge = |value: f32| value + self.sensor.random_range(-2.0..=2.0f32);
-        let (x1, y1, x2, y2) = (edge(bbox.x1), edge(bbox.y1), edge(bbox.x2), edge(bbox.y2));
+        let across = ((bbox.x2 - bbox.x1) / 4.0).min(2.0);
+        let down = ((bbox.y2 - bbox.y1) / 4.0).min(2.0);
+        let mut off = |most: f32| most * self.sensor.random_range(-1.0..=1.0f32);
         let jittered = BBox {
-            x1,
-            y1,
-            x2: x2.max(x1 + 2.0),
-            y2: y2.max(y1 + 2.0),
+            x1: bbox.x1 + off(across),
+            y1: bbox.y1 + off(down),
+            x2: bbox.x2 + off(across),
+            y2: bbox.y2 + off(down),
         };
         clipped(jittered, self.width as f32, self.height as f32)
     }

@@ -50,7 +50,7 @@ fn check_frame(config: &SceneConfig, frame: &Frame, index: u64) {
             assert!(0.0 <= bbox.x1 && bbox.x1 < bbox.x2 && bbox.x2 <= config.width as f32);
             assert!(0.0 <= bbox.y1 && bbox.y1 < bbox.y2 && bbox.y2 <= config.height as f32);
         }
-        let near = |a: f32, b: f32| (a - b).abs() <= 4.0;
+        let near = |a: f32, b: f32| (a - b).abs() <= 2.0;
         assert!(near(object.bbox.x1, region.x1) && near(object.bbox.x2, region.x2));
         assert!(near(object.bbox.y1, region.y1) && near(object.bbox.y2, region.y2));
     }

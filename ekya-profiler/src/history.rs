@@ -18,7 +18,8 @@
 //!
 //! With no history the prediction is the curve, drawn towards the prior by as much as the curve
 //! is doubtful; with a few outcomes the history outweighs a curve that comes from ten pictures.
-//! Outcomes count half after [`HALF_LIFE`] later ones.
+//! Outcomes count half after [`HALF_LIFE`] later ones, or as many as
+//! [`History::with_half_life`] was told.
 //!
 //! Costs are corrected by the ratio of observed to predicted GPU-seconds (a geometric mean, with
 //! the same pooling). A configuration that was retrained before but not profiled this time is
@@ -26,8 +27,9 @@
 
 use ekya_sched::RetrainingConfig;
 
-/// Outcomes after which an outcome counts half.
-pub const HALF_LIFE: f64 = 12.0;
+/// Outcomes, of all configurations, after which an outcome counts half: with four streams and a
+/// retraining in most windows, about eight windows.
+pub const HALF_LIFE: f64 = 32.0;
 
 /// With how many outcomes' weight a configuration is pulled towards all others.
 pub const POOLED_OUTCOMES: f64 = 2.0;
@@ -84,8 +86,10 @@ pub struct Outcome {
 
 /// Decayed sums over the outcomes. Keep one for all streams that are of one kind (same student,
 /// similar scenes): they learn from each other.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct History {
+    /// What one outcome leaves of the weight of those before.
+    decay: f64,
     /// Least recently used first.
     configs: Vec<(RetrainingConfig, Sums)>,
     all: Sums,
@@ -179,11 +183,27 @@ impl Sums {
     }
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl History {
     /// Nothing known.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_half_life(HALF_LIFE)
+    }
+
+    /// Nothing known; outcomes will count half after `half_life` later ones (at least 1).
+    #[must_use]
+    pub fn with_half_life(half_life: f64) -> Self {
+        Self {
+            decay: 0.5_f64.powf(half_life.max(1.0).recip()),
+            configs: Vec::new(),
+            all: Sums::default(),
+        }
     }
 
     /// Takes in how a retraining went. Outcomes whose accuracies or cost are no numbers are left
@@ -196,10 +216,9 @@ impl History {
         if !usable {
             return;
         }
-        let decay = 0.5_f64.powf(HALF_LIFE.recip());
-        self.all.decay(decay);
+        self.all.decay(self.decay);
         for (_, sums) in &mut self.configs {
-            sums.decay(decay);
+            sums.decay(self.decay);
         }
         self.all.add(outcome);
         let known = self
@@ -240,11 +259,8 @@ impl History {
         let r = sums.removed_part(pooled);
         let variance = self.all.gain_variance(pooled).max(SD_MIN * SD_MIN);
         // Other configurations' outcomes tell less about this one.
-        let evidence = sums.weight
-            + (self.all.weight - sums.weight)
-                .max(0.0)
-                .min(POOLED_OUTCOMES)
-                / 2.0;
+        let others = (self.all.weight - sums.weight).clamp(0.0, POOLED_OUTCOMES);
+        let evidence = sums.weight + others / 2.0;
         let known = Estimate {
             mean: r * error,
             sd: (variance * (1.0 + 1.0 / evidence.max(1e-6))).sqrt(),

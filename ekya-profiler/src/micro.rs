@@ -351,6 +351,8 @@ fn median(values: &[f64]) -> f64 {
 mod tests {
     use std::convert::Infallible;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Outcome;
 
@@ -535,5 +537,68 @@ mod tests {
         let prior = History::new().gain(&configs[0], 0.5).mean + 0.5;
         assert!((few.end_accuracy - prior).abs() < (many.end_accuracy - prior).abs());
         assert!(few.interval.1 - few.interval.0 > many.interval.1 - many.interval.0);
+    }
+
+    /// Says what it is given, sense or not.
+    struct Scripted {
+        accuracies: Vec<f64>,
+        next: usize,
+    }
+
+    impl Trainable for Scripted {
+        type Error = Infallible;
+
+        fn start(&mut self, _: &RetrainingConfig, fraction: f64) -> Result<Start, Infallible> {
+            Ok(Start {
+                sample_fraction: fraction,
+                accuracy: None,
+                gpu_seconds: 0.0,
+            })
+        }
+
+        fn train_epoch(&mut self) -> Result<Epoch, Infallible> {
+            self.next += 1;
+            Ok(Epoch {
+                accuracy: self.accuracies[self.next % self.accuracies.len()],
+                training_gpu_seconds: 0.1,
+                validation_gpu_seconds: 0.0,
+            })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn predictions_are_accuracies_inside_their_intervals(
+            accuracies in prop::collection::vec(
+                prop_oneof![9 => 0.0..=1.0_f64, 1 => Just(f64::NAN)], 1..12,
+            ),
+            start_accuracy in 0.0..=1.0_f64,
+            validation_examples in 0..50_usize,
+            outcomes in prop::collection::vec((0.0..=1.0_f64, 0.0..=1.0_f64, 0.0..=1.0_f64), 0..5),
+        ) {
+            let configs = [config(1, 0.1, 0), config(30, 1.0, 0), config(5, 0.5, 1)];
+            let mut history = History::new();
+            for (start, end, curve) in outcomes {
+                history.record(&Outcome {
+                    config: configs[0].clone(),
+                    start_accuracy: start,
+                    end_accuracy: end,
+                    gpu_seconds: 3.0,
+                    curve_accuracy: Some(curve),
+                    measured_gpu_seconds: Some(1.0),
+                });
+            }
+            let situation = Situation { start_accuracy, validation_examples, ..SITUATION };
+            let mut learner = Scripted { accuracies, next: 0 };
+            let profiler = MicroProfiler::default();
+            let Ok(profiling) =
+                profiler.profile(&mut learner, &configs, &[0, 1, 2], &situation, &history);
+            for profile in profiling.profiles {
+                let (low, high) = profile.interval;
+                prop_assert!(0.0 <= low && low <= profile.end_accuracy);
+                prop_assert!(profile.end_accuracy <= high && high <= 1.0);
+                prop_assert!(profile.gpu_seconds.is_finite() && profile.gpu_seconds >= 0.0);
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! What holds for every scheduler on every problem.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //!
 //! Reads `traces/cityscapes.csv` and `traces/inference_subsampling.csv` below the folder that the
 //! environment variable `EKYA_DATA` names; skipped without.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

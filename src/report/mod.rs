@@ -18,8 +18,9 @@ use thiserror::Error;
 pub use summary::{RunSummary, Summary, SummaryError};
 pub use table::{Comparison, Row};
 
-use crate::record::RunRecord;
 pub use crate::write::{WriteError, write_atomically};
+
+use crate::record::RunRecord;
 
 /// Runs to be reported together.
 #[derive(Debug, Clone, PartialEq, Default)]

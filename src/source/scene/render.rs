@@ -212,12 +212,12 @@ impl Sheet {
                 if px[3] == 0 || x < 0 || x >= self.width {
                     continue;
                 }
-                let alpha = i32::from(px[3]) * part >> 8;
+                let alpha = (i32::from(px[3]) * part) >> 8;
                 let at = ((y * self.width + x) * 3) as usize;
-                for c in 0..3 {
+                for (c, value) in self.rgb[at..at + 3].iter_mut().enumerate() {
                     let own = (i32::from(px[c]) * tone.gain[c] + tone.lift[c]) >> 8;
-                    let old = i32::from(self.rgb[at + c]);
-                    self.rgb[at + c] = (old + ((own - old) * alpha >> 8)).clamp(0, 255) as u8;
+                    let old = i32::from(*value);
+                    *value = (old + (((own - old) * alpha) >> 8)).clamp(0, 255) as u8;
                 }
             }
         }

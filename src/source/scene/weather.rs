@@ -177,7 +177,7 @@ pub(super) fn streaks(
                 let at = (py * width + px) * 3;
                 for value in &mut rgb[at..at + 3] {
                     let old = i32::from(*value);
-                    *value = (old + ((color - old) * alpha >> 8)).clamp(0, 255) as u8;
+                    *value = (old + (((color - old) * alpha) >> 8)).clamp(0, 255) as u8;
                 }
             }
         }

@@ -78,8 +78,10 @@ impl Architecture {
     fn map_side(self, name: &str, side: u64) -> u64 {
         let stage = block_number(name).unwrap_or(0);
         match self {
-            Self::Small => side >> stage,
-            Self::Teacher => side >> stage.saturating_sub(1),
+            // The second convolution keeps the side.
+            Self::Small => side >> stage.max(1),
+            // The second and third residual block halve the side.
+            Self::Teacher => side >> stage.saturating_sub(1).min(2),
             // Stem with stride 2 and pooling, then two blocks a stage.
             Self::ResNet18 if stage == 0 => side / 2,
             Self::ResNet18 => (side / 4) >> ((stage - 1) / 2),
@@ -91,7 +93,7 @@ impl Architecture {
         match self {
             Self::Small => {
                 for (i, channels) in [(3, 16), (16, 32), (32, 64), (64, 96)].into_iter().enumerate() {
-                    let stride = if i == 0 { 1 } else { 2 };
+                    let stride = if i == 1 { 1 } else { 2 };
                     blocks.push(Block::Plain(ConvBn::new(make, &format!("block{i}"), channels, 3, stride)?));
                 }
             }
@@ -106,8 +108,8 @@ impl Architecture {
             }
             Self::Teacher => {
                 blocks.push(Block::Plain(ConvBn::new(make, "block0", (3, 32), 3, 1)?));
-                for (i, (from, to)) in [(32, 32), (32, 64), (64, 128)].into_iter().enumerate() {
-                    let stride = if i == 0 { 1 } else { 2 };
+                for (i, (from, to)) in [(32, 32), (32, 64), (64, 128), (128, 128)].into_iter().enumerate() {
+                    let stride = if from == to { 1 } else { 2 };
                     blocks.push(Block::residual(make, &format!("block{}", i + 1), (from, to), stride)?);
                 }
             }
@@ -249,7 +251,32 @@ mod tests {
         let [student, teacher] =
             [Architecture::Small, Architecture::Teacher].map(|network| network.multiply_adds(8, 64));
         assert!((2_000_000..5_000_000).contains(&student), "{student}");
-        assert!(teacher >= 10 * student, "{teacher} and {student}");
+        assert!(teacher >= 12 * student, "{teacher} and {student}");
+    }
+
+    #[test]
+    fn multiply_adds_of_the_student_are_those_on_paper() {
+        let convolutions = 16 * 16 * 9 * (3 * 16 + 16 * 32) + 8 * 8 * 9 * 32 * 64 + 4 * 4 * 9 * 64 * 96;
+        assert_eq!(Architecture::Small.multiply_adds(8, 64), convolutions + 96 * 64 + 64 * 8);
+    }
+
+    #[test]
+    fn the_teacher_fits_in_four_megabytes() {
+        let mut weights = 0;
+        let mut count = |_: &str, shape: &[i64], _: Init, _: bool| -> Result<Tensor, TchError> {
+            weights += shape.iter().product::<i64>();
+            Ok(Tensor::new())
+        };
+        let _ = Architecture::Teacher.build(&mut count, 8, 64);
+        assert!(weights * 4 <= 4_000_000, "{weights}");
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for network in [Architecture::Small, Architecture::ResNet18, Architecture::Teacher] {
+            assert_eq!(network.name().parse(), Ok(network));
+            assert_eq!(serde_json::to_value(network).unwrap(), network.name());
+        }
     }
 
     #[test]

@@ -1,2 +1,226 @@
 //! The `ekya` command.
-fn main() {}
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use ekya::compare::{self, Comparison};
+use ekya::config::{SchedulerConfig, ValidConfig};
+use ekya::demo;
+use ekya::node::{self, RunOptions};
+use ekya::source::StopFlag;
+use ekya::source::folder::FolderConfig;
+use ekya::train::{self, Effort};
+use ekya_models::Architecture;
+
+/// Continuous learning of video analytics on edge servers: decides which student to retrain, how,
+/// and with how much of which device, and does it.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n\nLog level: EKYA_LOG=debug (default: info). Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the streams of a configuration, until it ends or Ctrl-C.
+    Run {
+        /// Configuration file (TOML).
+        #[arg(long)]
+        config: PathBuf,
+        /// Folder for run.json and results.jsonl.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Overrides the configuration's scheduler: ekya, none or uniform:F:C.
+        #[arg(long)]
+        scheduler: Option<SchedulerConfig>,
+        /// Overrides the configuration's number of windows.
+        #[arg(long)]
+        windows: Option<usize>,
+    },
+    /// Check a configuration without running it.
+    Check {
+        /// Configuration file (TOML).
+        file: PathBuf,
+    },
+    /// Run a configuration under several schedulers, one after another, and compare them.
+    Compare {
+        /// Configuration file (TOML).
+        #[arg(long)]
+        config: PathBuf,
+        /// Schedulers: ekya, none or uniform:F:C.
+        #[arg(long, value_delimiter = ',', default_value = "none,ekya")]
+        schedulers: Vec<SchedulerConfig>,
+        /// Folder for report.html, summary.json and the runs.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Compare schedulers on four procedural scenes that drift differently.
+    Demo {
+        /// Folder for report.html, summary.json and the runs.
+        #[arg(long, default_value = "out/demo")]
+        out: PathBuf,
+        /// All six uniform splits at three levels of load; up to an hour with three seeds.
+        #[arg(long)]
+        full: bool,
+        /// How many seeds to run.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+    },
+    /// Train a first student on a labelled folder.
+    Train {
+        /// Folder with manifest.csv, or a CSV file of that form.
+        #[arg(long)]
+        manifest: PathBuf,
+        /// Checkpoint to write.
+        #[arg(long)]
+        out: PathBuf,
+        /// Network: small or resnet18.
+        #[arg(long, default_value = "small")]
+        architecture: String,
+        /// Class names in the order of the stream's configuration; default: the manifest's, sorted.
+        #[arg(long, value_delimiter = ',')]
+        classes: Vec<String>,
+        /// Passes over the data.
+        #[arg(long, default_value_t = 20)]
+        epochs: usize,
+    },
+    /// Make the built-in weights of the procedural scene again.
+    TrainScene {
+        /// Folder for the two checkpoints.
+        #[arg(long)]
+        out: PathBuf,
+        /// Frames to train the student on; 0 leaves it out.
+        #[arg(long, default_value_t = 3000)]
+        student_frames: usize,
+        /// Frames to train the teacher on; 0 leaves it out.
+        #[arg(long, default_value_t = 20000)]
+        teacher_frames: usize,
+        /// Passes of the student.
+        #[arg(long, default_value_t = 8)]
+        student_epochs: usize,
+        /// Passes of the teacher.
+        #[arg(long, default_value_t = 6)]
+        teacher_epochs: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("EKYA_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,ekya=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match act(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> Result<()> {
+    match command {
+        Command::Run {
+            config,
+            out,
+            scheduler,
+            windows,
+        } => run(&config, out, scheduler, windows),
+        Command::Check { file } => {
+            let config = load(&file)?;
+            println!(
+                "{}: {} streams on {} devices, fine",
+                file.display(),
+                config.streams.len(),
+                config.devices.len()
+            );
+            Ok(())
+        }
+        Command::Compare {
+            config,
+            schedulers,
+            out,
+        } => {
+            let config = load(&config)?;
+            let comparison = Comparison {
+                config,
+                schedulers,
+                load: None,
+            };
+            compare::run(vec![comparison], &out, &stop_at_ctrl_c()?)
+        }
+        Command::Demo { out, full, seeds } => {
+            compare::run(demo::comparisons(full, seeds)?, &out, &stop_at_ctrl_c()?)
+        }
+        Command::Train {
+            manifest,
+            out,
+            architecture,
+            classes,
+            epochs,
+        } => {
+            let architecture: Architecture = architecture.parse().map_err(anyhow::Error::msg)?;
+            let folder = FolderConfig {
+                classes,
+                ..FolderConfig::new(manifest)
+            };
+            train::train_folder(&folder, architecture, epochs, &out, 1)
+        }
+        Command::TrainScene {
+            out,
+            student_frames,
+            teacher_frames,
+            student_epochs,
+            teacher_epochs,
+        } => {
+            let effort = |frames, epochs| (frames > 0).then_some(Effort { frames, epochs });
+            train::train_scene(
+                &out,
+                effort(student_frames, student_epochs),
+                effort(teacher_frames, teacher_epochs),
+                1,
+            )
+        }
+    }
+}
+
+fn load(file: &PathBuf) -> Result<ValidConfig> {
+    ValidConfig::load(file).with_context(|| file.display().to_string())
+}
+
+fn run(
+    file: &PathBuf,
+    out: Option<PathBuf>,
+    scheduler: Option<SchedulerConfig>,
+    windows: Option<usize>,
+) -> Result<()> {
+    let config = load(file)?.with(|config| {
+        config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
+        config.run.windows = windows.unwrap_or(config.run.windows);
+    })?;
+    let options = RunOptions {
+        out,
+        stop: stop_at_ctrl_c()?,
+        on_window: Box::new(|done| tracing::info!(done, "window over")),
+    };
+    let record = node::run(&config, options)?;
+    println!("{}", compare::describe(&record));
+    Ok(())
+}
+
+/// A flag that Ctrl-C and SIGTERM set.
+fn stop_at_ctrl_c() -> Result<StopFlag> {
+    let stop = StopFlag::default();
+    let set = stop.clone();
+    ctrlc::set_handler(move || set.set()).context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}

@@ -105,6 +105,9 @@ pub struct WindowStream {
     pub true_accuracy: Option<f64>,
     /// Mean accuracy against the teacher over the window's labelled frames.
     pub measured_accuracy: Option<f64>,
+    /// Labelled frames that `measured_accuracy` is the mean of.
+    #[serde(default)]
+    pub labelled_frames: usize,
     /// What the scheduler's first plan of the window expected the mean to be.
     pub predicted_accuracy: Option<f64>,
     /// Device seconds spent on labelling.

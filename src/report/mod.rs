@@ -18,7 +18,7 @@ use thiserror::Error;
 pub use summary::{RunSummary, Summary, SummaryError};
 pub use table::{Comparison, Row};
 
-pub use crate::write::{WriteError, write_atomically};
+use crate::write::{WriteError, write_atomically};
 
 use crate::record::RunRecord;
 

@@ -1,7 +1,7 @@
 //! What a video source reads, and how it is named without its credentials.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -37,6 +37,13 @@ impl VideoInput {
                 .split_once("://")
                 .map(|(_, path)| PathBuf::from(path)),
             Some(_) => None,
+        }
+    }
+
+    /// Takes a relative path to be relative to `folder`; URLs and absolute paths stay.
+    pub fn resolve(&mut self, folder: &Path) {
+        if self.scheme().is_none() {
+            self.0 = folder.join(&self.0).display().to_string();
         }
     }
 

@@ -84,6 +84,9 @@ pub enum SourceError {
         /// What is wrong, and what to do about it.
         reason: String,
     },
+    /// A scene cannot be as configured.
+    #[error(transparent)]
+    Scene(#[from] scene::SceneError),
     /// There is no decoder to run.
     #[error("{0}")]
     NoDecoder(String),

@@ -1,0 +1,185 @@
+//! Runs configurations under several schedulers, one after another, and reports what came out.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{SchedulerConfig, ValidConfig};
+use crate::node::{self, RunOptions};
+use crate::record::RunRecord;
+use crate::report::{self, Report};
+use crate::source::StopFlag;
+
+/// A configuration and the schedulers to run it under.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What to run; its own scheduler does not count.
+    pub config: ValidConfig,
+    /// Who decides, run by run.
+    pub schedulers: Vec<SchedulerConfig>,
+    /// Name of the load, where several are compared.
+    pub load: Option<String>,
+}
+
+/// Runs everything, each run on the idle machine after the one before it, writes the records and
+/// the report to `out`, and prints the table. After an interruption the runs that are complete are
+/// reported.
+///
+/// # Errors
+/// When a run cannot start, or nothing was completed, or `out` cannot be written.
+pub fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let total = comparisons.iter().map(|one| one.schedulers.len()).sum();
+    let mut report = Report::default();
+    let all = comparisons.iter().flat_map(|one| {
+        one.schedulers
+            .iter()
+            .map(move |scheduler| (one, *scheduler))
+    });
+    for (number, (comparison, scheduler)) in all.enumerate() {
+        if stop.is_set() {
+            break;
+        }
+        let config = comparison
+            .config
+            .clone()
+            .with(|config| config.run.scheduler = scheduler)?;
+        let title = title(comparison, scheduler, number + 1, total);
+        let record = run_one(
+            &config,
+            &title,
+            &out.join("runs").join(folder(comparison, scheduler)),
+            stop,
+        )?;
+        eprintln!("{title}: {}", describe(&record));
+        if record.complete {
+            report.records.push((comparison.load.clone(), record));
+        }
+    }
+    if report.records.is_empty() {
+        bail!("interrupted before the first run was complete");
+    }
+    report.write(out)?;
+    println!("{}", report::Comparison::of(&report.summary()?).to_text());
+    println!("report: {}", out.join("report.html").display());
+    Ok(())
+}
+
+fn run_one(config: &ValidConfig, title: &str, out: &Path, stop: &StopFlag) -> Result<RunRecord> {
+    let bar = Arc::new(progress_bar(config.run.windows, title));
+    let on_window = {
+        let bar = bar.clone();
+        Box::new(move |done| bar.set_position(done as u64))
+    };
+    // A run sets its flag when it winds up; the user's must outlive it.
+    let own = StopFlag::default();
+    let options = RunOptions {
+        out: Some(out.to_owned()),
+        stop: own.clone(),
+        on_window,
+    };
+    let record = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while !own.is_set() {
+                if stop.is_set() {
+                    own.set();
+                }
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+        });
+        let record = node::run(config, options);
+        own.set();
+        watch.thread().unpark();
+        record
+    });
+    bar.finish_and_clear();
+    record.with_context(|| title.to_owned())
+}
+
+fn progress_bar(windows: usize, title: &str) -> ProgressBar {
+    let bar = ProgressBar::new(windows as u64).with_message(title.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} window {pos}/{len} {elapsed}")
+    {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn title(
+    comparison: &Comparison,
+    scheduler: SchedulerConfig,
+    number: usize,
+    total: usize,
+) -> String {
+    let seed = comparison.config.run.seed;
+    let load = comparison
+        .load
+        .as_ref()
+        .map_or_else(String::new, |load| format!(", load {load}"));
+    format!("[{number}/{total}] {scheduler}, seed {seed}{load}")
+}
+
+fn folder(comparison: &Comparison, scheduler: SchedulerConfig) -> String {
+    let load = comparison
+        .load
+        .as_ref()
+        .map_or_else(String::new, |load| format!("{load}-"));
+    format!(
+        "{load}seed{}-{}",
+        comparison.config.run.seed,
+        scheduler.to_string().replace(':', "-")
+    )
+}
+
+/// One line about a run.
+#[must_use]
+pub fn describe(record: &RunRecord) -> String {
+    let known: Vec<f64> = record
+        .streams
+        .iter()
+        .filter_map(|stream| stream.true_accuracy.or(stream.measured_accuracy))
+        .collect();
+    let accuracy = if known.is_empty() {
+        "accuracy not measured".to_owned()
+    } else {
+        format!(
+            "mean accuracy {:.3}",
+            known.iter().sum::<f64>() / known.len() as f64
+        )
+    };
+    let retrainings: Vec<bool> = record
+        .windows
+        .iter()
+        .flat_map(|window| {
+            window
+                .streams
+                .iter()
+                .filter_map(|stream| stream.retraining.as_ref())
+        })
+        .map(|retraining| retraining.promoted)
+        .collect();
+    let promoted = retrainings.iter().filter(|promoted| **promoted).count();
+    let dropped: u64 = record
+        .streams
+        .iter()
+        .map(|stream| stream.frames.dropped)
+        .sum();
+    let arrived: u64 = record
+        .streams
+        .iter()
+        .map(|stream| stream.frames.arrived)
+        .sum();
+    format!(
+        "{accuracy}, {} retrainings, {promoted} promoted, {arrived} frames, {dropped} dropped{}",
+        retrainings.len(),
+        if record.complete {
+            ""
+        } else {
+            " (interrupted)"
+        },
+    )
+}

@@ -1,0 +1,570 @@
+//! The configuration of a node: typed, read from TOML, refused with line and key when wrong.
+//!
+//! [`ValidConfig`] can only be had through [`ValidConfig::parse`] or [`ValidConfig::new`], so
+//! whoever holds one need not check again.
+
+mod locate;
+mod validate;
+
+use std::path::{Path, PathBuf};
+
+use ekya_sched::{RetrainingConfig, Share};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::source::folder::FolderConfig;
+use crate::source::scene::SceneConfig;
+use crate::source::video::VideoConfig;
+
+/// A whole configuration file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What to run and for how long.
+    #[serde(default)]
+    pub run: RunConfig,
+    /// Devices of this node; one CPU device when none is named.
+    #[serde(default = "default_devices", rename = "device")]
+    pub devices: Vec<DeviceConfig>,
+    /// How students are retrained.
+    #[serde(default)]
+    pub learning: LearningConfig,
+    /// The cameras.
+    #[serde(default, rename = "stream")]
+    pub streams: Vec<StreamConfig>,
+}
+
+/// What to run and for how long.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Retraining windows until the run ends by itself; 0 runs until stopped or until every stream
+    /// has ended.
+    pub windows: usize,
+    /// Length of a retraining window in seconds, at least 1.
+    pub window_seconds: f64,
+    /// Who decides.
+    pub scheduler: SchedulerConfig,
+    /// Seed of everything random: samples, profiles, trainings. Scenes have their own.
+    pub seed: u64,
+    /// a_MIN: accuracy below which a stream's inference is not planned, 0..=1.
+    pub min_accuracy: f64,
+    /// δ: the step in which the scheduler moves shares.
+    pub quantum: Share,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            windows: 0,
+            window_seconds: 60.0,
+            scheduler: SchedulerConfig::Ekya,
+            seed: 1,
+            min_accuracy: 0.0,
+            quantum: Share::from_micro(100_000),
+        }
+    }
+}
+
+/// Who decides about shares and retrainings: `ekya`, `none`, or `uniform:F:C` with the fraction F
+/// of every device for inference and the C-th retraining configuration (from 0) for every stream.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum SchedulerConfig {
+    /// Thief scheduler on micro-profiles.
+    Ekya,
+    /// No retraining.
+    None,
+    /// Fixed split and fixed configuration.
+    Uniform {
+        /// Fraction of every device that inference gets, in (0, 1).
+        inference: f64,
+        /// Index into `learning.configurations`.
+        configuration: usize,
+    },
+}
+
+impl TryFrom<String> for SchedulerConfig {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "unknown scheduler '{text}': use ekya, none or uniform:F:C (as in uniform:0.5:0)"
+            )
+        };
+        let mut parts = text.split(':');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("ekya"), None, ..) => Ok(Self::Ekya),
+            (Some("none"), None, ..) => Ok(Self::None),
+            (Some("uniform"), Some(fraction), Some(index), None) => {
+                let inference: f64 = fraction.parse().map_err(|_| wrong())?;
+                let configuration = index.parse().map_err(|_| wrong())?;
+                if !(inference > 0.0 && inference < 1.0) {
+                    return Err(format!(
+                        "in '{text}' the inference fraction must lie between 0 and 1, both excluded"
+                    ));
+                }
+                Ok(Self::Uniform {
+                    inference,
+                    configuration,
+                })
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl std::str::FromStr for SchedulerConfig {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl std::fmt::Display for SchedulerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ekya => write!(f, "ekya"),
+            Self::None => write!(f, "none"),
+            Self::Uniform {
+                inference,
+                configuration,
+            } => write!(f, "uniform:{inference}:{configuration}"),
+        }
+    }
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Name in grants, logs and metrics.
+    pub name: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: DeviceKind,
+    /// Threads that one minibatch may use, CPU only; 0 means all cores.
+    #[serde(default)]
+    pub cores: usize,
+}
+
+/// Kinds of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// CUDA where libtorch sees a GPU, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first CUDA GPU; an error where there is none.
+    Cuda,
+}
+
+fn default_devices() -> Vec<DeviceConfig> {
+    vec![DeviceConfig {
+        name: "device0".to_owned(),
+        kind: DeviceKind::Auto,
+        cores: 0,
+    }]
+}
+
+/// How students are retrained.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LearningConfig {
+    /// Frames a stream and window that the teacher labels, at least 4.
+    pub samples: usize,
+    /// Consecutive frames among them, on which the inference configurations are profiled.
+    pub burst: usize,
+    /// Fraction of the labelled frames, the latest, that retraining does not see; the gate
+    /// compares students on them. In (0, 1).
+    pub holdout: f64,
+    /// Labelled frames of earlier windows that a stream keeps and replays.
+    pub memory: usize,
+    /// Share of each device for labelling and profiling while they last.
+    pub overhead_share: Share,
+    /// Fraction of the labelled frames that a micro-profile trains on, in (0, 1].
+    pub profile_fraction: f64,
+    /// Epochs of a micro-profile, at least 2.
+    pub profile_epochs: usize,
+    /// Label although nobody retrains, so that accuracy is measured.
+    pub measure: bool,
+    /// The retraining configurations Γ.
+    #[serde(rename = "configuration")]
+    pub configurations: Vec<RetrainingConfig>,
+}
+
+impl Default for LearningConfig {
+    fn default() -> Self {
+        let config = |epochs, layers_frozen, data_fraction, learning_rate| RetrainingConfig {
+            epochs,
+            layers_frozen,
+            data_fraction,
+            learning_rate,
+            ..RetrainingConfig::default()
+        };
+        Self {
+            samples: 40,
+            burst: 12,
+            holdout: 0.25,
+            memory: 80,
+            overhead_share: Share::from_micro(300_000),
+            profile_fraction: 0.1,
+            profile_epochs: 3,
+            measure: false,
+            configurations: vec![
+                config(8, usize::MAX, 1.0, 3e-3),
+                config(3, 0, 0.5, 2e-3),
+                config(3, 0, 1.0, 2e-3),
+                config(8, 0, 1.0, 2e-3),
+            ],
+        }
+    }
+}
+
+/// One camera and what serves it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamConfig {
+    /// Name in results, logs and metrics.
+    pub name: String,
+    /// Device that serves and retrains it; streams without one are spread evenly.
+    pub device: Option<String>,
+    /// Where frames come from.
+    pub source: SourceConfig,
+    /// The model that serves it.
+    pub student: StudentConfig,
+    /// Who labels samples.
+    pub teacher: TeacherConfig,
+    /// Inference configurations Λ to choose from.
+    #[serde(default)]
+    pub inference: InferenceConfig,
+}
+
+/// Where frames come from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceConfig {
+    /// The procedural scene.
+    Scene(SceneConfig),
+    /// A labelled folder.
+    Folder(FolderConfig),
+    /// A video file or camera.
+    Video(VideoConfig),
+}
+
+/// The model that serves a stream.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StudentConfig {
+    /// Names the class of each region.
+    Classifier(ClassifierConfig),
+    /// Finds the objects itself.
+    FastestDet(FastestDetConfig),
+}
+
+/// A classifier student.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// The network, when it starts from random weights.
+    #[serde(default)]
+    pub architecture: ClassifierArchitecture,
+    /// A checkpoint; `scene` names the student that is built in for the procedural scene; absent
+    /// means random weights, which the first window's labels train.
+    pub weights: Option<PathBuf>,
+}
+
+/// Classifier networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassifierArchitecture {
+    /// Trains in seconds on a CPU core.
+    #[default]
+    Small,
+    /// ResNet18.
+    ResNet18,
+}
+
+/// FastestDet as student.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FastestDetConfig {
+    /// Its weights (safetensors).
+    pub weights: PathBuf,
+    /// COCO class names to look for; the stream's classes, in this order.
+    pub classes: Vec<String>,
+}
+
+/// Who labels samples.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TeacherConfig {
+    /// The built-in teacher of the procedural scene.
+    Scene,
+    /// The labels of a labelled folder, which cost nothing.
+    Labels,
+    /// A YOLOX-style ONNX file.
+    Yolox {
+        /// The file.
+        model: PathBuf,
+    },
+}
+
+/// Inference configurations Λ to choose from: every sampling with every resolution.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InferenceConfig {
+    /// Answer every n-th frame; 1 must be among them.
+    pub sample_every: Vec<u32>,
+    /// Side of the network's input relative to full, in (0, 1]; 1 must be among them.
+    pub resolution: Vec<f64>,
+}
+
+impl Default for InferenceConfig {
+    fn default() -> Self {
+        Self {
+            sample_every: vec![1, 2, 3, 5, 8, 13],
+            resolution: vec![1.0],
+        }
+    }
+}
+
+/// A configuration that has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidConfig(Config);
+
+impl ValidConfig {
+    /// Reads and checks a file; paths inside it are taken relative to its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the line and key of what is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config = Self::parse(&text)?;
+        config
+            .0
+            .resolve_paths(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Parses and checks the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the line and key of what is wrong.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        validate::check(&config).map_err(|flaw| {
+            let line = locate::line_of(text, &flaw.key);
+            ConfigError::Value {
+                line,
+                key: locate::spell(&flaw.key),
+                message: flaw.message,
+            }
+        })?;
+        Ok(Self(config))
+    }
+
+    /// Checks a configuration that a program has put together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] with the key of what is wrong.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        validate::check(&config).map_err(|flaw| ConfigError::Value {
+            line: None,
+            key: locate::spell(&flaw.key),
+            message: flaw.message,
+        })?;
+        Ok(Self(config))
+    }
+}
+
+impl ValidConfig {
+    /// The same with changes, checked again.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] with the key of what is wrong.
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Result<Self, ConfigError> {
+        change(&mut self.0);
+        Self::new(self.0)
+    }
+}
+
+impl std::ops::Deref for ValidConfig {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+impl Config {
+    fn resolve_paths(&mut self, folder: &Path) {
+        let resolve = |path: &mut PathBuf| {
+            if path.is_relative() {
+                *path = folder.join(&*path);
+            }
+        };
+        for stream in &mut self.streams {
+            match &mut stream.source {
+                SourceConfig::Folder(source) => resolve(&mut source.path),
+                SourceConfig::Video(source) => source.input.resolve(folder),
+                SourceConfig::Scene(_) => {}
+            }
+            match &mut stream.student {
+                StudentConfig::Classifier(ClassifierConfig {
+                    weights: Some(weights),
+                    ..
+                }) => {
+                    if weights.as_os_str() != BUILT_IN_WEIGHTS {
+                        resolve(weights);
+                    }
+                }
+                StudentConfig::Classifier(_) => {}
+                StudentConfig::FastestDet(student) => resolve(&mut student.weights),
+            }
+            if let TeacherConfig::Yolox { model } = &mut stream.teacher {
+                resolve(model);
+            }
+        }
+    }
+}
+
+/// The name that stands for the student built in for the procedural scene.
+pub const BUILT_IN_WEIGHTS: &str = "scene";
+
+/// Why a configuration was refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value that makes no sense.
+    #[error("{}{key}: {message}", line.map_or_else(String::new, |line| format!("line {line}: ")))]
+    Value {
+        /// Line of the key, from 1, when the configuration came from a file.
+        line: Option<usize>,
+        /// The key, as in `stream[1].source.video.fps`.
+        key: String,
+        /// What was expected.
+        message: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[run]
+windows = 3
+window_seconds = 10.0
+scheduler = "uniform:0.5:1"
+
+[[device]]
+name = "cpu0"
+kind = "cpu"
+cores = 1
+
+[[stream]]
+name = "gate"
+teacher = "scene"
+[stream.source.scene]
+fps = 20.0
+[stream.student.classifier]
+weights = "scene"
+"#;
+
+    fn refusal(text: &str) -> String {
+        ValidConfig::parse(text)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_good_file_passes() {
+        let config = ValidConfig::parse(GOOD).unwrap();
+        assert_eq!(config.run.windows, 3);
+        assert_eq!(config.run.scheduler.to_string(), "uniform:0.5:1");
+        assert_eq!(config.streams[0].inference, InferenceConfig::default());
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_name_line_and_key() {
+        let error = refusal(&GOOD.replace("window_seconds = 10.0", "window_secs = 10.0"));
+        assert!(
+            error.contains("line 4") && error.contains("window_secs"),
+            "{error}"
+        );
+        let error = refusal(&GOOD.replace("fps = 20.0", "fps = \"fast\""));
+        assert!(error.contains("line 16"), "{error}");
+        let error = refusal(&GOOD.replace("uniform:0.5:1", "best"));
+        assert!(
+            error.contains("line 5") && error.contains("ekya, none or uniform"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn senseless_values_name_line_and_key() {
+        let cases = [
+            (
+                "window_seconds = 10.0",
+                "window_seconds = 0.01",
+                "line 4: run.window_seconds",
+            ),
+            (
+                "windows = 3",
+                "windows = 3\nquantum = 0.0",
+                "line 4: run.quantum",
+            ),
+            ("uniform:0.5:1", "uniform:0.5:9", "line 5: run.scheduler"),
+            (
+                "name = \"gate\"",
+                "name = \"gate\"\ndevice = \"gpu7\"",
+                "line 14: stream[0].device",
+            ),
+            (
+                "teacher = \"scene\"",
+                "teacher = { yolox = { model = \"x\" } }",
+                "line 14: stream[0].teacher",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let error = refusal(&GOOD.replace(from, to));
+            assert!(error.contains(expected), "{error}\nexpected {expected}");
+        }
+    }
+
+    #[test]
+    fn zero_overhead_share_is_refused() {
+        let error = refusal(&format!("{GOOD}\n[learning]\noverhead_share = 0.0\n"));
+        assert!(error.contains("learning.overhead_share"), "{error}");
+    }
+
+    #[test]
+    fn two_streams_of_one_name_are_refused() {
+        let stream = &GOOD[GOOD.find("[[stream]]").unwrap()..];
+        let error = refusal(&format!("{GOOD}{stream}"));
+        assert!(
+            error.contains("stream[1].name") && error.contains("gate"),
+            "{error}"
+        );
+    }
+}

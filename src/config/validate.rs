@@ -1,0 +1,302 @@
+//! What a configuration must hold beyond its types.
+
+use std::collections::BTreeSet;
+
+use ekya_sched::{RetrainingConfig, Share};
+
+use super::locate::Step;
+use super::{
+    BUILT_IN_WEIGHTS, Config, InferenceConfig, LearningConfig, RunConfig, SchedulerConfig,
+    SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
+};
+
+/// A value that makes no sense, and where it stands.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    pub(super) key: Vec<Step>,
+    pub(super) message: String,
+}
+
+type Checked = Result<(), Flaw>;
+
+fn flaw(key: &str, message: impl Into<String>) -> Flaw {
+    let step = |part: &str| {
+        part.parse()
+            .map_or_else(|_| Step::Key(part.to_owned()), Step::Index)
+    };
+    Flaw {
+        key: key.split('.').map(step).collect(),
+        message: message.into(),
+    }
+}
+
+fn require(holds: bool, key: &str, message: impl Into<String>) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err(flaw(key, message))
+    }
+}
+
+/// Checks everything; the first flaw wins.
+pub(super) fn check(config: &Config) -> Checked {
+    run(&config.run, config.learning.configurations.len())?;
+    devices(config)?;
+    learning(&config.learning)?;
+    require(
+        !config.streams.is_empty(),
+        "stream",
+        "name at least one [[stream]]",
+    )?;
+    let mut names = BTreeSet::new();
+    for (index, one) in config.streams.iter().enumerate() {
+        let fresh = names.insert(one.name.as_str());
+        require(
+            fresh,
+            &format!("stream.{index}.name"),
+            format!("'{}' names two streams", one.name),
+        )?;
+        stream(config, index, one)?;
+    }
+    Ok(())
+}
+
+fn run(run: &RunConfig, configurations: usize) -> Checked {
+    let window = run.window_seconds;
+    require(
+        window.is_finite() && (1.0..=86_400.0).contains(&window),
+        "run.window_seconds",
+        format!("a window lasts from 1 to 86400 seconds, got {window}"),
+    )?;
+    require(
+        (0.0..=1.0).contains(&run.min_accuracy),
+        "run.min_accuracy",
+        format!("an accuracy lies in 0..=1, got {}", run.min_accuracy),
+    )?;
+    require(
+        run.quantum > Share::ZERO && run.quantum <= Share::WHOLE,
+        "run.quantum",
+        format!(
+            "the scheduler's step is a share above 0 and at most 1, got {}",
+            run.quantum.as_f64()
+        ),
+    )?;
+    if let SchedulerConfig::Uniform { configuration, .. } = run.scheduler {
+        require(
+            configuration < configurations,
+            "run.scheduler",
+            format!(
+                "there are {configurations} retraining configurations, counted from 0; got {configuration}"
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+fn devices(config: &Config) -> Checked {
+    require(
+        !config.devices.is_empty(),
+        "device",
+        "name at least one [[device]], or leave the key out",
+    )?;
+    let mut names = BTreeSet::new();
+    for (index, device) in config.devices.iter().enumerate() {
+        let key = format!("device.{index}.name");
+        require(!device.name.is_empty(), &key, "a device needs a name")?;
+        require(
+            names.insert(&device.name),
+            &key,
+            format!("'{}' names two devices", device.name),
+        )?;
+    }
+    Ok(())
+}
+
+fn learning(learning: &LearningConfig) -> Checked {
+    let (samples, burst) = (learning.samples, learning.burst);
+    require(
+        (4..=100_000).contains(&samples),
+        "learning.samples",
+        format!("label 4 to 100000 frames a window, got {samples}"),
+    )?;
+    require(
+        burst >= 2 && burst < samples,
+        "learning.burst",
+        format!(
+            "a burst has at least 2 frames and fewer than learning.samples ({samples}), got {burst}"
+        ),
+    )?;
+    require(
+        learning.holdout > 0.0 && learning.holdout < 1.0,
+        "learning.holdout",
+        format!(
+            "hold out a fraction between 0 and 1, both excluded, got {}",
+            learning.holdout
+        ),
+    )?;
+    require(
+        learning.overhead_share > Share::ZERO && learning.overhead_share < Share::WHOLE,
+        "learning.overhead_share",
+        format!(
+            "labelling and profiling need a share above 0 and below 1, got {}",
+            learning.overhead_share.as_f64()
+        ),
+    )?;
+    require(
+        learning.profile_fraction > 0.0 && learning.profile_fraction <= 1.0,
+        "learning.profile_fraction",
+        format!(
+            "profile on a fraction in (0, 1], got {}",
+            learning.profile_fraction
+        ),
+    )?;
+    require(
+        learning.profile_epochs >= 2,
+        "learning.profile_epochs",
+        format!(
+            "a curve needs at least 2 epochs, got {}",
+            learning.profile_epochs
+        ),
+    )?;
+    require(
+        !learning.configurations.is_empty(),
+        "learning.configuration",
+        "name at least one [[learning.configuration]], or leave the key out",
+    )?;
+    learning
+        .configurations
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, one)| configuration(index, one))
+}
+
+fn configuration(index: usize, config: &RetrainingConfig) -> Checked {
+    let key = |name: &str| format!("learning.configuration.{index}.{name}");
+    require(
+        config.epochs >= 1,
+        &key("epochs"),
+        "train for at least 1 epoch",
+    )?;
+    require(
+        config.batch_size >= 1,
+        &key("batch_size"),
+        "a minibatch has at least 1 picture",
+    )?;
+    require(
+        config.data_fraction > 0.0 && config.data_fraction <= 1.0,
+        &key("data_fraction"),
+        format!(
+            "train on a fraction in (0, 1], got {}",
+            config.data_fraction
+        ),
+    )?;
+    require(
+        config.learning_rate.is_finite() && config.learning_rate > 0.0,
+        &key("learning_rate"),
+        format!("a learning rate is above 0, got {}", config.learning_rate),
+    )
+}
+
+fn stream(config: &Config, index: usize, stream: &StreamConfig) -> Checked {
+    let key = |name: &str| format!("stream.{index}.{name}");
+    require(
+        !stream.name.is_empty(),
+        &key("name"),
+        "a stream needs a name",
+    )?;
+    if let Some(device) = &stream.device {
+        let known: Vec<&str> = config
+            .devices
+            .iter()
+            .map(|device| device.name.as_str())
+            .collect();
+        require(
+            known.contains(&device.as_str()),
+            &key("device"),
+            format!("no device '{device}'; there are {}", known.join(", ")),
+        )?;
+    }
+    source(&stream.source, &key)?;
+    models(stream, &key)?;
+    inference(&stream.inference, &key)
+}
+
+fn source(source: &SourceConfig, key: &dyn Fn(&str) -> String) -> Checked {
+    match source {
+        SourceConfig::Scene(scene) => scene
+            .validate()
+            .map_err(|error| flaw(&key("source.scene"), error.to_string())),
+        SourceConfig::Folder(folder) => {
+            let fps = folder.fps;
+            let message = format!("replay above 0 and up to 1000 frames a second, got {fps}");
+            require(
+                fps > 0.0 && fps <= 1000.0,
+                &key("source.folder.fps"),
+                message,
+            )
+        }
+        SourceConfig::Video(video) => video
+            .validate()
+            .map_err(|error| flaw(&key("source.video"), error.to_string())),
+    }
+}
+
+fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
+    let scene = matches!(stream.source, SourceConfig::Scene(_));
+    let video = matches!(stream.source, SourceConfig::Video(_));
+    match &stream.student {
+        StudentConfig::Classifier(student) => {
+            require(
+                !video,
+                &key("student"),
+                "a classifier needs a source that says where objects are; for video use student.fastestdet",
+            )?;
+            let built_in = student
+                .weights
+                .as_ref()
+                .is_some_and(|path| path.as_os_str() == BUILT_IN_WEIGHTS);
+            require(
+                scene || !built_in,
+                &key("student.classifier.weights"),
+                "the built-in weights know the classes of the scene only; leave weights out to start from random ones",
+            )?;
+        }
+        StudentConfig::FastestDet(student) => {
+            require(
+                video,
+                &key("student"),
+                "fastestdet knows the classes of COCO; for a scene or a labelled folder use student.classifier",
+            )?;
+            require(
+                !student.classes.is_empty(),
+                &key("student.fastestdet.classes"),
+                "name at least one COCO class to look for",
+            )?;
+        }
+    }
+    let fits = match &stream.teacher {
+        TeacherConfig::Scene => scene,
+        TeacherConfig::Labels => !video,
+        TeacherConfig::Yolox { .. } => video,
+    };
+    require(
+        fits,
+        &key("teacher"),
+        "the teacher must suit the source: scene for a scene, labels for a labelled folder (or a scene), yolox for video",
+    )
+}
+
+fn inference(inference: &InferenceConfig, key: &dyn Fn(&str) -> String) -> Checked {
+    let every = &inference.sample_every;
+    require(
+        every.contains(&1) && every.iter().all(|n| (1..=1000).contains(n)),
+        &key("inference.sample_every"),
+        "list numbers from 1 to 1000, 1 among them",
+    )?;
+    let sides = &inference.resolution;
+    require(
+        sides.contains(&1.0) && sides.iter().all(|side| *side > 0.0 && *side <= 1.0),
+        &key("inference.resolution"),
+        "list numbers above 0 and up to 1, 1 among them",
+    )
+}

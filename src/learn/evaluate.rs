@@ -1,0 +1,148 @@
+//! Measures students on labelled frames, in leases like all other work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use ekya_actors::{JobHandle, Lease};
+use ekya_models::{ModelError, Student};
+use ekya_profiler::inference::{Measurement, inherited_accuracy};
+use thiserror::Error;
+
+use super::memory::Labelled;
+use crate::config::InferenceConfig;
+use crate::stream::Metric;
+
+/// Why learning stopped before its end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LearnError {
+    /// It was told to: the window or the run is over.
+    #[error("cut off")]
+    Cancelled,
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// The right to compute as a job on a device, and the account of it. One a task: cancelling it
+/// ends that task at its next minibatch.
+///
+/// Between two minibatches the lease is kept and renewed, which queues the next one in the same
+/// step as it ends the last: a job that let go and asked anew would find the others before it,
+/// whatever its share. So drop this when the task is over; what lies between two minibatches counts
+/// as device time.
+#[derive(Debug)]
+pub struct Work {
+    job: Arc<JobHandle>,
+    cancelled: Arc<AtomicBool>,
+    lease: Option<Lease>,
+    spent: f64,
+}
+
+impl Work {
+    /// Work of `job` until `cancelled` is set.
+    #[must_use]
+    pub fn new(job: Arc<JobHandle>, cancelled: Arc<AtomicBool>) -> Self {
+        Self { job, cancelled, lease: None, spent: 0.0 }
+    }
+
+    /// Does one minibatch inside a lease; counts its device seconds.
+    ///
+    /// # Errors
+    /// [`LearnError::Cancelled`] when told to stop before the minibatch began; the model's own.
+    pub fn minibatch<R>(&mut self, compute: impl FnOnce() -> Result<R, ModelError>) -> Result<R, LearnError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(LearnError::Cancelled);
+        }
+        let lease = match self.lease.take() {
+            Some(lease) => lease.renew(),
+            None => self.job.lease(),
+        };
+        // A closed device means that the run is over.
+        let lease = lease.map_err(|_| LearnError::Cancelled)?;
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(LearnError::Cancelled);
+        }
+        let start = Instant::now();
+        let result = compute();
+        self.spent += start.elapsed().as_secs_f64();
+        self.lease = Some(lease);
+        Ok(result?)
+    }
+
+    /// Device seconds spent so far.
+    #[must_use]
+    pub fn spent(&self) -> f64 {
+        self.spent
+    }
+}
+
+/// Mean accuracy of `student` on labelled frames, every one answered at full resolution; `None`
+/// when no frame has anything to score.
+///
+/// # Errors
+/// See [`Work::minibatch`].
+pub fn accuracy<'a>(
+    student: &dyn Student,
+    frames: impl IntoIterator<Item = &'a Labelled>,
+    metric: Metric,
+    work: &mut Work,
+) -> Result<Option<f64>, LearnError> {
+    let (mut sum, mut count) = (0.0, 0u32);
+    for labelled in frames {
+        let frame = &labelled.frame;
+        let answers = work.minibatch(|| student.infer(&frame.image, &frame.regions, 1.0))?;
+        if let Some(score) = metric.score(&labelled.labels, &answers) {
+            sum += score;
+            count += 1;
+        }
+    }
+    Ok((count > 0).then(|| sum / f64::from(count)))
+}
+
+/// Measures every sampling with every resolution on consecutive labelled frames: each frame is
+/// answered once a resolution, then each sampling is played over the answers. A frame with nothing
+/// to score counts as right. Nothing is measured on an empty burst.
+///
+/// # Errors
+/// See [`Work::minibatch`].
+pub fn profile_inference(
+    student: &dyn Student,
+    burst: &[Labelled],
+    metric: Metric,
+    configurations: &InferenceConfig,
+    work: &mut Work,
+) -> Result<Vec<Measurement>, LearnError> {
+    let mut measured = Vec::new();
+    if burst.is_empty() {
+        return Ok(measured);
+    }
+    for &resolution in &configurations.resolution {
+        let before = work.spent();
+        let mut answers = Vec::with_capacity(burst.len());
+        for labelled in burst {
+            let frame = &labelled.frame;
+            answers
+                .push(work.minibatch(|| student.infer(&frame.image, &frame.regions, resolution))?);
+        }
+        let seconds_per_answer = (work.spent() - before) / burst.len() as f64;
+        let score = |answered: usize, shown: usize| {
+            metric
+                .score(&burst[shown].labels, &answers[answered])
+                .unwrap_or(1.0)
+        };
+        measured.extend(
+            configurations
+                .sample_every
+                .iter()
+                .map(|&sample_every| Measurement {
+                    sample_every,
+                    resolution,
+                    accuracy: inherited_accuracy(burst.len(), sample_every, score),
+                    seconds_per_answer,
+                }),
+        );
+    }
+    Ok(measured)
+}

@@ -1,0 +1,211 @@
+//! Labelled frames: what a stream trains on, what it is tested on, and what it remembers.
+
+use std::sync::Arc;
+
+use ekya_models::{Example, Image, Object};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::source::Frame;
+use crate::stream::{Answer, Metric, Sample};
+
+/// A frame with the teacher's labels.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    /// The frame.
+    pub frame: Frame,
+    /// Seconds from the start of the run.
+    pub at: f64,
+    /// The teacher's labels.
+    pub labels: Vec<Object>,
+    /// The answer in force at the frame's time.
+    pub answer: Option<Arc<Answer>>,
+    /// Whether it belongs to the burst of consecutive frames.
+    pub burst: bool,
+}
+
+impl Labelled {
+    /// A sample and its labels.
+    #[must_use]
+    pub fn new(sample: Sample, labels: Vec<Object>) -> Self {
+        let Sample {
+            frame,
+            at,
+            answer,
+            burst,
+        } = sample;
+        Self {
+            frame,
+            at,
+            labels,
+            answer,
+            burst,
+        }
+    }
+
+    /// Score of the answer that was in force; `None` where there is nothing to score.
+    #[must_use]
+    pub fn live_score(&self, metric: Metric) -> Option<f64> {
+        metric.score(
+            &self.labels,
+            self.answer.as_ref().map_or(&[], |answer| &answer.objects),
+        )
+    }
+
+    fn example(&self) -> Example {
+        Example {
+            image: Arc::<Image>::clone(&self.frame.image),
+            objects: self.labels.clone(),
+        }
+    }
+}
+
+/// The labelled frames of one window, divided by time: students train on the earlier ones and are
+/// compared on the later ones.
+#[derive(Debug, Clone, Default)]
+pub struct Split {
+    /// To train on.
+    pub training: Vec<Labelled>,
+    /// To compare students on; later than every frame of `training`.
+    pub holdout: Vec<Labelled>,
+    /// Consecutive frames to profile frame sampling on.
+    pub burst: Vec<Labelled>,
+}
+
+impl Split {
+    /// Divides labelled frames; `holdout` is the fraction of the spread samples that is held out.
+    #[must_use]
+    pub fn new(labelled: Vec<Labelled>, holdout: f64) -> Self {
+        let (burst, mut training): (Vec<_>, Vec<_>) =
+            labelled.into_iter().partition(|one| one.burst);
+        training.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let held = ((training.len() as f64 * holdout).ceil() as usize)
+            .min(training.len().saturating_sub(1));
+        let holdout = training.split_off(training.len() - held);
+        Self {
+            training,
+            holdout,
+            burst,
+        }
+    }
+
+    /// All labelled frames that the serving student has not been trained on: every one of them,
+    /// since they are newer than it.
+    pub fn fresh(&self) -> impl Iterator<Item = &Labelled> {
+        self.training.iter().chain(&self.holdout)
+    }
+}
+
+/// Labelled frames of earlier windows, kept for replay so that a student does not forget what a
+/// scene looked like (the role of iCaRL's exemplars). A bounded, uniform sample of all that passed.
+#[derive(Debug)]
+pub struct Memory {
+    capacity: usize,
+    kept: Vec<Example>,
+    rng: ChaCha8Rng,
+}
+
+impl Memory {
+    /// Keeps at most `capacity` frames.
+    #[must_use]
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        Self {
+            capacity,
+            kept: Vec::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        }
+    }
+
+    /// What to train on: the window's own frames and everything remembered.
+    #[must_use]
+    pub fn with(&self, split: &Split) -> Vec<Example> {
+        split
+            .training
+            .iter()
+            .map(Labelled::example)
+            .chain(self.kept.iter().cloned())
+            .collect()
+    }
+
+    /// Remembers the training part of a window. Recent windows weigh more: old and new frames are
+    /// drawn alike, so that an old one survives a window with probability one half at capacity.
+    pub fn remember(&mut self, split: &Split) {
+        self.kept
+            .extend(split.training.iter().map(Labelled::example));
+        self.kept.shuffle(&mut self.rng);
+        self.kept.truncate(self.capacity);
+    }
+
+    /// Frames remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn labelled(at: f64, burst: bool) -> Labelled {
+        let image = Image::new(1, 1, vec![0; 3]).unwrap();
+        let frame = Frame {
+            index: 0,
+            at: Duration::from_secs_f64(at),
+            image: Arc::new(image),
+            regions: vec![],
+            truth: None,
+        };
+        Labelled {
+            frame,
+            at,
+            labels: vec![],
+            answer: None,
+            burst,
+        }
+    }
+
+    #[test]
+    fn holdout_is_later_than_training() {
+        let frames = [3.0, 1.0, 2.0, 4.0].map(|at| labelled(at, false)).to_vec();
+        let split = Split::new(frames, 0.25);
+        assert_eq!(split.holdout.len(), 1);
+        assert!(
+            split
+                .training
+                .iter()
+                .all(|one| one.at < split.holdout[0].at)
+        );
+    }
+
+    #[test]
+    fn something_is_left_to_train_on() {
+        assert_eq!(
+            Split::new(vec![labelled(0.0, false)], 0.9).training.len(),
+            1
+        );
+        assert!(Split::new(vec![], 0.5).training.is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut memory = Memory::new(5, 1);
+        for window in 0..4 {
+            let frames = (0..8)
+                .map(|i| labelled(f64::from(window * 8 + i), i == 0))
+                .collect();
+            memory.remember(&Split::new(frames, 0.25));
+            assert!(memory.len() <= 5);
+        }
+        assert_eq!(memory.len(), 5);
+    }
+}

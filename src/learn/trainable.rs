@@ -1,0 +1,77 @@
+//! A student as the micro-profiler sees it.
+
+use ekya_models::{Example, Student, Training};
+use ekya_profiler::{Epoch, Start, Trainable};
+use ekya_sched::RetrainingConfig;
+
+use super::evaluate::{LearnError, Work, accuracy};
+use super::memory::Labelled;
+use crate::stream::Metric;
+
+/// A sample smaller than this teaches nothing about a configuration.
+const SAMPLE_MIN: usize = 8;
+
+/// Copies of the serving student that are trained on samples.
+pub(super) struct Candidates<'a> {
+    pub(super) student: &'a dyn Student,
+    pub(super) examples: &'a [Example],
+    pub(super) holdout: &'a [Labelled],
+    /// Accuracy of the serving student on the held-out frames.
+    pub(super) start_accuracy: f64,
+    pub(super) metric: Metric,
+    pub(super) epochs: usize,
+    pub(super) seed: u64,
+    pub(super) work: &'a mut Work,
+    pub(super) training: Option<Box<dyn Training>>,
+}
+
+impl Trainable for Candidates<'_> {
+    type Error = LearnError;
+
+    fn start(
+        &mut self,
+        config: &RetrainingConfig,
+        sample_fraction: f64,
+    ) -> Result<Start, LearnError> {
+        let before = self.work.spent();
+        let wanted = (self.examples.len() as f64 * sample_fraction).round() as usize;
+        let count = wanted.clamp(SAMPLE_MIN.min(self.examples.len()), self.examples.len());
+        let sample: Vec<Example> = (0..count)
+            .map(|i| self.examples[i * self.examples.len() / count].clone())
+            .collect();
+        let config = RetrainingConfig {
+            epochs: self.epochs,
+            data_fraction: 1.0,
+            ..config.clone()
+        };
+        let student = self.student;
+        let seed = self.seed;
+        self.training = Some(
+            self.work
+                .minibatch(|| student.train(&sample, &config, seed))?,
+        );
+        Ok(Start {
+            sample_fraction: count as f64 / self.examples.len().max(1) as f64,
+            accuracy: (config.head_width == 0).then_some(self.start_accuracy),
+            gpu_seconds: self.work.spent() - before,
+        })
+    }
+
+    fn train_epoch(&mut self) -> Result<Epoch, LearnError> {
+        let Some(training) = &mut self.training else {
+            return Err(LearnError::Cancelled);
+        };
+        let before = self.work.spent();
+        for _ in 0..training.steps_per_epoch() {
+            self.work.minibatch(|| training.step())?;
+        }
+        let trained = self.work.spent();
+        let student = self.work.minibatch(|| training.student())?;
+        let accuracy = accuracy(&*student, self.holdout, self.metric, self.work)?;
+        Ok(Epoch {
+            accuracy: accuracy.unwrap_or(f64::NAN),
+            training_gpu_seconds: trained - before,
+            validation_gpu_seconds: self.work.spent() - trained,
+        })
+    }
+}

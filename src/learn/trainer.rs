@@ -1,0 +1,147 @@
+//! The trainer actor of a stream: evaluates, profiles and retrains on a compute thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use ekya_actors::{Actor, Compute, Ctx, Handler, JobHandle, Message};
+use ekya_profiler::inference::Measurement;
+use parking_lot::Mutex;
+
+use super::evaluate::{LearnError, Work};
+use super::learner::Learner;
+use super::memory::Labelled;
+use super::retrain::{Outcome, Progress};
+
+/// Progress is reported at most this often: the scheduler needs the pace, not every minibatch.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// What a trainer is asked to do.
+pub enum Order {
+    /// Take these labels as the window's, and measure what a plan needs.
+    Prepare(Prepare),
+    /// Retrain on the window's labels and the memory.
+    Retrain {
+        /// Index into the configurations.
+        configuration: usize,
+        /// Seed of order, augmentation and new weights.
+        seed: u64,
+    },
+}
+
+/// What to measure before a plan.
+pub struct Prepare {
+    /// The window's labelled frames.
+    pub labelled: Vec<Labelled>,
+    /// Measure the serving student's accuracy on them.
+    pub evaluate: bool,
+    /// Profile the retraining configurations.
+    pub profile: bool,
+    /// Measure the inference configurations.
+    pub measure_inference: bool,
+    /// Seed of the profiles.
+    pub seed: u64,
+}
+
+/// An order and where its results go.
+pub struct TrainerOrder {
+    /// What to do.
+    pub order: Order,
+    /// Set to end it at the next minibatch.
+    pub cancelled: Arc<AtomicBool>,
+    /// Gets the results, on the compute thread.
+    pub report: Box<dyn Fn(Report) + Send>,
+}
+
+impl Message for TrainerOrder {
+    type Reply = ();
+}
+
+/// What a trainer reports.
+pub enum Report {
+    /// The answer to [`Order::Prepare`].
+    Prepared(Result<Prepared, LearnError>),
+    /// A retraining goes on.
+    Progressed(Progress),
+    /// The answer to [`Order::Retrain`].
+    Finished(Result<Outcome, LearnError>),
+}
+
+/// What is known about a stream before its retraining is planned.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// Accuracy of the serving student on the new labels; `None` when not asked for, or when
+    /// nothing could be scored.
+    pub accuracy: Option<f64>,
+    /// Inference configurations, when asked for.
+    pub inference: Vec<Measurement>,
+    /// What each retraining configuration would give and cost, when asked for: index into the
+    /// configurations, and the option.
+    pub options: Vec<(usize, ekya_sched::RetrainingOption)>,
+    /// Device seconds spent.
+    pub gpu_seconds: f64,
+}
+
+/// Trains the student of one stream.
+pub struct TrainerActor {
+    compute: Compute,
+    learner: Arc<Mutex<Learner>>,
+    job: Arc<JobHandle>,
+}
+
+impl TrainerActor {
+    /// A trainer around `learner`, computing in leases of `job`.
+    ///
+    /// # Errors
+    /// When the compute thread cannot be started.
+    pub fn start(
+        stream: &str,
+        learner: Learner,
+        job: Arc<JobHandle>,
+        threads: usize,
+    ) -> std::io::Result<Self> {
+        // One window's orders: prepare, retrain, and the ones of the window before that are ending.
+        let compute = Compute::start(&format!("train-{stream}"), 8)?;
+        // An empty queue takes its first task.
+        let _ = compute.submit(move || ekya_models::set_compute_threads(threads));
+        Ok(Self {
+            compute,
+            learner: Arc::new(Mutex::new(learner)),
+            job,
+        })
+    }
+}
+
+impl Actor for TrainerActor {}
+
+impl Handler<TrainerOrder> for TrainerActor {
+    fn handle(&mut self, order: TrainerOrder, _: &mut Ctx<Self>) {
+        let work = Work::new(self.job.clone(), order.cancelled.clone());
+        let learner = self.learner.clone();
+        let task = move || carry_out(order, &mut learner.lock(), work);
+        if self.compute.submit(task).is_err() {
+            tracing::warn!("the trainer is overloaded; the order is dropped");
+        }
+    }
+}
+
+fn carry_out(order: TrainerOrder, learner: &mut Learner, mut work: Work) {
+    let report = order.report;
+    match order.order {
+        Order::Prepare(prepare) => report(Report::Prepared(learner.prepare(prepare, &mut work))),
+        Order::Retrain {
+            configuration,
+            seed,
+        } => {
+            let mut reported = Instant::now();
+            let progress = |progress: Progress| {
+                if reported.elapsed() >= REPORT_EVERY {
+                    reported = Instant::now();
+                    report(Report::Progressed(progress));
+                }
+            };
+            let result = learner.retrain(configuration, seed, &mut work, progress);
+            report(Report::Finished(result));
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Builds everything that a run needs: devices with their jobs, streams with their actors.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use ekya_actors::{Device, Ref, System};
+use ekya_models::Placement;
+use ekya_profiler::History;
+use parking_lot::Mutex;
+
+use super::feed::feed;
+use super::models::{Opened, load_student, load_teacher, metric, open_source};
+use super::run::NodeError;
+use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, TeacherConfig};
+use crate::learn::{LabellerActor, Learner, TrainerActor};
+use crate::schedule::{
+    DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
+};
+use crate::sink::ResultSink;
+use crate::source::StopFlag;
+use crate::stream::{InferenceActor, Intake, StreamLog};
+
+/// Messages that may wait for the scheduler: results of all streams, and progress at ten a second.
+const SCHEDULER_MAILBOX: usize = 1024;
+/// Messages that may wait for any other actor: orders come a few a window.
+const MAILBOX: usize = 64;
+
+/// A device of the node.
+pub(super) struct NodeDevice {
+    pub(super) device: Device,
+    actor: Ref<DeviceActor>,
+    placement: Placement,
+    /// Threads of a minibatch.
+    pub(super) threads: usize,
+    /// Keeps the labelling job and its actor, one for each teacher.
+    labellers: Vec<(TeacherConfig, Ref<LabellerActor>, ekya_actors::JobId)>,
+}
+
+/// A stream of the node.
+pub(super) struct NodeStream {
+    pub(super) name: String,
+    pub(super) classes: Vec<String>,
+    pub(super) slowdown: f64,
+    pub(super) intake: Arc<Intake>,
+    opened: Option<Opened>,
+    setup: Option<StreamSetup>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    /// Why the source failed.
+    pub(super) failure: Arc<Mutex<Option<String>>>,
+}
+
+/// Everything that runs.
+pub(super) struct Node {
+    pub(super) config: Arc<Config>,
+    pub(super) system: System,
+    pub(super) devices: Vec<NodeDevice>,
+    pub(super) streams: Vec<NodeStream>,
+    pub(super) stop: StopFlag,
+    /// What retrainings of any stream have shown.
+    history: Arc<Mutex<History>>,
+}
+
+impl Node {
+    /// Opens and loads everything; nothing runs yet but idle actors.
+    pub(super) fn build(
+        config: Arc<Config>,
+        sink: Option<&ResultSink>,
+        stop: StopFlag,
+    ) -> Result<Self, NodeError> {
+        let system = System::start().map_err(|error| NodeError::Start {
+            reason: error.to_string(),
+        })?;
+        let devices = config
+            .devices
+            .iter()
+            .map(|device| build_device(&system, device, config.devices.len()))
+            .collect::<Result<_, _>>()?;
+        let mut node = Self {
+            config: config.clone(),
+            system,
+            devices,
+            streams: Vec::new(),
+            stop,
+            history: Arc::default(),
+        };
+        for (index, stream) in config.streams.iter().enumerate() {
+            let built = node.build_stream(index, stream, sink)?;
+            node.streams.push(built);
+        }
+        Ok(node)
+    }
+
+    fn build_stream(
+        &mut self,
+        index: usize,
+        stream: &StreamConfig,
+        sink: Option<&ResultSink>,
+    ) -> Result<NodeStream, NodeError> {
+        let source_error = |error| NodeError::Source {
+            stream: stream.name.clone(),
+            source: error,
+        };
+        let model_error = |error| NodeError::Model {
+            stream: stream.name.clone(),
+            source: error,
+        };
+        let opened = open_source(stream, &self.stop).map_err(source_error)?;
+        let device = self.device_of(index, stream);
+        let seed = self.config.run.seed.wrapping_add(index as u64);
+        let student = load_student(
+            stream,
+            opened.classes.len(),
+            self.devices[device].placement,
+            seed,
+        )
+        .map_err(model_error)?;
+        let twin = student.fork().map_err(model_error)?;
+        let (labeller, labelling_job) = self.labeller(device, stream)?;
+
+        let on = &self.devices[device];
+        let intake = Arc::new(Intake::new(StreamLog::new(
+            &stream.name,
+            metric(stream),
+            sink.cloned(),
+        )));
+        let job = on.device.job(inference_job(&stream.name));
+        let inference_id = job.id();
+        let (inference, thread) =
+            InferenceActor::start(&stream.name, intake.clone(), student, job, on.threads)
+                .map_err(start_error)?;
+        let job = Arc::new(on.device.job(training_job(&stream.name)));
+        let training_id = job.id();
+        let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
+        let learner = Learner::new(
+            twin,
+            metric(stream),
+            learning,
+            inference_config,
+            self.history.clone(),
+            seed,
+        );
+        let trainer =
+            TrainerActor::start(&stream.name, learner, job, on.threads).map_err(start_error)?;
+        let setup = StreamSetup {
+            name: stream.name.clone(),
+            device,
+            rate: opened.rate,
+            intake: intake.clone(),
+            inference: self.spawn(&format!("infer/{}", stream.name), inference)?,
+            inference_job: inference_id,
+            labeller,
+            labelling_job,
+            trainer: self.spawn(&format!("train/{}", stream.name), trainer)?,
+            training_job: training_id,
+        };
+        Ok(NodeStream {
+            name: stream.name.clone(),
+            classes: opened.classes.clone(),
+            slowdown: opened.slowdown,
+            intake,
+            opened: Some(opened),
+            setup: Some(setup),
+            threads: vec![thread],
+            failure: Arc::default(),
+        })
+    }
+
+    fn spawn<A: ekya_actors::Actor>(&self, name: &str, actor: A) -> Result<Ref<A>, NodeError> {
+        self.system
+            .spawn(name, actor, MAILBOX)
+            .map_err(|error| NodeError::Start {
+                reason: error.to_string(),
+            })
+    }
+
+    /// The device a stream names, else the one with its turn.
+    fn device_of(&self, index: usize, stream: &StreamConfig) -> usize {
+        let named = |name: &String| {
+            self.config
+                .devices
+                .iter()
+                .position(|device| device.name == *name)
+        };
+        stream
+            .device
+            .as_ref()
+            .and_then(named)
+            .unwrap_or(index % self.devices.len())
+    }
+
+    /// The labeller of a stream: streams of a device with equal teachers share one.
+    fn labeller(
+        &mut self,
+        device: usize,
+        stream: &StreamConfig,
+    ) -> Result<(Ref<LabellerActor>, ekya_actors::JobId), NodeError> {
+        let known = self.devices[device]
+            .labellers
+            .iter()
+            .find(|(teacher, ..)| *teacher == stream.teacher);
+        if let Some((_, labeller, job)) = known {
+            return Ok((labeller.clone(), *job));
+        }
+        let on = &self.devices[device];
+        let teacher = load_teacher(stream, on.placement).map_err(|source| NodeError::Model {
+            stream: stream.name.clone(),
+            source,
+        })?;
+        let name = format!("labelling/{}", on.labellers.len());
+        let job = Arc::new(on.device.job(name.clone()));
+        let id = job.id();
+        let labeller = LabellerActor::start(teacher, job, on.threads, self.config.streams.len())
+            .map_err(start_error)?;
+        let labeller = self.spawn(&format!("{name}@{}", on.device.name()), labeller)?;
+        self.devices[device]
+            .labellers
+            .push((stream.teacher.clone(), labeller.clone(), id));
+        Ok((labeller, id))
+    }
+
+    /// Starts the sources and the scheduler; `start` is the run's second 0.
+    pub(super) fn begin(
+        &mut self,
+        start: Instant,
+        done: Sender<Journal>,
+        on_window: Box<dyn Fn(usize) + Send>,
+    ) -> Result<Ref<SchedulerActor>, NodeError> {
+        let setup = Setup {
+            config: self.config.clone(),
+            devices: self
+                .devices
+                .iter()
+                .map(|on| (on.device.clone(), on.actor.clone()))
+                .collect(),
+            streams: self
+                .streams
+                .iter_mut()
+                .filter_map(|stream| stream.setup.take())
+                .collect(),
+            start,
+            done,
+            on_window,
+        };
+        let scheduler = self
+            .system
+            .spawn("scheduler", SchedulerActor::new(setup), SCHEDULER_MAILBOX)
+            .map_err(|error| NodeError::Start {
+                reason: error.to_string(),
+            })?;
+        tell(&scheduler, Event::Begin)?;
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            stream.start_source(index, start, &scheduler, &self.stop)?;
+        }
+        Ok(scheduler)
+    }
+}
+
+impl NodeStream {
+    fn start_source(
+        &mut self,
+        index: usize,
+        start: Instant,
+        scheduler: &Ref<SchedulerActor>,
+        stop: &StopFlag,
+    ) -> Result<(), NodeError> {
+        let Some(mut opened) = self.opened.take() else {
+            return Ok(());
+        };
+        let (intake, scheduler, stop) = (self.intake.clone(), scheduler.clone(), stop.clone());
+        let (failure, name) = (self.failure.clone(), self.name.clone());
+        let task = move || {
+            let failed = feed(&mut *opened.source, opened.slowdown, &intake, start, &stop);
+            if let Some(reason) = &failed {
+                tracing::warn!(
+                    stream = name,
+                    reason,
+                    "the source failed; the other streams go on"
+                );
+            }
+            failure.lock().clone_from(&failed);
+            // Once the run is over nobody listens.
+            let _ = scheduler.tell(Event::SourceEnded {
+                stream: index,
+                failure: failed,
+            });
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("source-{}", self.name))
+            .spawn(task);
+        self.threads.push(thread.map_err(start_error)?);
+        Ok(())
+    }
+}
+
+/// Tells the scheduler something that must arrive.
+pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), NodeError> {
+    scheduler.tell(event).map_err(|error| NodeError::Start {
+        reason: format!("the scheduler: {error}"),
+    })
+}
+
+fn start_error(error: std::io::Error) -> NodeError {
+    NodeError::Start {
+        reason: format!("no thread: {error}"),
+    }
+}
+
+fn build_device(
+    system: &System,
+    config: &DeviceConfig,
+    devices: usize,
+) -> Result<NodeDevice, NodeError> {
+    let placement = match config.kind {
+        DeviceKind::Cpu => Placement::Cpu,
+        DeviceKind::Auto => Placement::best(),
+        DeviceKind::Cuda if Placement::best() == Placement::Cpu => {
+            let reason =
+                "libtorch sees no CUDA GPU; use kind = \"cpu\", or point LIBTORCH at a CUDA build"
+                    .to_owned();
+            return Err(NodeError::Device {
+                device: config.name.clone(),
+                reason,
+            });
+        }
+        DeviceKind::Cuda => Placement::best(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if config.cores > 0 {
+        config.cores
+    } else {
+        (cores / devices).max(1)
+    };
+    let device = Device::new(config.name.clone(), 1);
+    let actor = system
+        .spawn(
+            &format!("device/{}", config.name),
+            DeviceActor(device.clone()),
+            MAILBOX,
+        )
+        .map_err(|error| NodeError::Start {
+            reason: error.to_string(),
+        })?;
+    Ok(NodeDevice {
+        device,
+        actor,
+        placement,
+        threads,
+        labellers: Vec::new(),
+    })
+}
+
+impl NodeDevice {
+    /// Whether minibatches run on the CPU.
+    pub(super) fn is_cpu(&self) -> bool {
+        self.placement == Placement::Cpu
+    }
+}

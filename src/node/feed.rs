@@ -1,0 +1,43 @@
+//! The source thread of a stream: takes frames from the source, at their times, into the intake.
+
+use std::time::{Duration, Instant};
+
+use crate::source::{Source, StopFlag};
+use crate::stream::Intake;
+
+/// How often waiting for a frame's time looks at the stop flag.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// Feeds `intake` until the source ends or `stop` is set. Recorded frames are handed over when
+/// `start + at * slowdown` has come, live ones when they come. Returns why the source failed.
+pub(super) fn feed(
+    source: &mut dyn Source,
+    slowdown: f64,
+    intake: &Intake,
+    start: Instant,
+    stop: &StopFlag,
+) -> Option<String> {
+    while !stop.is_set() {
+        match source.next_frame() {
+            Ok(Some(frame)) => {
+                if !source.is_live() {
+                    wait_until(start + frame.at.mul_f64(slowdown), stop);
+                }
+                intake.push(frame, start.elapsed().as_secs_f64());
+            }
+            Ok(None) => return None,
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    None
+}
+
+fn wait_until(due: Instant, stop: &StopFlag) {
+    while !stop.is_set() {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(STOP_CHECK));
+    }
+}

@@ -1,0 +1,10 @@
+//! One edge node: puts devices, streams, models and actors together, runs them, and writes down
+//! what happened.
+
+mod build;
+mod feed;
+mod models;
+mod run;
+
+pub use models::{builtin_student, builtin_teacher};
+pub use run::{NodeError, RunOptions, run};

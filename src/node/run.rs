@@ -1,0 +1,261 @@
+//! Runs a node from start to record.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use ekya_models::ModelError;
+use thiserror::Error;
+
+use super::build::{Node, NodeStream, tell};
+use crate::config::ValidConfig;
+use crate::record::{
+    AccuracyPoint, DeviceRecord, RECORD_VERSION, RunRecord, StreamRecord, WindowRecord,
+};
+use crate::schedule::{Event, Journal};
+use crate::sink::ResultSink;
+use crate::source::{SourceError, StopFlag};
+use crate::write::write_atomically;
+
+/// How often a run looks at its stop flag.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+/// How long the scheduler may take to write its journal after it was told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How to run.
+pub struct RunOptions {
+    /// Folder for `run.json` and `results.jsonl`, made when absent; nothing is written without.
+    pub out: Option<PathBuf>,
+    /// Ends the run early when set; the record is written all the same.
+    pub stop: StopFlag,
+    /// Called at the end of each window with the number of windows done.
+    pub on_window: Box<dyn Fn(usize) + Send>,
+}
+
+/// Why a run could not start or end well.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A thread or an actor could not be started.
+    #[error("cannot start: {reason}")]
+    Start {
+        /// What failed.
+        reason: String,
+    },
+    /// A device is not there.
+    #[error("device '{device}': {reason}")]
+    Device {
+        /// Name from the configuration.
+        device: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A source cannot be opened.
+    #[error("stream '{stream}': {source}")]
+    Source {
+        /// Name from the configuration.
+        stream: String,
+        /// What is wrong.
+        source: SourceError,
+    },
+    /// A model cannot be loaded.
+    #[error("stream '{stream}': {source}")]
+    Model {
+        /// Name from the configuration.
+        stream: String,
+        /// What is wrong.
+        source: ModelError,
+    },
+    /// The record or the results could not be written.
+    #[error("{}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The scheduler died. The record of the run is lost.
+    #[error("the scheduler died; this is a bug, please report it with the log")]
+    SchedulerDied,
+}
+
+/// Runs `config` to its end, or until the stop flag is set. See [`RunOptions`].
+///
+/// # Errors
+/// [`NodeError`]. When only writing fails, the run itself has come to its end.
+pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
+    let config = std::sync::Arc::new((**config).clone());
+    let results = options.out.as_deref().map(create_results).transpose()?;
+    let sink = results.as_ref().map(|(sink, _)| sink.clone());
+    let mut node = Node::build(config, sink.as_ref(), options.stop.clone())?;
+    drop(sink);
+
+    let (done, journal) = bounded(1);
+    let start = Instant::now();
+    let scheduler = node.begin(start, done, options.on_window)?;
+    let journal = wait(&journal, &options.stop, || {
+        tell(&scheduler, Event::Interrupt)
+    })?;
+    let interrupted = options.stop.is_set();
+    // From here on everything ends: sources first, then what waits for frames or for the device.
+    options.stop.set();
+    let record = node.wind_up(journal, interrupted);
+    if let (Some(out), Some((sink, writer))) = (&options.out, results) {
+        drop(sink);
+        write_record(out, &record)?;
+        let lost = writer
+            .finish()
+            .map_err(|error| write_error(&out.join(RESULTS), &error))?;
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "result lines were left out because the disk was too slow"
+            );
+        }
+    }
+    Ok(record)
+}
+
+const RESULTS: &str = "results.jsonl";
+
+fn create_results(out: &Path) -> Result<(ResultSink, crate::sink::ResultWriter), NodeError> {
+    std::fs::create_dir_all(out).map_err(|error| write_error(out, &error))?;
+    let path = out.join(RESULTS);
+    ResultSink::create(&path).map_err(|error| write_error(&path, &error))
+}
+
+fn write_error(path: &Path, error: &dyn std::error::Error) -> NodeError {
+    NodeError::Write {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {
+    let path = out.join("run.json");
+    let json = serde_json::to_vec_pretty(record).map_err(|error| write_error(&path, &error))?;
+    write_atomically(&path, &json).map_err(|error| write_error(&path, &error))
+}
+
+/// Waits for the journal; passes the stop flag on to the scheduler.
+fn wait(
+    journal: &Receiver<Journal>,
+    stop: &StopFlag,
+    interrupt: impl Fn() -> Result<(), NodeError>,
+) -> Result<Journal, NodeError> {
+    loop {
+        match journal.recv_timeout(STOP_CHECK) {
+            Ok(journal) => return Ok(journal),
+            Err(RecvTimeoutError::Disconnected) => return Err(NodeError::SchedulerDied),
+            Err(RecvTimeoutError::Timeout) if stop.is_set() => {
+                interrupt()?;
+                return journal
+                    .recv_timeout(STOP_PATIENCE)
+                    .map_err(|_| NodeError::SchedulerDied);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+impl Node {
+    /// Ends all threads and writes the record.
+    fn wind_up(mut self, journal: Journal, interrupted: bool) -> RunRecord {
+        let devices = self.devices.iter().map(device_record).collect();
+        for stream in &self.streams {
+            stream.intake.close();
+        }
+        for on in &self.devices {
+            on.device.close();
+        }
+        for stream in &mut self.streams {
+            for thread in stream.threads.drain(..) {
+                if thread.join().is_err() {
+                    tracing::error!(stream = stream.name, "a thread of the stream panicked");
+                }
+            }
+        }
+        let mut windows = journal.into_windows();
+        let streams: Vec<StreamRecord> = self
+            .streams
+            .iter()
+            .enumerate()
+            .map(|(index, stream)| stream_record(stream, index, &mut windows))
+            .collect();
+        let config = &self.config;
+        let complete = !interrupted;
+        let record = RunRecord {
+            version: RECORD_VERSION,
+            scheduler: config.run.scheduler.to_string(),
+            seed: config.run.seed,
+            window_seconds: config.run.window_seconds,
+            devices,
+            streams,
+            windows,
+            complete,
+        };
+        if let Err(error) = self.system.shutdown(STOP_PATIENCE) {
+            tracing::warn!(%error, "actors did not end in time");
+        }
+        record
+    }
+}
+
+fn device_record(on: &super::build::NodeDevice) -> DeviceRecord {
+    let busy = |used: ekya_actors::JobUsage| (used.name, used.busy.as_secs_f64());
+    DeviceRecord {
+        name: on.device.name().to_owned(),
+        cores: if on.is_cpu() { on.threads } else { 0 },
+        busy_seconds: on.device.usage().into_iter().map(busy).collect(),
+    }
+}
+
+fn stream_record(stream: &NodeStream, index: usize, windows: &mut [WindowRecord]) -> StreamRecord {
+    let (true_accuracy, points) = stream.intake.with_log(|log| {
+        let timeline = log.against_truth();
+        (timeline.mean(), timeline.points())
+    });
+    let mut measured: Vec<(f64, usize)> = Vec::new();
+    for window in windows.iter_mut() {
+        let (from, to) = (window.from, window.to);
+        let Some(entry) = window.streams.get_mut(index) else {
+            continue;
+        };
+        entry.true_accuracy = mean(
+            points
+                .iter()
+                .filter(|point| point.at >= from && point.at < to),
+        );
+        measured.extend(
+            entry
+                .measured_accuracy
+                .map(|accuracy| (accuracy, entry.labelled_frames)),
+        );
+    }
+    let labelled: usize = measured.iter().map(|(_, frames)| frames).sum();
+    let sum: f64 = measured
+        .iter()
+        .map(|(accuracy, frames)| accuracy * *frames as f64)
+        .sum();
+    StreamRecord {
+        name: stream.name.clone(),
+        classes: stream.classes.clone(),
+        frames: stream.intake.counts(),
+        true_accuracy,
+        measured_accuracy: (labelled > 0).then(|| sum / labelled as f64),
+        accuracy_over_time: points,
+        slowdown: stream.slowdown,
+        failure: stream.failure.lock().clone(),
+    }
+}
+
+/// Mean over the frames of some seconds.
+fn mean<'a>(points: impl Iterator<Item = &'a AccuracyPoint>) -> Option<f64> {
+    let (sum, frames) = points.fold((0.0, 0u64), |(sum, frames), point| {
+        (
+            sum + point.accuracy * point.frames as f64,
+            frames + point.frames,
+        )
+    });
+    (frames > 0).then(|| sum / frames as f64)
+}

@@ -1,0 +1,292 @@
+//! The scheduler actor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use ekya_actors::{Actor, Ctx, Device, Handler, JobId, Ref};
+
+use super::device::DeviceActor;
+use super::event::Event;
+use super::journal::Journal;
+use super::policy::{Policy, Retraining};
+use super::stream::{Stage, StreamState};
+use crate::config::Config;
+use crate::learn::{LabellerActor, Report, TrainerActor};
+use crate::stream::{InferenceActor, Intake, Sample, SampleSchedule};
+
+/// What the scheduler works with.
+pub struct Setup {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Devices and the actors in front of them, in the order of the configuration.
+    pub devices: Vec<(Device, Ref<DeviceActor>)>,
+    /// Streams, in the order of the configuration.
+    pub streams: Vec<StreamSetup>,
+    /// The moment from which the run's seconds count.
+    pub start: Instant,
+    /// Gets the journal when the run is over; room for one.
+    pub done: Sender<Journal>,
+    /// Called at the end of each window with the number of windows done.
+    pub on_window: Box<dyn Fn(usize) + Send>,
+}
+
+/// What serves one stream.
+pub struct StreamSetup {
+    /// Name from the configuration.
+    pub name: String,
+    /// Index of its device.
+    pub device: usize,
+    /// Frames a second that it sends.
+    pub rate: f64,
+    /// Its frames.
+    pub intake: Arc<Intake>,
+    /// Serves it.
+    pub inference: Ref<InferenceActor>,
+    /// Its inference on the device.
+    pub inference_job: JobId,
+    /// Labels its samples.
+    pub labeller: Ref<LabellerActor>,
+    /// The labeller's job on the device; streams with the same teacher share it.
+    pub labelling_job: JobId,
+    /// Retrains it.
+    pub trainer: Ref<TrainerActor>,
+    /// Its retraining and profiling on the device.
+    pub training_job: JobId,
+}
+
+/// Plans for all streams of a node. See the module's description.
+pub struct SchedulerActor {
+    pub(super) setup: Setup,
+    pub(super) policy: Policy,
+    pub(super) streams: Vec<StreamState>,
+    pub(super) journal: Journal,
+    pub(super) window: usize,
+    /// Set when the work of the present window is to end.
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) sequence: u64,
+    /// All windows are over; only the last samples are still being labelled.
+    pub(super) finishing: bool,
+    pub(super) finished: bool,
+}
+
+impl SchedulerActor {
+    /// A scheduler that waits for [`Event::Begin`].
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let state =
+            |stream: &StreamSetup| StreamState::new(&stream.name, stream.device, stream.rate);
+        let streams = setup.streams.iter().map(state).collect();
+        let policy = Policy::new(setup.config.run.scheduler);
+        Self {
+            setup,
+            policy,
+            streams,
+            journal: Journal::default(),
+            window: 0,
+            cancelled: Arc::default(),
+            sequence: 0,
+            finishing: false,
+            finished: false,
+        }
+    }
+
+    pub(super) fn now(&self) -> f64 {
+        self.setup.start.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn window_end(&self) -> f64 {
+        (self.window + 1) as f64 * self.setup.config.run.window_seconds
+    }
+
+    pub(super) fn remaining(&self) -> Duration {
+        Duration::from_secs_f64((self.window_end() - self.now()).max(0.0))
+    }
+
+    /// Seed for stream `stream` in this window; `purpose` keeps draws for different ends apart.
+    pub(super) fn seed(&self, stream: usize, purpose: u64) -> u64 {
+        let mix = [stream as u64, self.window as u64, purpose];
+        mix.iter().fold(self.setup.config.run.seed, |seed, part| {
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .wrapping_add(part + 1)
+        })
+    }
+}
+
+impl Actor for SchedulerActor {}
+
+impl Handler<Event> for SchedulerActor {
+    fn handle(&mut self, event: Event, ctx: &mut Ctx<Self>) {
+        if self.finished {
+            return;
+        }
+        match event {
+            Event::Begin => self.begin_window(ctx),
+            Event::BurstReady { stream } => self.label_burst(stream, ctx),
+            Event::Labelled {
+                stream,
+                window,
+                labelled,
+                gpu_seconds,
+            } => {
+                self.labelled(stream, window, labelled, gpu_seconds, ctx);
+            }
+            Event::Trainer {
+                stream,
+                window,
+                report,
+            } if window == self.window => match report {
+                Report::Prepared(result) => self.prepared(stream, result, ctx),
+                Report::Progressed(progress) => self.progressed(stream, progress, ctx),
+                Report::Finished(result) => self.retrained(stream, result, ctx),
+            },
+            Event::SourceEnded { stream, failure } => self.source_ended(stream, failure, ctx),
+            Event::WindowOver(window) if window == self.window => self.end_window(ctx),
+            Event::Interrupt => self.finish(),
+            // From a window that is over.
+            Event::Trainer { .. } | Event::WindowOver(_) => {}
+        }
+    }
+}
+
+/// Windows.
+impl SchedulerActor {
+    pub(super) fn begin_window(&mut self, ctx: &mut Ctx<Self>) {
+        self.cancelled = Arc::default();
+        let seconds = self.setup.config.run.window_seconds;
+        let from = self.window as f64 * seconds;
+        self.journal
+            .begin_window(from, from + seconds, self.streams.len());
+        if let Err(error) = ctx.after(self.remaining(), Event::WindowOver(self.window)) {
+            tracing::error!(%error, "no timer for the window's end; stopping");
+            return self.finish();
+        }
+        for stream in 0..self.streams.len() {
+            let samples = self.resample(stream, from, from + seconds);
+            if self.window == 0 {
+                let me = ctx.me();
+                let ready = Box::new(move || drop(me.tell(Event::BurstReady { stream })));
+                self.setup.streams[stream]
+                    .intake
+                    .with_log(|log| log.on_burst(ready));
+            } else if self.wants_labels() {
+                self.label(stream, samples, ctx);
+            }
+        }
+        self.plan(ctx);
+    }
+
+    pub(super) fn resample(&mut self, stream: usize, from: f64, to: f64) -> Vec<Sample> {
+        let learning = &self.setup.config.learning;
+        let (samples, burst) = (learning.samples, learning.burst);
+        let schedule = SampleSchedule::new(
+            from,
+            to,
+            samples,
+            burst,
+            self.window == 0,
+            self.seed(stream, 1),
+        );
+        self.setup.streams[stream].intake.resample(schedule)
+    }
+
+    pub(super) fn wants_labels(&self) -> bool {
+        self.policy.retraining != Retraining::Never || self.setup.config.learning.measure
+    }
+
+    pub(super) fn end_window(&mut self, ctx: &mut Ctx<Self>) {
+        self.close_window();
+        let done = self.window + 1;
+        (self.setup.on_window)(done);
+        let all_ended = self.streams.iter().all(|stream| stream.ended);
+        if done == self.setup.config.run.windows || all_ended {
+            self.label_last(ctx);
+        } else {
+            self.window = done;
+            self.begin_window(ctx);
+        }
+    }
+
+    pub(super) fn close_window(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        let now = self.now();
+        self.journal.cut_window(now);
+        for stream in 0..self.streams.len() {
+            if matches!(self.streams[stream].stage, Stage::Training(_)) {
+                self.journal
+                    .decide(stream, now, "retraining cut off: the window is over");
+            }
+            self.streams[stream].stage = Stage::Idle;
+            let used = self.used(stream);
+            self.journal.segment(stream, now, used, None);
+        }
+    }
+
+    /// After the last window: its samples are labelled too, for the record only.
+    pub(super) fn label_last(&mut self, ctx: &mut Ctx<Self>) {
+        self.finishing = true;
+        self.cancelled = Arc::default();
+        if !self.wants_labels() {
+            return self.finish();
+        }
+        self.window += 1;
+        let end = self.now();
+        for stream in 0..self.streams.len() {
+            let samples = self.resample(stream, end, end + 1.0);
+            self.label(stream, samples, ctx);
+        }
+        self.grant_labelling_only();
+        self.finish_when_labelled();
+    }
+
+    pub(super) fn finish_when_labelled(&mut self) {
+        if self
+            .streams
+            .iter()
+            .all(|stream| stream.stage != Stage::Labelling)
+        {
+            self.finish();
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        if !self.finishing {
+            self.close_window();
+        }
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.finished = true;
+        // Room for one, and this is the only one.
+        let _ = self.setup.done.try_send(std::mem::take(&mut self.journal));
+    }
+
+    pub(super) fn source_ended(
+        &mut self,
+        stream: usize,
+        failure: Option<String>,
+        ctx: &mut Ctx<Self>,
+    ) {
+        let now = self.now();
+        self.streams[stream].ended = true;
+        let text = failure.map_or_else(
+            || "the source has ended".to_owned(),
+            |why| format!("the source failed: {why}"),
+        );
+        self.journal.decide(stream, now, text);
+        if self.streams.iter().all(|stream| stream.ended) && !self.finishing {
+            self.end_window(ctx);
+        }
+    }
+}
+
+/// Name of a stream's inference job on its device.
+#[must_use]
+pub fn inference_job(stream: &str) -> String {
+    format!("{stream}/inference")
+}
+
+/// Name of a stream's training job on its device.
+#[must_use]
+pub fn training_job(stream: &str) -> String {
+    format!("{stream}/training")
+}

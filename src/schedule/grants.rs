@@ -1,0 +1,267 @@
+//! How the scheduler actor plans and grants.
+//!
+//! While labels and profiles are being made, part of each device concerned is set aside for them,
+//! half for the teacher and half for the profiles; the plan shares out the rest.
+
+use ekya_actors::{Ctx, Grant, JobId};
+use ekya_sched::{DeviceSpec, NoRetraining, Plan, Problem, Scheduler, Share, StreamPlan};
+
+use super::actor::{SchedulerActor, StreamSetup};
+use super::device::ApplyGrants;
+use super::journal::OpenSegment;
+use super::policy::Retraining;
+use super::stream::{Stage, StreamState};
+use crate::stream::SetInference;
+
+impl SchedulerActor {
+    /// Plans with what is known, grants the shares, and starts the retrainings that were chosen.
+    pub(super) fn plan(&mut self, ctx: &mut Ctx<Self>) {
+        if self.finishing {
+            return;
+        }
+        let preparing = self.overhead_streams();
+        // A profiled policy weighs all streams against each other, so it waits for all of them.
+        let waits = self.policy.retraining == Retraining::Profiled && !preparing.is_empty();
+        let problem = self.problem(&preparing, waits);
+        let plan = if waits {
+            NoRetraining.plan(&problem)
+        } else {
+            self.policy.scheduler.plan(&problem)
+        };
+        match plan {
+            Ok(plan) => self.carry_out(&plan, &preparing, ctx),
+            Err(error) => {
+                tracing::error!(%error, "no plan; the shares before stay in force");
+            }
+        }
+    }
+
+    /// Streams whose labels or profiles are being made.
+    pub(super) fn overhead_streams(&self) -> Vec<usize> {
+        let busy = |stream: &usize| {
+            matches!(
+                self.streams[*stream].stage,
+                Stage::Labelling | Stage::Preparing
+            )
+        };
+        (0..self.streams.len()).filter(busy).collect()
+    }
+
+    pub(super) fn problem(&self, preparing: &[usize], inference_only: bool) -> Problem {
+        let run = &self.setup.config.run;
+        let capacity = |device: usize| {
+            let overhead = preparing
+                .iter()
+                .any(|stream| self.streams[*stream].device == device);
+            let taken = if overhead {
+                self.setup.config.learning.overhead_share
+            } else {
+                Share::ZERO
+            };
+            DeviceSpec {
+                capacity: Share::WHOLE.saturating_sub(taken),
+            }
+        };
+        let spec = |stream: &StreamState| {
+            let mut spec = stream.spec();
+            if inference_only {
+                spec.retraining.clear();
+                spec.training_running = false;
+            }
+            spec
+        };
+        Problem {
+            remaining: self.remaining(),
+            quantum: run.quantum,
+            min_accuracy: run.min_accuracy,
+            devices: (0..self.setup.devices.len()).map(capacity).collect(),
+            streams: self.streams.iter().map(spec).collect(),
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, plan: &Plan, preparing: &[usize], ctx: &Ctx<Self>) {
+        let now = self.now();
+        let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
+        self.sequence += 1;
+        for (stream, decided) in plan.streams.iter().enumerate() {
+            let training = self.training_share(stream, decided, preparing);
+            let device = self.streams[stream].device;
+            let StreamSetup {
+                inference_job,
+                training_job,
+                ..
+            } = self.setup.streams[stream];
+            grants[device].push(self.grant(inference_job, decided.inference_share));
+            grants[device].push(self.grant(training_job, training));
+            self.serve(stream, decided, training, now);
+        }
+        self.grant_labelling(preparing, &mut grants);
+        for ((_, actor), grants) in self.setup.devices.iter().zip(grants) {
+            if let Err(error) = actor.tell(ApplyGrants(grants)) {
+                tracing::error!(%error, "a device does not take grants");
+            }
+        }
+        for (stream, decided) in plan.streams.iter().enumerate() {
+            self.start_retraining(stream, decided, now, ctx);
+        }
+    }
+
+    pub(super) fn start_retraining(
+        &mut self,
+        stream: usize,
+        decided: &StreamPlan,
+        now: f64,
+        ctx: &Ctx<Self>,
+    ) {
+        let Stage::Ready(options) = &self.streams[stream].stage else {
+            return;
+        };
+        let chosen = decided
+            .retraining
+            .and_then(|index| options.get(index).copied());
+        let had_options = !options.is_empty();
+        if let Some(entry) = self.journal.now(stream)
+            && entry.predicted_accuracy.is_none()
+        {
+            entry.predicted_accuracy = Some(decided.mean_accuracy);
+        }
+        if had_options {
+            self.journal.decide(stream, now, decided.reason.clone());
+        }
+        if let Some((configuration, option)) = chosen {
+            self.retrain(stream, configuration, option, ctx);
+        }
+    }
+
+    /// The plan's share for training, or while labels and profiles are made an even part of what
+    /// is set aside for them.
+    pub(super) fn training_share(
+        &self,
+        stream: usize,
+        decided: &StreamPlan,
+        preparing: &[usize],
+    ) -> Share {
+        if !preparing.contains(&stream) {
+            return decided.training_share;
+        }
+        let device = self.streams[stream].device;
+        let sharing = preparing
+            .iter()
+            .filter(|other| self.streams[**other].device == device)
+            .count();
+        // Half for the teacher, half for the profiles.
+        let micro = self.setup.config.learning.overhead_share.micro() / 2;
+        Share::from_micro(micro / u32::try_from(sharing.max(1)).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn grant_labelling(&self, preparing: &[usize], grants: &mut [Vec<Grant>]) {
+        let half = Share::from_micro(self.setup.config.learning.overhead_share.micro() / 2);
+        for (device, grants) in grants.iter_mut().enumerate() {
+            let here = self
+                .setup
+                .streams
+                .iter()
+                .filter(|stream| stream.device == device);
+            let mut jobs: Vec<JobId> = here.map(|stream| stream.labelling_job).collect();
+            jobs.sort();
+            jobs.dedup();
+            let busy = preparing
+                .iter()
+                .any(|stream| self.streams[*stream].device == device);
+            let count = u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
+            let each = if busy {
+                Share::from_micro(half.micro() / count)
+            } else {
+                Share::ZERO
+            };
+            grants.extend(jobs.into_iter().map(|job| self.grant(job, each)));
+        }
+    }
+
+    pub(super) fn grant_labelling_only(&mut self) {
+        self.sequence += 1;
+        let preparing: Vec<usize> = (0..self.streams.len()).collect();
+        let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
+        for stream in &self.setup.streams {
+            grants[stream.device].push(self.grant(stream.inference_job, Share::ZERO));
+            grants[stream.device].push(self.grant(stream.training_job, Share::ZERO));
+        }
+        self.grant_labelling(&preparing, &mut grants);
+        for ((_, actor), grants) in self.setup.devices.iter().zip(grants) {
+            // A device that is gone labels nothing: the record then lacks the last window's figure.
+            let _ = actor.tell(ApplyGrants(grants));
+        }
+    }
+
+    pub(super) fn grant(&self, job: JobId, share: Share) -> Grant {
+        Grant {
+            job,
+            share,
+            sequence: self.sequence,
+            expires: None,
+        }
+    }
+
+    /// Sets the inference configuration and opens the segment of the new shares.
+    pub(super) fn serve(&mut self, stream: usize, decided: &StreamPlan, training: Share, now: f64) {
+        let state = &self.streams[stream];
+        let choice = decided
+            .inference
+            .and_then(|index| state.inference.get(index).copied());
+        // Nothing fits the share: the cheapest does its best.
+        let choice = choice.or_else(|| state.inference.first().copied());
+        let (sample_every, resolution) =
+            choice.map_or((1, 1.0), |choice| (choice.sample_every, choice.resolution));
+        let order = SetInference {
+            sample_every,
+            resolution,
+        };
+        if let Err(error) = self.setup.streams[stream].inference.tell(order) {
+            self.journal
+                .decide(stream, now, format!("inference does not answer: {error}"));
+        }
+        let used = self.used(stream);
+        let next = OpenSegment {
+            from: now,
+            inference: decided.inference_share,
+            training,
+            sample_every,
+            resolution,
+            used_before: used,
+        };
+        let same = self.journal.segment_now(stream).is_some_and(|open| {
+            (
+                open.inference,
+                open.training,
+                open.sample_every,
+                open.resolution,
+            ) == (
+                next.inference,
+                next.training,
+                next.sample_every,
+                next.resolution,
+            )
+        });
+        if !same {
+            self.journal.segment(stream, now, used, Some(next));
+        }
+    }
+
+    /// Device seconds used by the stream's inference and training since the start.
+    pub(super) fn used(&self, stream: usize) -> (f64, f64) {
+        let StreamSetup {
+            device,
+            inference_job,
+            training_job,
+            ..
+        } = self.setup.streams[stream];
+        let usage = self.setup.devices[device].0.usage();
+        let busy = |job: JobId| {
+            usage
+                .iter()
+                .find(|used| used.job == job)
+                .map_or(0.0, |used| used.busy.as_secs_f64())
+        };
+        (busy(inference_job), busy(training_job))
+    }
+}

@@ -1,0 +1,113 @@
+//! Writes down what was decided and what came of it: the windows of the run record.
+
+use ekya_sched::Share;
+
+use crate::record::{Decision, RetrainingRecord, ShareSegment, WindowRecord, WindowStream};
+
+/// The windows so far, the last one open.
+#[derive(Debug, Default)]
+pub struct Journal {
+    windows: Vec<WindowRecord>,
+    open: Vec<Option<OpenSegment>>,
+}
+
+/// Shares that are in force since `from`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenSegment {
+    pub(super) from: f64,
+    pub(super) inference: Share,
+    pub(super) training: Share,
+    pub(super) sample_every: u32,
+    pub(super) resolution: f64,
+    /// Device seconds used by inference and training before `from`.
+    pub(super) used_before: (f64, f64),
+}
+
+impl Journal {
+    /// Opens the next window.
+    pub(super) fn begin_window(&mut self, from: f64, to: f64, streams: usize) {
+        let index = self.windows.len();
+        let streams_of_window = vec![WindowStream::default(); streams];
+        self.windows.push(WindowRecord {
+            index,
+            from,
+            to,
+            streams: streams_of_window,
+        });
+        self.open.resize(streams, None);
+    }
+
+    /// The entry of a stream in the window of that index, if that window has begun.
+    pub(super) fn entry(&mut self, window: usize, stream: usize) -> Option<&mut WindowStream> {
+        self.windows.get_mut(window)?.streams.get_mut(stream)
+    }
+
+    /// The entry of a stream in the open window.
+    pub(super) fn now(&mut self, stream: usize) -> Option<&mut WindowStream> {
+        self.windows.last_mut()?.streams.get_mut(stream)
+    }
+
+    /// Writes a decision down.
+    pub(super) fn decide(&mut self, stream: usize, at: f64, text: impl Into<String>) {
+        let text = text.into();
+        tracing::debug!(stream, at, %text, "decision");
+        if let Some(entry) = self.now(stream) {
+            entry.decisions.push(Decision { at, text });
+        }
+    }
+
+    /// Ends the stream's segment at `at`, having used so many device seconds in all, and begins
+    /// `next`.
+    pub(super) fn segment(
+        &mut self,
+        stream: usize,
+        at: f64,
+        used: (f64, f64),
+        next: Option<OpenSegment>,
+    ) {
+        let Some(slot) = self.open.get_mut(stream) else {
+            return;
+        };
+        let ended = std::mem::replace(slot, next);
+        let (Some(ended), Some(entry)) = (ended, self.now(stream)) else {
+            return;
+        };
+        let seconds = at - ended.from;
+        if seconds <= 0.0 {
+            return;
+        }
+        entry.segments.push(ShareSegment {
+            from: ended.from,
+            to: at,
+            inference_granted: ended.inference,
+            inference_used: (used.0 - ended.used_before.0) / seconds,
+            training_granted: ended.training,
+            training_used: (used.1 - ended.used_before.1) / seconds,
+            sample_every: ended.sample_every,
+            resolution: ended.resolution,
+        });
+    }
+
+    /// The segment in force.
+    pub(super) fn segment_now(&self, stream: usize) -> Option<OpenSegment> {
+        self.open.get(stream).copied().flatten()
+    }
+
+    /// The retraining of a stream in the open window.
+    pub(super) fn retraining(&mut self, stream: usize) -> Option<&mut RetrainingRecord> {
+        self.now(stream)?.retraining.as_mut()
+    }
+
+    /// Ends the open window early.
+    pub(super) fn cut_window(&mut self, at: f64) {
+        if let Some(window) = self.windows.last_mut() {
+            window.to = window.to.min(at);
+        }
+    }
+
+    /// The windows.
+    #[must_use]
+    pub fn into_windows(self) -> Vec<WindowRecord> {
+        self.windows
+    }
+}

@@ -1,0 +1,21 @@
+//! The scheduler actor: labels → profiles → plan → grants, window by window.
+//!
+//! It owns no thread and computes nothing: it is told what happened ([`Event`]), keeps what is
+//! known about each stream, asks a [`ekya_sched::Scheduler`] for a plan when that changes, and
+//! sends grants and orders. What happens on device time happens elsewhere and comes back as an
+//! event.
+
+mod actor;
+mod device;
+mod event;
+mod grants;
+mod journal;
+mod learning;
+mod policy;
+mod stream;
+
+pub use actor::{SchedulerActor, Setup, StreamSetup, inference_job, training_job};
+pub use device::{ApplyGrants, DeviceActor};
+pub use event::Event;
+pub use journal::Journal;
+pub use policy::{Policy, Retraining};

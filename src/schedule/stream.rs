@@ -1,0 +1,208 @@
+//! What the scheduler knows about one stream.
+
+use ekya_profiler::inference::{InferenceProfile, Measurement, profiles};
+use ekya_sched::{RetrainingOption, StreamSpec};
+
+use crate::learn::{Prepared, Progress};
+
+/// Inference may be late by a minibatch of training now and then: a configuration is only chosen
+/// when its share covers its cost with this much to spare.
+const HEADROOM: f64 = 1.15;
+
+/// How much of an old measurement of an inference configuration is kept when a new one comes: a
+/// burst of a dozen frames is a small sample.
+const KEEP: f64 = 0.5;
+
+/// A retraining whose pace differs by more than this factor from the plan's is planned again.
+const PACE_TOLERANCE: f64 = 1.3;
+
+/// How far learning is in the present window.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Stage {
+    /// Nothing to do: no labels yet, no retraining wanted, or all done.
+    Idle,
+    /// The teacher labels.
+    Labelling,
+    /// The trainer evaluates and profiles.
+    Preparing,
+    /// May be retrained, with these options (index into the configurations, option).
+    Ready(Vec<(usize, RetrainingOption)>),
+    /// Is being retrained.
+    Training(Running),
+}
+
+/// A retraining in progress.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Running {
+    /// Index into the configurations.
+    pub(super) configuration: usize,
+    /// Accuracy expected at its end.
+    pub(super) end_accuracy: f64,
+    /// Device seconds expected in all.
+    pub(super) gpu_seconds: f64,
+    /// How far it is.
+    pub(super) progress: Progress,
+}
+
+impl Running {
+    fn remaining(&self) -> RetrainingOption {
+        let left = (self.gpu_seconds - self.progress.gpu_seconds).max(0.0);
+        RetrainingOption {
+            end_accuracy: self.end_accuracy,
+            gpu_seconds: left,
+        }
+    }
+
+    /// Takes note of a minibatch; true when the pace has left what the plan assumed, which is then
+    /// corrected.
+    pub(super) fn observe(&mut self, progress: Progress) -> bool {
+        self.progress = progress;
+        // Too early to tell: the first minibatches warm caches up.
+        if progress.done < 4 {
+            return false;
+        }
+        let projected = progress.gpu_seconds * progress.steps as f64 / progress.done as f64;
+        let ratio = projected / self.gpu_seconds.max(1e-9);
+        let off = !(1.0 / PACE_TOLERANCE..=PACE_TOLERANCE).contains(&ratio);
+        if off {
+            self.gpu_seconds = projected;
+        }
+        off
+    }
+}
+
+/// One stream as the scheduler knows it.
+#[derive(Debug)]
+pub(super) struct StreamState {
+    pub(super) name: String,
+    pub(super) device: usize,
+    /// Frames a second that arrive.
+    pub(super) rate: f64,
+    /// Accuracy of the serving student when every frame is answered.
+    pub(super) accuracy: f64,
+    /// Inference configurations as measured, accuracies relative to the best.
+    measurements: Vec<Measurement>,
+    /// Those worth choosing from, cheapest first.
+    pub(super) inference: Vec<InferenceProfile>,
+    pub(super) stage: Stage,
+    pub(super) ended: bool,
+}
+
+impl StreamState {
+    /// A stream about which nothing has been measured yet.
+    pub(super) fn new(name: &str, device: usize, rate: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            device,
+            rate,
+            // Until the first labels: better than chance, not perfect.
+            accuracy: 0.5,
+            measurements: Vec::new(),
+            inference: Vec::new(),
+            stage: Stage::Idle,
+            ended: false,
+        }
+    }
+
+    /// Takes over what preparation found.
+    pub(super) fn prepared(&mut self, prepared: &Prepared) {
+        self.accuracy = prepared.accuracy.unwrap_or(self.accuracy);
+        self.measured(&prepared.inference);
+        self.stage = Stage::Ready(prepared.options.clone());
+    }
+
+    /// Takes over measurements of the inference configurations.
+    pub(super) fn measured(&mut self, measurements: &[Measurement]) {
+        let best = measurements
+            .iter()
+            .map(|one| one.accuracy)
+            .fold(0.0, f64::max);
+        if best <= 0.0 {
+            // A student that got nothing right says nothing about what skipping costs.
+            return;
+        }
+        let relative = |one: &Measurement| Measurement {
+            accuracy: one.accuracy / best,
+            ..*one
+        };
+        let smooth =
+            |now: Measurement| match self.measurements.iter().find(|was| {
+                was.sample_every == now.sample_every && was.resolution == now.resolution
+            }) {
+                Some(was) => Measurement {
+                    accuracy: KEEP * was.accuracy + (1.0 - KEEP) * now.accuracy,
+                    seconds_per_answer: KEEP * was.seconds_per_answer
+                        + (1.0 - KEEP) * now.seconds_per_answer,
+                    ..now
+                },
+                None => now,
+            };
+        self.measurements = measurements.iter().map(relative).map(smooth).collect();
+        self.inference = profiles(&self.measurements, self.rate, HEADROOM);
+    }
+
+    /// The stream as a scheduler is asked about it.
+    pub(super) fn spec(&self) -> StreamSpec {
+        let (retraining, training_running) = match &self.stage {
+            Stage::Ready(options) => (options.iter().map(|(_, option)| *option).collect(), false),
+            Stage::Training(running) => (vec![running.remaining()], true),
+            Stage::Idle | Stage::Labelling | Stage::Preparing => (Vec::new(), false),
+        };
+        StreamSpec {
+            name: self.name.clone(),
+            device: self.device,
+            accuracy: self.accuracy.clamp(0.0, 1.0),
+            inference: self
+                .inference
+                .iter()
+                .map(|profile| profile.option)
+                .collect(),
+            retraining,
+            training_running,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(sample_every: u32, accuracy: f64) -> Measurement {
+        Measurement {
+            sample_every,
+            resolution: 1.0,
+            accuracy,
+            seconds_per_answer: 0.004,
+        }
+    }
+
+    #[test]
+    fn sampling_divides_the_share_needed() {
+        let mut stream = StreamState::new("a", 0, 25.0);
+        stream.measured(&[measurement(1, 0.8), measurement(5, 0.6)]);
+        let spec = stream.spec();
+        assert_eq!(spec.inference[1].accuracy_factor, 1.0);
+        assert!((spec.inference[0].accuracy_factor - 0.75).abs() < 1e-9);
+        let ratio = spec.inference[1].share.as_f64() / spec.inference[0].share.as_f64();
+        assert!((ratio - 5.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_slow_retraining_asks_for_a_plan_once() {
+        let progress = |done: usize, gpu_seconds| Progress {
+            done,
+            steps: 100,
+            gpu_seconds,
+        };
+        let mut running = Running {
+            configuration: 0,
+            end_accuracy: 0.9,
+            gpu_seconds: 10.0,
+            progress: progress(0, 0.0),
+        };
+        assert!(!running.observe(progress(10, 1.0)));
+        assert!(running.observe(progress(20, 4.0)));
+        assert!(!running.observe(progress(30, 6.0)));
+        assert!((running.remaining().gpu_seconds - 14.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,121 @@
+//! Results out: one JSON line a frame, written by a thread of its own.
+//!
+//! A slow disk never slows inference: the queue to the writer is bounded, and lines that do not fit
+//! are left out and counted.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use ekya_models::Object;
+use serde::Serialize;
+
+use crate::stream::{Fate, Settled};
+
+/// Lines that may wait for the writer: about two seconds of ten cameras.
+const QUEUE_LINES: usize = 1024;
+
+/// Where streams send their settled frames.
+#[derive(Debug, Clone)]
+pub struct ResultSink {
+    lines: Sender<Line>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The writer of `results.jsonl`.
+#[derive(Debug)]
+pub struct ResultWriter {
+    thread: JoinHandle<std::io::Result<()>>,
+    lost: Arc<AtomicU64>,
+}
+
+/// One line: what was answered about one frame.
+#[derive(Debug, Serialize)]
+struct Line {
+    time: f64,
+    stream: String,
+    frame: u64,
+    fate: &'static str,
+    /// Which student of the stream answered; absent before the first answer.
+    student: Option<u64>,
+    latency_ms: Option<f64>,
+    detections: Vec<Object>,
+}
+
+impl ResultSink {
+    /// A sink into a new file at `path`, and its writer.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: &Path) -> std::io::Result<(Self, ResultWriter)> {
+        let file = File::create(path)?;
+        let (lines, received) = bounded(QUEUE_LINES);
+        let lost = Arc::new(AtomicU64::new(0));
+        let thread = std::thread::Builder::new()
+            .name("results".to_owned())
+            .spawn(move || write_lines(file, &received))?;
+        Ok((
+            Self {
+                lines,
+                lost: lost.clone(),
+            },
+            ResultWriter { thread, lost },
+        ))
+    }
+
+    /// Queues the line of one frame; never blocks.
+    pub(crate) fn send(&self, stream: &str, settled: &Settled) {
+        let own = settled
+            .answer
+            .as_ref()
+            .filter(|_| settled.fate == Fate::Answered);
+        let line = Line {
+            time: settled.at,
+            stream: stream.to_string(),
+            frame: settled.frame.index,
+            fate: match settled.fate {
+                Fate::Answered => "answered",
+                Fate::Skipped => "skipped",
+                Fate::Dropped => "dropped",
+            },
+            student: settled.answer.as_ref().map(|answer| answer.student),
+            latency_ms: own.map(|answer| answer.latency.as_secs_f64() * 1e3),
+            detections: settled
+                .answer
+                .as_ref()
+                .map_or_else(Vec::new, |answer| answer.objects.clone()),
+        };
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.lines.try_send(line)
+        {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn write_lines(file: File, lines: &Receiver<Line>) -> std::io::Result<()> {
+    let mut out = BufWriter::new(file);
+    for line in lines {
+        serde_json::to_writer(&mut out, &line)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+impl ResultWriter {
+    /// Waits until every queued line is written; all sinks must be gone. Returns the lines lost.
+    ///
+    /// # Errors
+    /// When writing failed; what came after the failure is lost, what came before is whole lines
+    /// but for the last.
+    pub fn finish(self) -> std::io::Result<u64> {
+        match self.thread.join() {
+            Ok(result) => result.map(|()| self.lost.load(Ordering::Relaxed)),
+            Err(_) => Err(std::io::Error::other("the writer of results panicked")),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! How right answers are, frame by frame and over time.
+
+use std::collections::BTreeMap;
+
+use ekya_models::{Object, f1_at, matched_accuracy};
+
+use crate::record::AccuracyPoint;
+
+/// How a frame is scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Fraction of objects named rightly (classification).
+    Accuracy,
+    /// F1 at IoU 0.3 (detection).
+    F1,
+}
+
+impl Metric {
+    /// Score of `answers` against `truth`, 0..=1; `None` for a frame with nothing to score.
+    #[must_use]
+    pub fn score(self, truth: &[Object], answers: &[Object]) -> Option<f64> {
+        match self {
+            Self::Accuracy => matched_accuracy(truth, answers),
+            Self::F1 => f1_at(truth, answers),
+        }
+    }
+}
+
+/// Mean scores by second.
+#[derive(Debug, Clone, Default)]
+pub struct Timeline {
+    seconds: BTreeMap<u64, Mean>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Timeline {
+    /// Adds a score at `at` seconds from the start of the run.
+    pub fn add(&mut self, at: f64, score: f64) {
+        // Saturates for negative times, which no clock here gives.
+        let mean = self.seconds.entry(at as u64).or_default();
+        mean.sum += score;
+        mean.count += 1;
+    }
+
+    /// Mean of all scores.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        let sum: f64 = self.seconds.values().map(|mean| mean.sum).sum();
+        let count: u64 = self.seconds.values().map(|mean| mean.count).sum();
+        (count > 0).then(|| sum / count as f64)
+    }
+
+    /// One point a second that holds scores.
+    #[must_use]
+    pub fn points(&self) -> Vec<AccuracyPoint> {
+        let point = |(second, mean): (&u64, &Mean)| AccuracyPoint {
+            at: *second as f64,
+            accuracy: mean.sum / mean.count as f64,
+            frames: mean.count,
+        };
+        self.seconds.iter().map(point).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_weighs_frames_not_seconds() {
+        let mut timeline = Timeline::default();
+        for (at, score) in [(0.1, 1.0), (0.2, 1.0), (0.9, 1.0), (1.5, 0.0)] {
+            timeline.add(at, score);
+        }
+        assert_eq!(timeline.mean(), Some(0.75));
+        assert_eq!(timeline.points().len(), 2);
+        assert_eq!(timeline.points()[0].frames, 3);
+    }
+}

@@ -23,6 +23,9 @@ const VERSION: u32 = 1;
 /// More classes, or more neurons in a head, than any file may claim.
 const SIZE_MAX: usize = 1 << 20;
 
+/// Key of the digest in the metadata of every file of weights.
+pub(crate) const SHA256_KEY: &str = "sha256";
+
 /// Keys of the metadata.
 mod key {
     pub(super) const VERSION: &str = "ekya.version";
@@ -30,7 +33,7 @@ mod key {
     pub(super) const CLASSES: &str = "classes";
     pub(super) const HEAD_WIDTH: &str = "head_width";
     pub(super) const INPUT_SIDE: &str = "input_side";
-    pub(super) const SHA256: &str = "sha256";
+    pub(super) const SHA256: &str = super::SHA256_KEY;
 }
 
 /// Which network a file's tensors belong to.
@@ -145,7 +148,7 @@ fn to_bytes(description: &Description, tensors: &BTreeMap<String, Tensor>) -> Re
     serialize(views, &Some(metadata)).map_err(failed)
 }
 
-fn raw_bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), TchError> {
+pub(crate) fn raw_bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), TchError> {
     let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
     tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
@@ -154,7 +157,7 @@ fn raw_bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), TchError> {
 
 /// SHA-256, in hexadecimal, of the metadata but for the digest itself and of the tensors in the
 /// order of their names. Every part is preceded by its length, so that no two contents look alike.
-fn digest<'a>(
+pub(crate) fn digest<'a>(
     metadata: &BTreeMap<String, String>,
     tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
 ) -> String {
@@ -177,7 +180,7 @@ fn digest<'a>(
 }
 
 /// Writes beside `path`, makes it durable, and renames.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (folder, temporary) = temporary_beside(path)?;
     let mut written = File::create_new(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -204,4 +207,73 @@ fn temporary_beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!(".{}.{}-{count}.partial", name.display(), std::process::id()));
     Ok((folder, temporary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Classifier, Placement};
+
+    const SMALL: Description = Description { architecture: Architecture::Small, classes: 4, head_width: 8 };
+
+    fn reason(bytes: &[u8]) -> String {
+        match Classifier::from_bytes(bytes, "test", Placement::Cpu) {
+            Err(ModelError::BadFile { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn metadata(changed: &str, to: &str) -> BTreeMap<String, String> {
+        let entries = [
+            (key::VERSION, "1"),
+            (key::ARCHITECTURE, "small"),
+            (key::CLASSES, "4"),
+            (key::HEAD_WIDTH, "8"),
+            (key::INPUT_SIDE, "32"),
+        ];
+        let change = |(key, value): (&str, &str)| (key.to_owned(), if key == changed { to } else { value }.to_owned());
+        entries.map(change).into()
+    }
+
+    #[test]
+    fn metadata_is_read_back() {
+        assert_eq!(describe(&metadata("", "")), Ok(SMALL));
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_right_is_refused() {
+        for (key, value, expected) in [
+            (key::VERSION, "2", "newer"),
+            (key::VERSION, "one", "expected a number"),
+            (key::ARCHITECTURE, "large", "large"),
+            (key::CLASSES, "0", "classes is 0"),
+            (key::HEAD_WIDTH, "99999999", "expected 1 to"),
+            (key::INPUT_SIDE, "64", "takes 32"),
+        ] {
+            let refused = describe(&metadata(key, value)).unwrap_err();
+            assert!(refused.contains(expected), "{refused}");
+        }
+    }
+
+    /// Undamaged, but of another network than the file says.
+    #[test]
+    fn tensors_of_another_network_are_refused() {
+        let (_, own) = read(&to_bytes(&SMALL, &network(SMALL)).unwrap()).unwrap();
+        let with = |description| reason(&to_bytes(&description, &own).unwrap());
+        assert!(with(Description { classes: 5, ..SMALL }).contains("head.output.weight has shape [4, 8]"));
+        assert!(with(Description { head_width: 9, ..SMALL }).contains("expected [9, 96]"));
+        assert!(with(Description { architecture: Architecture::Teacher, ..SMALL }).contains("block0"));
+        let mut fewer = network(SMALL);
+        fewer.remove("head.output.bias");
+        assert!(reason(&to_bytes(&SMALL, &fewer).unwrap()).contains("head.output.bias is missing"));
+        let mut more = network(SMALL);
+        more.insert("stray".to_owned(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+        assert!(reason(&to_bytes(&SMALL, &more).unwrap()).contains("stray"));
+    }
+
+    fn network(description: Description) -> BTreeMap<String, Tensor> {
+        let Description { architecture, classes, head_width } = description;
+        let classifier = Classifier::new(architecture, classes, head_width, Placement::Cpu, 1).unwrap();
+        classifier.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+    }
 }

@@ -7,10 +7,11 @@ use tch::{Device, Tensor};
 
 use super::coco::{ClassMap, coco_names};
 use super::decode::suppress;
-use super::network::{Build, CLASSES, Network, STRIDE, Weights};
+use super::network::{Build, CLASSES, Network, STRIDE};
 use super::train::FineTuning;
 use super::view::{Levels, View};
-use crate::{BBox, Example, Image, ModelError, Object, Student, Training};
+use super::weights::Weights;
+use crate::{BBox, Example, Image, ModelError, Object, Placement, Student, Training};
 
 /// Side in pixels of the input that the published weights were trained for.
 pub(super) const SIDE: usize = 352;
@@ -19,7 +20,7 @@ pub(super) const SIDE: usize = 352;
 const SIDE_STEP: usize = 32;
 
 /// Answers below this score are dropped.
-const MIN_SCORE: f32 = 0.4;
+const MIN_SCORE: f32 = 0.5;
 
 /// Weight of objectness in a score, which is `objectness^w * class probability^(1-w)`; the value of
 /// the network's authors.
@@ -53,7 +54,7 @@ impl FastestDet {
     /// [`ModelError::BadInput`] for an unknown class.
     pub fn load(path: &Path, classes: &[String]) -> Result<Self, ModelError> {
         let classes = ClassMap::new(&coco_names(), classes)?;
-        let device = Device::cuda_if_available();
+        let device = Placement::best().device();
         let weights = Weights::read(path, device)?;
         let bad = |reason| ModelError::BadFile {
             path: path.into(),
@@ -198,20 +199,7 @@ impl Student for FastestDet {
     }
 
     fn save(&self, path: &Path) -> Result<(), ModelError> {
-        let partial = path.with_extension("partial");
-        let written = Tensor::write_safetensors(&self.weights.tensors(), &partial)
-            .map_err(|error| ModelError::Torch(format!("{}: {error}", path.display())))
-            .and_then(|()| {
-                std::fs::rename(&partial, path).map_err(|source| ModelError::Io {
-                    path: path.into(),
-                    source,
-                })
-            });
-        if written.is_err() {
-            // The reason why writing failed is worth more than one why removing failed.
-            let _gone = std::fs::remove_file(&partial);
-        }
-        written
+        self.weights.write(path)
     }
 }
 

@@ -7,12 +7,9 @@
 //! running statistics: batches of a few pictures of one camera are too small and too alike to give
 //! statistics that hold for the next window.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use tch::{Kind, TchError, Tensor};
 
-use tch::{Device, Kind, TchError, Tensor};
-
-use crate::ModelError;
+use super::weights::Weights;
 
 /// Side in pixels of one cell of the output grid.
 pub(super) const STRIDE: usize = 16;
@@ -34,64 +31,8 @@ const REPEATS: [usize; 3] = [4, 8, 4];
 /// Channels of the pyramid and the heads.
 const NECK: i64 = 96;
 
-/// The weights of a network, by their published names.
-#[derive(Debug)]
-pub(super) struct Weights(BTreeMap<String, Tensor>);
-
-impl Weights {
-    /// Reads a safetensors file; the tensors are checked when a network is built from them.
-    pub(super) fn read(path: &Path, device: Device) -> Result<Self, ModelError> {
-        // Read here first, because tch does not tell a missing file from a damaged one.
-        std::fs::metadata(path).map_err(|source| ModelError::Io {
-            path: path.into(),
-            source,
-        })?;
-        let tensors = Tensor::read_safetensors(path).map_err(|error| ModelError::BadFile {
-            path: path.into(),
-            reason: format!("not a safetensors file: {error}"),
-        })?;
-        let mut map = BTreeMap::new();
-        for (name, tensor) in tensors {
-            map.insert(name, tensor.f_to_device(device)?);
-        }
-        Ok(Self(map))
-    }
-
-    /// A copy that shares no memory with this one, and tracks no gradients.
-    pub(super) fn copied(&self) -> Result<Self, TchError> {
-        let _guard = tch::no_grad_guard();
-        let copy = |(name, tensor): (&String, &Tensor)| {
-            let mut copy = tensor.f_empty_like()?;
-            copy.f_copy_(tensor)?;
-            Ok((name.clone(), copy))
-        };
-        Ok(Self(
-            self.0.iter().map(copy).collect::<Result<_, TchError>>()?,
-        ))
-    }
-
-    /// The tensors by name.
-    pub(super) fn tensors(&self) -> Vec<(&str, &Tensor)> {
-        self.0
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .collect()
-    }
-
-    /// Tensors that training changes when the first `frozen` blocks stay as they are.
-    pub(super) fn trainable(&self, frozen: usize) -> Vec<&Tensor> {
-        let frozen = &BLOCK_PREFIXES[..frozen.min(BLOCKS)];
-        self.0
-            .iter()
-            .filter(|(name, _)| name.ends_with(".weight") || name.ends_with(".bias"))
-            .filter(|(name, _)| !frozen.iter().any(|prefix| name.starts_with(prefix)))
-            .map(|(_, tensor)| tensor)
-            .collect()
-    }
-}
-
 /// How the names of each block's tensors begin.
-const BLOCK_PREFIXES: [&str; BLOCKS] = [
+pub(super) const BLOCK_PREFIXES: [&str; BLOCKS] = [
     "backbone.first_conv.",
     "backbone.stage2.",
     "backbone.stage3.",
@@ -196,7 +137,10 @@ impl Network {
                 }
                 features.levels.push(features.top.shallow_clone());
             }
-            _ => features.top = self.pyramid.forward(&features.levels)?,
+            _ => {
+                features.top = self.pyramid.forward(&features.levels)?;
+                features.levels.clear();
+            }
         }
         Ok(())
     }
@@ -232,15 +176,18 @@ impl PartlyFrozen {
         })
     }
 
-    /// As [`Network::forward`]; gradients reach the blocks that are not frozen.
-    pub(super) fn forward(&self, input: &Tensor) -> Result<Answer, TchError> {
+    /// What the blocks that stay as they are make of a batch `[n, 3, side, side]`.
+    pub(super) fn fixed(&self, input: &Tensor) -> Result<Features, TchError> {
+        let _guard = tch::no_grad_guard();
         let mut features = Features::new(input);
-        {
-            let _guard = tch::no_grad_guard();
-            for block in 0..self.frozen {
-                self.fixed.advance(&mut features, block)?;
-            }
+        for block in 0..self.frozen {
+            self.fixed.advance(&mut features, block)?;
         }
+        Ok(features)
+    }
+
+    /// The answer of the blocks that are trained, through which gradients flow.
+    pub(super) fn trained(&self, mut features: Features) -> Result<Answer, TchError> {
         for block in self.frozen..BLOCKS {
             self.trained.advance(&mut features, block)?;
         }
@@ -249,7 +196,8 @@ impl PartlyFrozen {
 }
 
 /// What is known after some blocks: the newest features, and those of each finished stage.
-struct Features {
+#[derive(Debug)]
+pub(super) struct Features {
     top: Tensor,
     levels: Vec<Tensor>,
 }
@@ -260,6 +208,23 @@ impl Features {
             top: input.shallow_clone(),
             levels: Vec::with_capacity(3),
         }
+    }
+
+    /// One batch of several, all taken after the same block; `None` of none.
+    pub(super) fn stack(parts: &[&Self]) -> Result<Option<Self>, TchError> {
+        let Some(first) = parts.first() else {
+            return Ok(None);
+        };
+        let tops: Vec<&Tensor> = parts.iter().map(|part| &part.top).collect();
+        let levels = (0..first.levels.len()).map(|level| {
+            let level: Vec<&Tensor> = parts.iter().map(|part| &part.levels[level]).collect();
+            Tensor::f_cat(&level, 0)
+        });
+        let levels = levels.collect::<Result<_, _>>()?;
+        Ok(Some(Self {
+            top: Tensor::f_cat(&tops, 0)?,
+            levels,
+        }))
     }
 }
 
@@ -554,7 +519,7 @@ impl Source<'_> {
     }
 
     fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, String> {
-        let Some(tensor) = self.weights.0.get(name) else {
+        let Some(tensor) = self.weights.get(name) else {
             return Err(format!("has no tensor {name:?}"));
         };
         if tensor.size() != shape || tensor.kind() != Kind::Float {

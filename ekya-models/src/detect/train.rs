@@ -1,38 +1,44 @@
 //! Fine-tuning on a teacher's labels, one minibatch a call.
+//!
+//! Pictures are not augmented: a camera that stands still sees the same scene in the next window, and
+//! within the few epochs of a retraining, mirrored and zoomed copies cost accuracy there. It
+//! also means that what frozen blocks make of a picture never changes, so it is computed once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ekya_sched::RetrainingConfig;
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{COptimizer, Device, Tensor};
 
 use super::coco::ClassMap;
 use super::fastestdet::{FastestDet, LEVELS, SIDE};
 use super::loss::{Target, loss};
-use super::network::{PartlyFrozen, Weights};
+use super::network::{Features, PartlyFrozen};
 use super::view::View;
+use super::weights::Weights;
 use crate::{BBox, Example, Image, ModelError, Step, Student, Training};
 
 /// Decay of the weights towards zero, as the network's authors have it.
 const WEIGHT_DECAY: f64 = 5e-4;
 
-/// Most by which augmentation zooms in or out, as a fraction of the picture.
-const ZOOM: f32 = 0.15;
-
-/// Most by which augmentation makes a picture darker or brighter.
-const BRIGHTNESS: f32 = 0.2;
-
-/// An object of which augmentation leaves less than this fraction in the picture is not a target.
+/// An object of which less than this fraction lies in the picture is not a target.
 const MIN_VISIBLE: f32 = 0.4;
+
+/// Samples whose fixed features are kept: at most 1.5 MB each, a tenth of that for a frozen backbone
+/// and pyramid. Those beyond are computed anew in every epoch.
+const FEATURES_KEPT: usize = 256;
 
 /// A labelled picture, its classes checked.
 #[derive(Debug)]
 struct Sample {
     image: Arc<Image>,
-    /// Network output and box, in pixels.
-    objects: Vec<(usize, BBox)>,
+    /// Network output and box in fractions of the input (centre x, centre y, width, height).
+    objects: Vec<(usize, [f32; 4])>,
+    /// What the blocks that stay as they are make of it, once it was needed.
+    features: Option<Features>,
 }
 
 /// A fine-tuning in progress.
@@ -88,40 +94,47 @@ impl FineTuning {
         })
     }
 
-    /// Augmented pictures `[n, 3, side, side]` and their targets for this step.
-    fn batch(&mut self) -> Result<(Tensor, Vec<Target>), ModelError> {
+    /// The samples of this step.
+    fn draw(&mut self) -> Vec<usize> {
         let in_epoch = self.done % self.steps_per_epoch();
         if in_epoch == 0 {
             self.order.shuffle(&mut self.rng);
         }
         let first = in_epoch * self.config.batch_size;
         let last = (first + self.config.batch_size).min(self.order.len());
-        let plane = 3 * SIDE * SIDE;
-        let mut pixels = vec![0.0; (last - first) * plane];
+        self.order[first..last].to_vec()
+    }
+
+    /// What the fixed blocks make of these samples, and what is to be found in them.
+    fn batch(&mut self, drawn: &[usize]) -> Result<(Features, Vec<Target>), ModelError> {
+        let mut fresh = BTreeMap::new();
         let mut targets = Vec::new();
-        for (picture, pixels) in pixels.chunks_exact_mut(plane).enumerate() {
-            let sample = &self.samples[self.order[first + picture]];
-            let view = random_view(&sample.image, &mut self.rng)?;
-            view.sample(&sample.image, SIDE, LEVELS, pixels);
-            let gain = self.rng.random_range(1.0 - BRIGHTNESS..=1.0 + BRIGHTNESS);
-            pixels
-                .iter_mut()
-                .for_each(|value| *value = (*value * gain).min(1.0));
-            targets.extend(sample.objects.iter().filter_map(|&(output, bbox)| {
-                visible(view.to_unit(bbox)).map(|bbox| Target {
-                    picture,
-                    output,
-                    bbox,
-                })
+        for (picture, &index) in drawn.iter().enumerate() {
+            let sample = &mut self.samples[index];
+            let objects = sample.objects.iter();
+            targets.extend(objects.map(|&(output, bbox)| Target {
+                picture,
+                output,
+                bbox,
             }));
+            if sample.features.is_none() {
+                let features = self.network.fixed(&pixels(&sample.image, self.device)?)?;
+                if index < FEATURES_KEPT {
+                    sample.features = Some(features);
+                } else {
+                    fresh.insert(index, features);
+                }
+            }
         }
-        let size = [(last - first) as i64, 3, SIDE as i64, SIDE as i64];
-        Ok((
-            Tensor::f_from_slice(&pixels)?
-                .f_reshape(size)?
-                .f_to_device(self.device)?,
-            targets,
-        ))
+        let known = |index: &usize| {
+            self.samples[*index]
+                .features
+                .as_ref()
+                .or_else(|| fresh.get(index))
+        };
+        let parts: Vec<&Features> = drawn.iter().filter_map(known).collect();
+        let stacked = Features::stack(&parts)?.ok_or(ModelError::NoExamples)?;
+        Ok((stacked, targets))
     }
 
     /// Learning rate of this step: a half cosine from the configured one to zero.
@@ -131,8 +144,8 @@ impl FineTuning {
     }
 
     /// Forward, backward and update; the loss.
-    fn descend(&self, input: &Tensor, targets: &[Target]) -> Result<f64, ModelError> {
-        let loss = loss(&self.network.forward(input)?, targets)?;
+    fn descend(&self, features: Features, targets: &[Target]) -> Result<f64, ModelError> {
+        let loss = loss(&self.network.trained(features)?, targets)?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
             return Err(ModelError::Torch(format!(
@@ -163,11 +176,12 @@ impl Training for FineTuning {
                 self.done
             )));
         }
-        let (input, targets) = self.batch()?;
+        let drawn = self.draw();
+        let (features, targets) = self.batch(&drawn)?;
         self.optimizer.set_learning_rate(self.learning_rate())?;
         // Set, not assumed: gradient mode belongs to the thread, and stays off after a panic in
         // someone's `no_grad`.
-        let loss = tch::with_grad(|| self.descend(&input, &targets))?;
+        let loss = tch::with_grad(|| self.descend(features, &targets))?;
         self.done += 1;
         Ok(Step {
             loss,
@@ -215,44 +229,32 @@ fn samples(
     (0..count)
         .map(|i| {
             let example = &examples[i * examples.len() / count];
-            View::whole(&example.image)?;
-            let objects = example
-                .objects
-                .iter()
-                .map(|object| match classes.output(object.class) {
-                    Some(output) => Ok((output, object.bbox)),
-                    None => Err(ModelError::BadInput(format!(
-                        "the student has no class {}",
-                        object.class
-                    ))),
-                });
+            let view = View::whole(&example.image)?;
+            let mut objects = Vec::with_capacity(example.objects.len());
+            for object in &example.objects {
+                let Some(output) = classes.output(object.class) else {
+                    let reason = format!("the student has no class {}", object.class);
+                    return Err(ModelError::BadInput(reason));
+                };
+                objects.extend(visible(view.to_unit(object.bbox)).map(|bbox| (output, bbox)));
+            }
             Ok(Sample {
                 image: example.image.clone(),
-                objects: objects.collect::<Result<_, _>>()?,
+                objects,
+                features: None,
             })
         })
         .collect()
 }
 
-/// The picture, a little zoomed and shifted, mirrored half of the time.
-fn random_view(image: &Image, rng: &mut ChaCha8Rng) -> Result<View, ModelError> {
-    let whole = View::whole(image)?;
-    let (width, height) = (
-        whole.width * rng.random_range(1.0 - ZOOM..=1.0 + ZOOM),
-        whole.height * rng.random_range(1.0 - ZOOM..=1.0 + ZOOM),
-    );
-    let view = View {
-        x: (whole.width - width) * rng.random_range(0.0..=1.0),
-        y: (whole.height - height) * rng.random_range(0.0..=1.0),
-        width,
-        height,
-    };
-    let mirrored = View {
-        x: view.x + view.width,
-        width: -view.width,
-        ..view
-    };
-    Ok(if rng.random_bool(0.5) { mirrored } else { view })
+/// A picture as the network sees it, `[1, 3, side, side]`.
+fn pixels(image: &Image, device: Device) -> Result<Tensor, ModelError> {
+    let mut pixels = vec![0.0; 3 * SIDE * SIDE];
+    View::whole(image)?.sample(image, SIDE, LEVELS, &mut pixels);
+    let size = [1, 3, SIDE as i64, SIDE as i64];
+    Ok(Tensor::f_from_slice(&pixels)?
+        .f_reshape(size)?
+        .f_to_device(device)?)
 }
 
 /// What of a box lies in the input, as centre x, centre y, width, height; `None` if too little.
@@ -289,19 +291,5 @@ mod tests {
         assert!((x - 0.15).abs() < 1e-6 && (width - 0.3).abs() < 1e-6);
         assert_eq!(visible(unit(-0.3, 0.1)), None);
         assert_eq!(visible(unit(1.1, 1.2)), None);
-    }
-
-    #[test]
-    fn views_stay_near_the_picture() {
-        let image = Image::new(40, 20, vec![0; 2400]).unwrap();
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut mirrored = 0;
-        for _ in 0..200 {
-            let view = random_view(&image, &mut rng).unwrap();
-            mirrored += usize::from(view.width < 0.0);
-            assert!((34.0..=46.0).contains(&view.width.abs()), "{view:?}");
-            assert!((17.0..=23.0).contains(&view.height), "{view:?}");
-        }
-        assert!((60..140).contains(&mirrored), "{mirrored}");
     }
 }

@@ -84,34 +84,70 @@ impl View {
     /// planes B, G, R of `side * side` values each.
     pub(super) fn sample(self, image: &Image, side: usize, levels: Levels, out: &mut [f32]) {
         debug_assert_eq!(out.len(), 3 * side * side);
+        out.fill(levels.outside * levels.scale);
         let columns = taps(self.x, self.width, image.width(), side);
-        let rows = taps(self.y, self.height, image.height(), side);
-        let outside = levels.outside * levels.scale;
-        let (blue, rest) = out.split_at_mut(side * side);
-        let (green, red) = rest.split_at_mut(side * side);
-        let stride = image.width() * 3;
-        for (row, tap) in rows.iter().enumerate() {
-            let range = row * side..(row + 1) * side;
-            let planes = [
-                &mut red[range.clone()],
-                &mut green[range.clone()],
-                &mut blue[range],
-            ];
-            match tap {
-                Some(tap) => {
-                    let upper = &image.rgb()[tap.low * stride..][..stride];
-                    let lower = &image.rgb()[tap.high * stride..][..stride];
-                    for (channel, plane) in planes.into_iter().enumerate() {
-                        for (value, column) in plane.iter_mut().zip(&columns) {
-                            *value = column.map_or(outside, |column| {
-                                let above = column.mix(upper, channel);
-                                let below = column.mix(lower, channel);
-                                (above + (below - above) * tap.weight) * levels.scale
-                            });
-                        }
-                    }
+        // Taps inside the picture are neighbours, so only the ends are cut off.
+        let Some(first) = columns.iter().position(Option::is_some) else {
+            return;
+        };
+        let columns: Vec<Tap> = columns.into_iter().flatten().collect();
+        let mut lines = Lines::new(image, &columns);
+        for (row, tap) in taps(self.y, self.height, image.height(), side)
+            .iter()
+            .enumerate()
+        {
+            let Some(tap) = tap else { continue };
+            let (above, below) = lines.pair(tap);
+            for (plane, (above, below)) in above.iter().zip(below).enumerate() {
+                let start = (plane * side + row) * side + first;
+                let values = &mut out[start..start + columns.len()];
+                for ((value, above), below) in values.iter_mut().zip(above).zip(below) {
+                    *value = (above + (below - above) * tap.weight) * levels.scale;
                 }
-                None => planes.into_iter().for_each(|plane| plane.fill(outside)),
+            }
+        }
+    }
+}
+
+/// Rows of a picture stretched to the width of the input. Two are kept, because an input row lies
+/// between two neighbours and the next input row often between the same.
+struct Lines<'a> {
+    image: &'a Image,
+    columns: &'a [Tap],
+    /// The row last stretched among the even ones and among the odd ones, planes B, G, R.
+    kept: [(Option<usize>, [Vec<f32>; 3]); 2],
+}
+
+impl<'a> Lines<'a> {
+    fn new(image: &'a Image, columns: &'a [Tap]) -> Self {
+        let empty = || (None, [(); 3].map(|()| vec![0.0; columns.len()]));
+        Self {
+            image,
+            columns,
+            kept: [empty(), empty()],
+        }
+    }
+
+    /// The two rows of a tap.
+    fn pair(&mut self, tap: &Tap) -> (&[Vec<f32>; 3], &[Vec<f32>; 3]) {
+        self.stretch(tap.low);
+        self.stretch(tap.high);
+        (&self.kept[tap.low % 2].1, &self.kept[tap.high % 2].1)
+    }
+
+    fn stretch(&mut self, row: usize) {
+        let (kept, planes) = &mut self.kept[row % 2];
+        if kept.replace(row) == Some(row) {
+            return;
+        }
+        let stride = self.image.width() * 3;
+        let pixels = &self.image.rgb()[row * stride..][..stride];
+        let [blue, green, red] = planes;
+        for (channel, plane) in [red, green, blue].into_iter().enumerate() {
+            for (value, tap) in plane.iter_mut().zip(self.columns) {
+                let low = f32::from(pixels[tap.low * 3 + channel]);
+                let high = f32::from(pixels[tap.high * 3 + channel]);
+                *value = low + (high - low) * tap.weight;
             }
         }
     }
@@ -132,14 +168,6 @@ struct Tap {
     high: usize,
     /// Weight of `high`, 0..=1.
     weight: f32,
-}
-
-impl Tap {
-    fn mix(&self, row: &[u8], channel: usize) -> f32 {
-        let low = f32::from(row[self.low * 3 + channel]);
-        let high = f32::from(row[self.high * 3 + channel]);
-        low + (high - low) * self.weight
-    }
 }
 
 /// Where each of `side` samples falls among `length` pixels; `None` outside the picture.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ekya_models::{
-    Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student, set_compute_threads,
+    Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student,
+    set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
@@ -20,12 +21,24 @@ const BATCH: usize = 32;
 
 fn main() -> Result<(), ModelError> {
     set_compute_threads(1);
-    println!("one thread; {CLASSES} classes, head of {HEAD_WIDTH} neurons, fastest calls in milliseconds");
+    println!(
+        "one thread; {CLASSES} classes, head of {HEAD_WIDTH} neurons, fastest calls in milliseconds"
+    );
     println!(
         "{:>10} {:>11} {:>8} {:>12} {:>13} {:>13} {:>15}",
-        "network", "M mult-adds", "3 crops", "32 crops", "crop (of 3)", "crop (of 32)", "step of 32"
+        "network",
+        "M mult-adds",
+        "3 crops",
+        "32 crops",
+        "crop (of 3)",
+        "crop (of 32)",
+        "step of 32"
     );
-    for architecture in [Architecture::Small, Architecture::ResNet18, Architecture::Teacher] {
+    for architecture in [
+        Architecture::Small,
+        Architecture::ResNet18,
+        Architecture::Teacher,
+    ] {
         print_costs(architecture)?;
     }
     Ok(())
@@ -56,8 +69,19 @@ fn inference(model: &Classifier, count: usize) -> Result<f64, ModelError> {
 /// Milliseconds of a minibatch of [`BATCH`] crops with nothing frozen.
 fn training_step(model: &Classifier) -> Result<f64, ModelError> {
     let (image, objects) = scene(BATCH)?;
-    let config = RetrainingConfig { epochs: 1_000_000, batch_size: BATCH, ..RetrainingConfig::default() };
-    let mut training = model.train(&[Example { image: Arc::new(image), objects }], &config, 1)?;
+    let config = RetrainingConfig {
+        epochs: 1_000_000,
+        batch_size: BATCH,
+        ..RetrainingConfig::default()
+    };
+    let mut training = model.train(
+        &[Example {
+            image: Arc::new(image),
+            objects,
+        }],
+        &config,
+        1,
+    )?;
     fastest(|| training.step().map(drop))
 }
 
@@ -81,11 +105,23 @@ fn fastest(mut call: impl FnMut() -> Result<(), ModelError>) -> Result<f64, Mode
 /// A picture and `count` objects of 40 × 40 pixels in it.
 fn scene(count: usize) -> Result<(Image, Vec<Object>), ModelError> {
     let (width, height) = PICTURE;
-    let rgb = (0..width * height * 3).map(|i| (i * 31 % 251) as u8).collect();
-    let image = Image::new(width, height, rgb).map_err(|error| ModelError::BadInput(error.to_string()))?;
+    let rgb = (0..width * height * 3)
+        .map(|i| (i * 31 % 251) as u8)
+        .collect();
+    let image =
+        Image::new(width, height, rgb).map_err(|error| ModelError::BadInput(error.to_string()))?;
     let object = |i: usize| {
         let (x, y) = ((i % 8) as f32 * 70.0 + 10.0, (i / 8) as f32 * 70.0 + 10.0);
-        Object { class: i % CLASSES, score: 1.0, bbox: BBox { x1: x, y1: y, x2: x + 40.0, y2: y + 40.0 } }
+        Object {
+            class: i % CLASSES,
+            score: 1.0,
+            bbox: BBox {
+                x1: x,
+                y1: y,
+                x2: x + 40.0,
+                y2: y + 40.0,
+            },
+        }
     };
     Ok((image, (0..count).map(object).collect()))
 }

@@ -55,7 +55,10 @@ pub(crate) fn write(
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<(), ModelError> {
     let bytes = to_bytes(description, tensors)?;
-    write_whole(path, &bytes).map_err(|source| ModelError::Io { path: path.into(), source })
+    write_whole(path, &bytes).map_err(|source| ModelError::Io {
+        path: path.into(),
+        source,
+    })
 }
 
 /// Parses the bytes of a checkpoint; the error is the reason why they are none: damaged, of a newer
@@ -64,18 +67,31 @@ pub(crate) fn write(
 pub(crate) fn read(bytes: &[u8]) -> Result<(Description, BTreeMap<String, Tensor>), String> {
     let not_safetensors = |error| format!("not a safetensors file, or cut short: {error}");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
-    let metadata: BTreeMap<String, String> =
-        header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let metadata: BTreeMap<String, String> = header
+        .metadata()
+        .iter()
+        .flatten()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let description = describe(&metadata)?;
 
     let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
     let views: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
     let stored = value(&metadata, key::SHA256)?;
-    let actual = digest(&metadata, views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    let actual = digest(
+        &metadata,
+        views
+            .iter()
+            .map(|(name, view)| (name.as_str(), view.shape(), view.data())),
+    );
     if stored != actual {
-        return Err(format!("damaged: the digest of its content is {actual}, it says {stored}"));
+        return Err(format!(
+            "damaged: the digest of its content is {actual}, it says {stored}"
+        ));
     }
-    let tensors = views.into_iter().map(|(name, view)| Ok((name.clone(), tensor(&name, &view)?)));
+    let tensors = views
+        .into_iter()
+        .map(|(name, view)| Ok((name.clone(), tensor(&name, &view)?)));
     Ok((description, tensors.collect::<Result<_, String>>()?))
 }
 
@@ -83,7 +99,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Description, BTreeMap<String, Tensor
 fn describe(metadata: &BTreeMap<String, String>) -> Result<Description, String> {
     let version: u32 = number(metadata, key::VERSION)?;
     if version > VERSION {
-        return Err(format!("version {version} is newer than {VERSION}, the newest known here; update ekya"));
+        return Err(format!(
+            "version {version} is newer than {VERSION}, the newest known here; update ekya"
+        ));
     }
     let name = value(metadata, key::ARCHITECTURE)?;
     let architecture = name.parse::<Architecture>()?;
@@ -93,18 +111,32 @@ fn describe(metadata: &BTreeMap<String, String>) -> Result<Description, String> 
     };
     let side = size(key::INPUT_SIDE)?;
     if side != architecture.input_side() {
-        return Err(format!("made for crops of {side} pixels, {name} takes {}", architecture.input_side()));
+        return Err(format!(
+            "made for crops of {side} pixels, {name} takes {}",
+            architecture.input_side()
+        ));
     }
-    Ok(Description { architecture, classes: size(key::CLASSES)?, head_width: size(key::HEAD_WIDTH)? })
+    Ok(Description {
+        architecture,
+        classes: size(key::CLASSES)?,
+        head_width: size(key::HEAD_WIDTH)?,
+    })
 }
 
 fn value<'a>(metadata: &'a BTreeMap<String, String>, key: &str) -> Result<&'a str, String> {
-    metadata.get(key).map(String::as_str).ok_or_else(|| format!("not written by ekya: no {key} in its metadata"))
+    metadata
+        .get(key)
+        .map(String::as_str)
+        .ok_or_else(|| format!("not written by ekya: no {key} in its metadata"))
 }
 
-fn number<T: std::str::FromStr>(metadata: &BTreeMap<String, String>, key: &str) -> Result<T, String> {
+fn number<T: std::str::FromStr>(
+    metadata: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<T, String> {
     let text = value(metadata, key)?;
-    text.parse().map_err(|_| format!("{key} is \"{text}\", expected a number"))
+    text.parse()
+        .map_err(|_| format!("{key} is \"{text}\", expected a number"))
 }
 
 fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, String> {
@@ -113,10 +145,14 @@ fn tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor, String> {
     }
     // The length of the data was compared with the shape when the header was read.
     let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-    Tensor::f_from_data_size(view.data(), &shape, Kind::Float).map_err(|error| format!("{name}: {error}"))
+    Tensor::f_from_data_size(view.data(), &shape, Kind::Float)
+        .map_err(|error| format!("{name}: {error}"))
 }
 
-fn to_bytes(description: &Description, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>, ModelError> {
+fn to_bytes(
+    description: &Description,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<Vec<u8>, ModelError> {
     let raw: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, tensor)| {
@@ -124,7 +160,11 @@ fn to_bytes(description: &Description, tensors: &BTreeMap<String, Tensor>) -> Re
             Ok((name.clone(), shape, bytes))
         })
         .collect::<Result<_, TchError>>()?;
-    let Description { architecture, classes, head_width } = description;
+    let Description {
+        architecture,
+        classes,
+        head_width,
+    } = description;
     let mut metadata: BTreeMap<String, String> = [
         (key::VERSION, VERSION.to_string()),
         (key::ARCHITECTURE, architecture.name().to_owned()),
@@ -134,14 +174,21 @@ fn to_bytes(description: &Description, tensors: &BTreeMap<String, Tensor>) -> Re
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    let parts = raw.iter().map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice()));
+    let parts = raw
+        .iter()
+        .map(|(name, shape, bytes)| (name.as_str(), shape.as_slice(), bytes.as_slice()));
     metadata.insert(key::SHA256.to_owned(), digest(&metadata, parts));
 
-    let failed = |error: safetensors::SafeTensorError| ModelError::Torch(format!("weights to safetensors: {error}"));
+    let failed = |error: safetensors::SafeTensorError| {
+        ModelError::Torch(format!("weights to safetensors: {error}"))
+    };
     let views = raw
         .iter()
         .map(|(name, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?))
+            Ok((
+                name.as_str(),
+                TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?,
+            ))
         })
         .collect::<Result<Vec<_>, ModelError>>()?;
     let metadata: HashMap<String, String> = metadata.into_iter().collect();
@@ -149,10 +196,21 @@ fn to_bytes(description: &Description, tensors: &BTreeMap<String, Tensor>) -> Re
 }
 
 pub(crate) fn raw_bytes(tensor: &Tensor) -> Result<(Vec<usize>, Vec<u8>), TchError> {
-    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let tensor = tensor
+        .f_detach()?
+        .f_to_device(Device::Cpu)?
+        .f_to_kind(Kind::Float)?
+        .f_contiguous()?;
     let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
     tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-    Ok((tensor.size().iter().map(|side| side.unsigned_abs() as usize).collect(), bytes))
+    Ok((
+        tensor
+            .size()
+            .iter()
+            .map(|side| side.unsigned_abs() as usize)
+            .collect(),
+        bytes,
+    ))
 }
 
 /// SHA-256, in hexadecimal, of the metadata but for the digest itself and of the tensors in the
@@ -172,11 +230,17 @@ pub(crate) fn digest<'a>(
     }
     for (name, shape, data) in tensors {
         part(name.as_bytes());
-        let shape: Vec<u8> = shape.iter().flat_map(|&side| (side as u64).to_le_bytes()).collect();
+        let shape: Vec<u8> = shape
+            .iter()
+            .flat_map(|&side| (side as u64).to_le_bytes())
+            .collect();
         part(&shape);
         part(data);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Writes beside `path`, makes it durable, and renames.
@@ -205,7 +269,11 @@ fn temporary_beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
         _ => PathBuf::from("."),
     };
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}.{}-{count}.partial", name.display(), std::process::id()));
+    let temporary = folder.join(format!(
+        ".{}.{}-{count}.partial",
+        name.display(),
+        std::process::id()
+    ));
     Ok((folder, temporary))
 }
 
@@ -214,7 +282,11 @@ mod tests {
     use super::*;
     use crate::{Classifier, Placement};
 
-    const SMALL: Description = Description { architecture: Architecture::Small, classes: 4, head_width: 8 };
+    const SMALL: Description = Description {
+        architecture: Architecture::Small,
+        classes: 4,
+        head_width: 8,
+    };
 
     fn reason(bytes: &[u8]) -> String {
         match Classifier::from_bytes(bytes, "test", Placement::Cpu) {
@@ -231,7 +303,12 @@ mod tests {
             (key::HEAD_WIDTH, "8"),
             (key::INPUT_SIDE, "32"),
         ];
-        let change = |(key, value): (&str, &str)| (key.to_owned(), if key == changed { to } else { value }.to_owned());
+        let change = |(key, value): (&str, &str)| {
+            (
+                key.to_owned(),
+                if key == changed { to } else { value }.to_owned(),
+            )
+        };
         entries.map(change).into()
     }
 
@@ -260,20 +337,50 @@ mod tests {
     fn tensors_of_another_network_are_refused() {
         let (_, own) = read(&to_bytes(&SMALL, &network(SMALL)).unwrap()).unwrap();
         let with = |description| reason(&to_bytes(&description, &own).unwrap());
-        assert!(with(Description { classes: 5, ..SMALL }).contains("head.output.weight has shape [4, 8]"));
-        assert!(with(Description { head_width: 9, ..SMALL }).contains("expected [9, 96]"));
-        assert!(with(Description { architecture: Architecture::Teacher, ..SMALL }).contains("block0"));
+        assert!(
+            with(Description {
+                classes: 5,
+                ..SMALL
+            })
+            .contains("head.output.weight has shape [4, 8]")
+        );
+        assert!(
+            with(Description {
+                head_width: 9,
+                ..SMALL
+            })
+            .contains("expected [9, 96]")
+        );
+        assert!(
+            with(Description {
+                architecture: Architecture::Teacher,
+                ..SMALL
+            })
+            .contains("block0")
+        );
         let mut fewer = network(SMALL);
         fewer.remove("head.output.bias");
         assert!(reason(&to_bytes(&SMALL, &fewer).unwrap()).contains("head.output.bias is missing"));
         let mut more = network(SMALL);
-        more.insert("stray".to_owned(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+        more.insert(
+            "stray".to_owned(),
+            Tensor::zeros([1], (Kind::Float, Device::Cpu)),
+        );
         assert!(reason(&to_bytes(&SMALL, &more).unwrap()).contains("stray"));
     }
 
     fn network(description: Description) -> BTreeMap<String, Tensor> {
-        let Description { architecture, classes, head_width } = description;
-        let classifier = Classifier::new(architecture, classes, head_width, Placement::Cpu, 1).unwrap();
-        classifier.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        let Description {
+            architecture,
+            classes,
+            head_width,
+        } = description;
+        let classifier =
+            Classifier::new(architecture, classes, head_width, Placement::Cpu, 1).unwrap();
+        classifier
+            .tensors()
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect()
     }
 }

@@ -124,7 +124,8 @@ pub enum ModelError {
 }
 
 impl From<tch::TchError> for ModelError {
+    /// Keeps the first line: a trace of addresses inside libtorch follows.
     fn from(error: tch::TchError) -> Self {
-        Self::Torch(error.to_string())
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
     }
 }

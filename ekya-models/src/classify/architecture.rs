@@ -88,18 +88,35 @@ impl Architecture {
         }
     }
 
-    fn build<E>(self, make: &mut Maker<'_, E>, classes: i64, head_width: i64) -> Result<(Vec<Block>, Head), E> {
+    fn build<E>(
+        self,
+        make: &mut Maker<'_, E>,
+        classes: i64,
+        head_width: i64,
+    ) -> Result<(Vec<Block>, Head), E> {
         let mut blocks = Vec::new();
         match self {
             Self::Small => {
-                for (i, channels) in [(3, 16), (16, 32), (32, 64), (64, 96)].into_iter().enumerate() {
+                for (i, channels) in [(3, 16), (16, 32), (32, 64), (64, 96)]
+                    .into_iter()
+                    .enumerate()
+                {
                     let stride = if i == 1 { 1 } else { 2 };
-                    blocks.push(Block::Plain(ConvBn::new(make, &format!("block{i}"), channels, 3, stride)?));
+                    blocks.push(Block::Plain(ConvBn::new(
+                        make,
+                        &format!("block{i}"),
+                        channels,
+                        3,
+                        stride,
+                    )?));
                 }
             }
             Self::ResNet18 => {
                 blocks.push(Block::Pooled(ConvBn::new(make, "block0", (3, 64), 7, 2)?));
-                for (stage, (from, to)) in [(64, 64), (64, 128), (128, 256), (256, 512)].into_iter().enumerate() {
+                for (stage, (from, to)) in [(64, 64), (64, 128), (128, 256), (256, 512)]
+                    .into_iter()
+                    .enumerate()
+                {
                     let stride = if stage == 0 { 1 } else { 2 };
                     let name = |i: usize| format!("block{}", 1 + 2 * stage + i);
                     blocks.push(Block::residual(make, &name(0), (from, to), stride)?);
@@ -108,9 +125,17 @@ impl Architecture {
             }
             Self::Teacher => {
                 blocks.push(Block::Plain(ConvBn::new(make, "block0", (3, 32), 3, 1)?));
-                for (i, (from, to)) in [(32, 32), (32, 64), (64, 128), (128, 128)].into_iter().enumerate() {
+                for (i, (from, to)) in [(32, 32), (32, 64), (64, 128), (128, 128)]
+                    .into_iter()
+                    .enumerate()
+                {
                     let stride = if from == to { 1 } else { 2 };
-                    blocks.push(Block::residual(make, &format!("block{}", i + 1), (from, to), stride)?);
+                    blocks.push(Block::residual(
+                        make,
+                        &format!("block{}", i + 1),
+                        (from, to),
+                        stride,
+                    )?);
                 }
             }
         }
@@ -127,7 +152,9 @@ impl std::str::FromStr for Architecture {
             "small" => Ok(Self::Small),
             "resnet18" => Ok(Self::ResNet18),
             "teacher" => Ok(Self::Teacher),
-            _ => Err(format!("no network '{text}'; there are small, resnet18 and teacher")),
+            _ => Err(format!(
+                "no network '{text}'; there are small, resnet18 and teacher"
+            )),
         }
     }
 }
@@ -169,7 +196,12 @@ impl Network {
             (name, block)
         };
         let trainable = trained.into_iter().map(block_of).collect();
-        Ok(Self { blocks, head, tensors, trainable })
+        Ok(Self {
+            blocks,
+            head,
+            tensors,
+            trainable,
+        })
     }
 
     /// Blocks before the head.
@@ -182,15 +214,24 @@ impl Network {
         &self.tensors
     }
 
-    /// Tensors to train when the first `frozen` blocks stay as they are.
+    /// Tensors to train when the first `frozen` blocks stay as they are; the head always trains.
     pub(super) fn trainable(&self, frozen: usize) -> impl Iterator<Item = &Tensor> {
-        let free = self.trainable.iter().filter(move |(_, block)| *block >= frozen);
+        let frozen = frozen.min(self.blocks.len());
+        let free = self
+            .trainable
+            .iter()
+            .filter(move |(_, block)| *block >= frozen);
         free.filter_map(|(name, _)| self.tensors.get(name))
     }
 
     /// Features of crops `[n, 3, h, w]`. The first `frozen` blocks leave no trace for gradients and
     /// keep their statistics; the others move theirs when `train` is set.
-    pub(super) fn features(&self, crops: &Tensor, frozen: usize, train: bool) -> Result<Tensor, TchError> {
+    pub(super) fn features(
+        &self,
+        crops: &Tensor,
+        frozen: usize,
+        train: bool,
+    ) -> Result<Tensor, TchError> {
         let frozen = frozen.min(self.blocks.len());
         let mut map = crops.shallow_clone();
         {
@@ -205,6 +246,11 @@ impl Network {
         pool(&map)
     }
 
+    /// Room for the features of `count` crops: `[count, features]`.
+    pub(super) fn no_features(&self, count: usize, device: Device) -> Result<Tensor, TchError> {
+        Tensor::f_zeros([count as i64, self.head.features()], (Kind::Float, device))
+    }
+
     /// Logits from features.
     pub(super) fn classify(&self, features: &Tensor) -> Result<Tensor, TchError> {
         self.head.forward(features)
@@ -217,7 +263,12 @@ fn block_number(name: &str) -> Option<usize> {
 }
 
 /// Draws a new tensor.
-pub(super) fn draw(shape: &[i64], init: Init, rng: &mut ChaCha8Rng, device: Device) -> Result<Tensor, TchError> {
+pub(super) fn draw(
+    shape: &[i64],
+    init: Init,
+    rng: &mut ChaCha8Rng,
+    device: Device,
+) -> Result<Tensor, TchError> {
     match init {
         Init::Zeros => Tensor::f_zeros(shape, (Kind::Float, device)),
         Init::Ones => Tensor::f_ones(shape, (Kind::Float, device)),
@@ -226,7 +277,9 @@ pub(super) fn draw(shape: &[i64], init: Init, rng: &mut ChaCha8Rng, device: Devi
             let deviation = (2.0 / fan_in.max(1) as f32).sqrt();
             let count = shape.iter().product::<i64>().unsigned_abs() as usize;
             let values: Vec<f32> = (0..count).map(|_| normal(rng) * deviation).collect();
-            Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to_device(device)
+            Tensor::f_from_slice(&values)?
+                .f_reshape(shape)?
+                .f_to_device(device)
         }
     }
 }
@@ -248,16 +301,20 @@ mod tests {
 
     #[test]
     fn the_teacher_costs_more_than_ten_students() {
-        let [student, teacher] =
-            [Architecture::Small, Architecture::Teacher].map(|network| network.multiply_adds(8, 64));
+        let [student, teacher] = [Architecture::Small, Architecture::Teacher]
+            .map(|network| network.multiply_adds(8, 64));
         assert!((2_000_000..5_000_000).contains(&student), "{student}");
         assert!(teacher >= 12 * student, "{teacher} and {student}");
     }
 
     #[test]
     fn multiply_adds_of_the_student_are_those_on_paper() {
-        let convolutions = 16 * 16 * 9 * (3 * 16 + 16 * 32) + 8 * 8 * 9 * 32 * 64 + 4 * 4 * 9 * 64 * 96;
-        assert_eq!(Architecture::Small.multiply_adds(8, 64), convolutions + 96 * 64 + 64 * 8);
+        let convolutions =
+            16 * 16 * 9 * (3 * 16 + 16 * 32) + 8 * 8 * 9 * 32 * 64 + 4 * 4 * 9 * 64 * 96;
+        assert_eq!(
+            Architecture::Small.multiply_adds(8, 64),
+            convolutions + 96 * 64 + 64 * 8
+        );
     }
 
     #[test]
@@ -273,7 +330,11 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for network in [Architecture::Small, Architecture::ResNet18, Architecture::Teacher] {
+        for network in [
+            Architecture::Small,
+            Architecture::ResNet18,
+            Architecture::Teacher,
+        ] {
             assert_eq!(network.name().parse(), Ok(network));
             assert_eq!(serde_json::to_value(network).unwrap(), network.name());
         }
@@ -284,6 +345,9 @@ mod tests {
         // 1.82 G multiply-adds at 224 × 224; at 64 × 64 a (64/224)² part of it.
         let expected = 1.82e9 * (64.0f64 / 224.0).powi(2);
         let counted = Architecture::ResNet18.multiply_adds(1000, 1) as f64;
-        assert!((counted / expected - 1.0).abs() < 0.05, "{counted} and {expected}");
+        assert!(
+            (counted / expected - 1.0).abs() < 0.05,
+            "{counted} and {expected}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ekya_sched::RetrainingConfig;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::architecture::{Architecture, Network, draw, generator};
 use super::crops::cut;
@@ -37,13 +37,21 @@ impl Classifier {
         placement: Placement,
         seed: u64,
     ) -> Result<Self, ModelError> {
-        let description = Description { architecture, classes, head_width };
+        let description = Description {
+            architecture,
+            classes,
+            head_width,
+        };
         check(&description)?;
         let mut rng = generator(seed);
         let network = Network::build(architecture, classes, head_width, &mut |_, shape, init| {
             draw(shape, init, &mut rng, placement.device()).map_err(ModelError::from)
         })?;
-        Ok(Self { network, description, placement })
+        Ok(Self {
+            network,
+            description,
+            placement,
+        })
     }
 
     /// Loads a checkpoint that [`Student::save`] has written.
@@ -51,7 +59,10 @@ impl Classifier {
     /// # Errors
     /// [`ModelError::Io`], or [`ModelError::BadFile`] when it is damaged or not such a checkpoint.
     pub fn load(path: &Path, placement: Placement) -> Result<Self, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::from_bytes(&bytes, path, placement)
     }
 
@@ -59,21 +70,48 @@ impl Classifier {
     ///
     /// # Errors
     /// [`ModelError::BadFile`] when it is damaged or not such a checkpoint.
-    pub fn from_bytes(bytes: &[u8], name: impl AsRef<Path>, placement: Placement) -> Result<Self, ModelError> {
-        let bad = |reason: String| ModelError::BadFile { path: name.as_ref().to_owned(), reason };
+    pub fn from_bytes(
+        bytes: &[u8],
+        name: impl AsRef<Path>,
+        placement: Placement,
+    ) -> Result<Self, ModelError> {
+        let bad = |reason: String| ModelError::BadFile {
+            path: name.as_ref().to_owned(),
+            reason,
+        };
         let (description, mut tensors) = checkpoint::read(bytes).map_err(bad)?;
         check(&description).map_err(|error| bad(error.to_string()))?;
-        let Description { architecture, classes, head_width } = description;
-        let network = Network::build(architecture, classes, head_width, &mut |tensor, shape, _| {
-            let found = tensors.remove(tensor).ok_or_else(|| bad(format!("tensor {tensor} is missing")))?;
-            if found.size() != shape {
-                return Err(bad(format!("tensor {tensor} has shape {:?}, expected {shape:?}", found.size())));
-            }
-            Ok(found.f_to_device(placement.device())?)
-        })?;
+        let Description {
+            architecture,
+            classes,
+            head_width,
+        } = description;
+        let network = Network::build(
+            architecture,
+            classes,
+            head_width,
+            &mut |tensor, shape, _| {
+                let found = tensors
+                    .remove(tensor)
+                    .ok_or_else(|| bad(format!("tensor {tensor} is missing")))?;
+                if found.size() != shape {
+                    return Err(bad(format!(
+                        "tensor {tensor} has shape {:?}, expected {shape:?}",
+                        found.size()
+                    )));
+                }
+                Ok(found.f_to_device(placement.device())?)
+            },
+        )?;
         match tensors.keys().next() {
-            Some(extra) => Err(bad(format!("tensor {extra} does not belong to {architecture:?}"))),
-            None => Ok(Self { network, description, placement }),
+            Some(extra) => Err(bad(format!(
+                "tensor {extra} does not belong to {architecture:?}"
+            ))),
+            None => Ok(Self {
+                network,
+                description,
+                placement,
+            }),
         }
     }
 
@@ -89,6 +127,17 @@ impl Classifier {
         self.description.classes
     }
 
+    /// All its tensors by name.
+    #[cfg(test)]
+    pub(crate) fn tensors(&self) -> &std::collections::BTreeMap<String, Tensor> {
+        self.network.tensors()
+    }
+
+    /// Where its tensors live.
+    pub(super) fn device(&self) -> Device {
+        self.placement.device()
+    }
+
     /// A deep copy, with a new head drawn from `seed` when `head_width` is another than its own
     /// and not 0.
     pub(super) fn copy(&self, head_width: usize, seed: u64) -> Result<Self, ModelError> {
@@ -100,22 +149,38 @@ impl Classifier {
         check(&description)?;
         let new_head = description.head_width != self.description.head_width;
         let mut rng = generator(seed);
-        let Description { architecture, classes, head_width } = description;
-        let network = Network::build(architecture, classes, head_width, &mut |name, shape, init| {
-            match self.network.tensors().get(name) {
+        let Description {
+            architecture,
+            classes,
+            head_width,
+        } = description;
+        let network = Network::build(
+            architecture,
+            classes,
+            head_width,
+            &mut |name, shape, init| match self.network.tensors().get(name) {
                 Some(own) if !(new_head && name.starts_with(super::layers::HEAD)) => {
                     let mut copy = own.f_empty_like()?;
                     copy.f_copy_(own)?;
                     Ok(copy)
                 }
                 _ => draw(shape, init, &mut rng, self.placement.device()).map_err(ModelError::from),
-            }
-        })?;
-        Ok(Self { network, description, placement: self.placement })
+            },
+        )?;
+        Ok(Self {
+            network,
+            description,
+            placement: self.placement,
+        })
     }
 
-    fn answer(&self, image: &Image, regions: &[BBox], resolution: f64) -> Result<Vec<Object>, ModelError> {
-        if regions.is_empty() || image.width() == 0 || image.height() == 0 {
+    fn answer(
+        &self,
+        image: &Image,
+        regions: &[BBox],
+        resolution: f64,
+    ) -> Result<Vec<Object>, ModelError> {
+        if regions.is_empty() {
             return Ok(Vec::new());
         }
         let side = self.side(resolution)?;
@@ -125,9 +190,14 @@ impl Classifier {
         }
         let _no_grad = tch::no_grad_guard();
         let shape = [regions.len() as i64, 3, side as i64, side as i64];
-        let crops = Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to_device(self.placement.device())?;
+        let crops = Tensor::f_from_slice(&values)?
+            .f_reshape(shape)?
+            .f_to_device(self.placement.device())?;
         let features = self.network.features(&crops, usize::MAX, false)?;
-        let chances = self.network.classify(&features)?.f_softmax(-1, Kind::Float)?;
+        let chances = self
+            .network
+            .classify(&features)?
+            .f_softmax(-1, Kind::Float)?;
         let (scores, classes) = chances.f_max_dim(-1, false)?;
         let scores = Vec::<f32>::try_from(scores)?;
         let classes = Vec::<i64>::try_from(classes)?;
@@ -136,31 +206,51 @@ impl Classifier {
             score,
             bbox: *bbox,
         };
-        Ok(scores.into_iter().zip(classes).zip(regions).map(object).collect())
+        Ok(scores
+            .into_iter()
+            .zip(classes)
+            .zip(regions)
+            .map(object)
+            .collect())
     }
 
     /// Side of the crops at a resolution: at least 8 pixels, or four halvings leave nothing.
     fn side(&self, resolution: f64) -> Result<usize, ModelError> {
         if !(resolution > 0.0 && resolution <= 1.0) {
-            return Err(ModelError::BadInput(format!("a resolution lies in (0, 1], got {resolution}")));
+            return Err(ModelError::BadInput(format!(
+                "a resolution lies in (0, 1], got {resolution}"
+            )));
         }
         Ok(((self.architecture().input_side() as f64 * resolution).round() as usize).max(8))
     }
 }
 
 fn check(description: &Description) -> Result<(), ModelError> {
-    let Description { classes, head_width, .. } = description;
+    let Description {
+        classes,
+        head_width,
+        ..
+    } = description;
     if !(1..=CLASSES_MAX).contains(classes) {
-        return Err(ModelError::BadInput(format!("a classifier has 1 to {CLASSES_MAX} classes, got {classes}")));
+        return Err(ModelError::BadInput(format!(
+            "a classifier has 1 to {CLASSES_MAX} classes, got {classes}"
+        )));
     }
     if !(1..=HEAD_WIDTH_MAX).contains(head_width) {
-        return Err(ModelError::BadInput(format!("a head has 1 to {HEAD_WIDTH_MAX} neurons, got {head_width}")));
+        return Err(ModelError::BadInput(format!(
+            "a head has 1 to {HEAD_WIDTH_MAX} neurons, got {head_width}"
+        )));
     }
     Ok(())
 }
 
 impl Student for Classifier {
-    fn infer(&self, image: &Image, regions: &[BBox], resolution: f64) -> Result<Vec<Object>, ModelError> {
+    fn infer(
+        &self,
+        image: &Image,
+        regions: &[BBox],
+        resolution: f64,
+    ) -> Result<Vec<Object>, ModelError> {
         self.answer(image, regions, resolution)
     }
 
@@ -174,7 +264,9 @@ impl Student for Classifier {
         config: &RetrainingConfig,
         seed: u64,
     ) -> Result<Box<dyn Training>, ModelError> {
-        Ok(Box::new(ClassifierTraining::new(self, examples, config, seed)?))
+        Ok(Box::new(ClassifierTraining::new(
+            self, examples, config, seed,
+        )?))
     }
 
     fn save(&self, path: &Path) -> Result<(), ModelError> {

@@ -23,8 +23,18 @@ pub(super) fn cut(image: &Image, region: &BBox, side: usize, out: &mut Vec<f32>)
         return;
     }
     let (width, height) = (region.x2 - region.x1, region.y2 - region.y1);
-    let columns = Line::new(region.x1 - CONTEXT * width, width * (1.0 + 2.0 * CONTEXT), side, image.width());
-    let rows = Line::new(region.y1 - CONTEXT * height, height * (1.0 + 2.0 * CONTEXT), side, image.height());
+    let columns = Line::new(
+        region.x1 - CONTEXT * width,
+        width * (1.0 + 2.0 * CONTEXT),
+        side,
+        image.width(),
+    );
+    let rows = Line::new(
+        region.y1 - CONTEXT * height,
+        height * (1.0 + 2.0 * CONTEXT),
+        side,
+        image.height(),
+    );
     let (pixels, _) = image.rgb().as_chunks::<3>();
     let (red, rest) = out[start..].split_at_mut(plane);
     let (green, blue) = rest.split_at_mut(plane);
@@ -72,7 +82,10 @@ struct Line {
 impl Line {
     /// `count` samples over `length` pixels from `from`, in a line of `limit` pixels (at least 1).
     fn new(from: f32, length: f32, count: usize, limit: usize) -> Self {
-        let mut line = Self { taps: Vec::with_capacity(4 * count), ends: Vec::with_capacity(count) };
+        let mut line = Self {
+            taps: Vec::with_capacity(4 * count),
+            ends: Vec::with_capacity(count),
+        };
         // Boxes from a bad detector (NaN, infinite, inside out) must not crash the cutter: each of
         // them gives some sample within the line.
         let last = (limit - 1) as f32;
@@ -80,7 +93,11 @@ impl Line {
         let step = length.max(0.0).min(bound) / count as f32;
         let from = from.max(-bound).min(bound);
         for i in 0..count {
-            line.push((from + (i as f32 + 0.5) * step - 0.5).clamp(0.0, last), step.max(1.0), last);
+            line.push(
+                (from + (i as f32 + 0.5) * step - 0.5).clamp(0.0, last),
+                step.max(1.0),
+                last,
+            );
         }
         line
     }
@@ -93,17 +110,26 @@ impl Line {
         while at < middle + radius {
             let weight = 1.0 - (at - middle).abs() / radius;
             if weight > 0.0 {
-                self.taps.push(Tap { at: at.clamp(0.0, last) as usize, weight });
+                self.taps.push(Tap {
+                    at: at.clamp(0.0, last) as usize,
+                    weight,
+                });
             }
             at += stride;
         }
         let sum: f32 = self.taps[begin..].iter().map(|tap| tap.weight).sum();
-        self.taps[begin..].iter_mut().for_each(|tap| tap.weight /= sum);
+        self.taps[begin..]
+            .iter_mut()
+            .for_each(|tap| tap.weight /= sum);
         self.ends.push(self.taps.len());
     }
 
     fn taps(&self, sample: usize) -> &[Tap] {
-        let begin = if sample == 0 { 0 } else { self.ends[sample - 1] };
+        let begin = if sample == 0 {
+            0
+        } else {
+            self.ends[sample - 1]
+        };
         &self.taps[begin..self.ends[sample]]
     }
 }
@@ -115,26 +141,44 @@ mod tests {
     use super::*;
 
     fn gradient(width: usize, height: usize) -> Image {
-        let rgb = (0..width * height).flat_map(|i| [(i % width) as u8, (i / width) as u8, 7]).collect();
+        let rgb = (0..width * height)
+            .flat_map(|i| [(i % width) as u8, (i / width) as u8, 7])
+            .collect();
         Image::new(width, height, rgb).unwrap()
     }
 
     #[test]
     fn a_gradient_stays_one() {
         let mut out = Vec::new();
-        let region = BBox { x1: 10.0, y1: 10.0, x2: 30.0, y2: 30.0 };
+        let region = BBox {
+            x1: 10.0,
+            y1: 10.0,
+            x2: 30.0,
+            y2: 30.0,
+        };
         cut(&gradient(40, 40), &region, 8, &mut out);
         let row = &out[..8];
         assert!(row.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(out[128..].iter().all(|value| (value - (7.0 - MIDDLE) / MIDDLE).abs() < 1e-6));
+        assert!(
+            out[128..]
+                .iter()
+                .all(|value| (value - (7.0 - MIDDLE) / MIDDLE).abs() < 1e-6)
+        );
     }
 
     /// Stripes one pixel wide turn grey when they shrink, instead of into wider stripes.
     #[test]
     fn fine_stripes_turn_grey() {
-        let rgb = (0..200 * 200).flat_map(|i| [if i % 2 == 0 { 255 } else { 0 }; 3]).collect();
+        let rgb = (0..200 * 200)
+            .flat_map(|i| [if i % 2 == 0 { 255 } else { 0 }; 3])
+            .collect();
         let mut out = Vec::new();
-        let region = BBox { x1: 20.0, y1: 20.0, x2: 130.0, y2: 130.0 };
+        let region = BBox {
+            x1: 20.0,
+            y1: 20.0,
+            x2: 130.0,
+            y2: 130.0,
+        };
         cut(&Image::new(200, 200, rgb).unwrap(), &region, 32, &mut out);
         let farthest = out.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         assert!(farthest < 0.35, "{farthest}");
@@ -144,9 +188,23 @@ mod tests {
     fn a_crop_of_its_own_size_is_copied() {
         // 10 pixels with a tenth more on each side are 12.
         let mut out = Vec::new();
-        cut(&gradient(20, 20), &BBox { x1: 5.0, y1: 5.0, x2: 15.0, y2: 15.0 }, 12, &mut out);
+        cut(
+            &gradient(20, 20),
+            &BBox {
+                x1: 5.0,
+                y1: 5.0,
+                x2: 15.0,
+                y2: 15.0,
+            },
+            12,
+            &mut out,
+        );
         let expected = (0..12).map(|x| (4 + x) as f32 / MIDDLE - 1.0);
-        assert!(out.iter().zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-5));
+        assert!(
+            out.iter()
+                .zip(expected)
+                .all(|(value, expected)| (value - expected).abs() < 1e-5)
+        );
     }
 
     proptest! {

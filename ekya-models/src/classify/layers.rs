@@ -47,10 +47,20 @@ impl ConvBn {
     ) -> Result<Self, E> {
         let (from, to) = channels;
         Ok(Self {
-            weight: make(&format!("{name}.conv.weight"), &[to, from, kernel, kernel], Init::He, true)?,
+            weight: make(
+                &format!("{name}.conv.weight"),
+                &[to, from, kernel, kernel],
+                Init::He,
+                true,
+            )?,
             scale: make(&format!("{name}.bn.weight"), &[to], Init::Ones, true)?,
             shift: make(&format!("{name}.bn.bias"), &[to], Init::Zeros, true)?,
-            mean: make(&format!("{name}.bn.running_mean"), &[to], Init::Zeros, false)?,
+            mean: make(
+                &format!("{name}.bn.running_mean"),
+                &[to],
+                Init::Zeros,
+                false,
+            )?,
             variance: make(&format!("{name}.bn.running_var"), &[to], Init::Ones, false)?,
             stride,
             padding: kernel / 2,
@@ -59,16 +69,18 @@ impl ConvBn {
 
     fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor, TchError> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        input.f_conv2d::<&Tensor>(&self.weight, None, stride, padding, [1, 1], 1)?.f_batch_norm(
-            Some(&self.scale),
-            Some(&self.shift),
-            Some(&self.mean),
-            Some(&self.variance),
-            train,
-            BN_MOMENTUM,
-            BN_EPS,
-            false,
-        )
+        input
+            .f_conv2d::<&Tensor>(&self.weight, None, stride, padding, [1, 1], 1)?
+            .f_batch_norm(
+                Some(&self.scale),
+                Some(&self.shift),
+                Some(&self.mean),
+                Some(&self.variance),
+                train,
+                BN_MOMENTUM,
+                BN_EPS,
+                false,
+            )
     }
 }
 
@@ -101,11 +113,16 @@ impl Block {
     ) -> Result<Self, E> {
         let (from, to) = channels;
         let differs = stride != 1 || from != to;
-        let shortcut = differs.then(|| ConvBn::new(make, &format!("{name}.shortcut"), channels, 1, stride));
+        let shortcut =
+            differs.then(|| ConvBn::new(make, &format!("{name}.shortcut"), channels, 1, stride));
         let shortcut = shortcut.transpose()?;
         let first = ConvBn::new(make, &format!("{name}.first"), channels, 3, stride)?;
         let second = ConvBn::new(make, &format!("{name}.second"), (to, to), 3, 1)?;
-        Ok(Self::Residual(Box::new(Residual { first, second, shortcut })))
+        Ok(Self::Residual(Box::new(Residual {
+            first,
+            second,
+            shortcut,
+        })))
     }
 
     pub(super) fn forward(&self, input: &Tensor, train: bool) -> Result<Tensor, TchError> {
@@ -131,6 +148,7 @@ impl Block {
 /// Hidden layer and output.
 #[derive(Debug)]
 pub(super) struct Head {
+    features: i64,
     hidden: (Tensor, Tensor),
     output: (Tensor, Tensor),
 }
@@ -139,17 +157,36 @@ pub(super) struct Head {
 pub(super) const HEAD: &str = "head.";
 
 impl Head {
-    pub(super) fn new<E>(make: &mut Maker<'_, E>, features: i64, width: i64, classes: i64) -> Result<Self, E> {
+    pub(super) fn new<E>(
+        make: &mut Maker<'_, E>,
+        features: i64,
+        width: i64,
+        classes: i64,
+    ) -> Result<Self, E> {
         let mut linear = |name: &str, from: i64, to: i64| -> Result<_, E> {
             let weight = make(&format!("{HEAD}{name}.weight"), &[to, from], Init::He, true)?;
-            Ok((weight, make(&format!("{HEAD}{name}.bias"), &[to], Init::Zeros, true)?))
+            Ok((
+                weight,
+                make(&format!("{HEAD}{name}.bias"), &[to], Init::Zeros, true)?,
+            ))
         };
-        Ok(Self { hidden: linear("hidden", features, width)?, output: linear("output", width, classes)? })
+        Ok(Self {
+            features,
+            hidden: linear("hidden", features, width)?,
+            output: linear("output", width, classes)?,
+        })
+    }
+
+    /// Features that it takes.
+    pub(super) fn features(&self) -> i64 {
+        self.features
     }
 
     /// Logits `[n, classes]` from features `[n, features]`.
     pub(super) fn forward(&self, features: &Tensor) -> Result<Tensor, TchError> {
-        let hidden = features.f_linear(&self.hidden.0, Some(&self.hidden.1))?.f_relu()?;
+        let hidden = features
+            .f_linear(&self.hidden.0, Some(&self.hidden.1))?
+            .f_relu()?;
         hidden.f_linear(&self.output.0, Some(&self.output.1))
     }
 }

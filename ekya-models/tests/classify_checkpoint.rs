@@ -1,0 +1,188 @@
+//! Checkpoints of classifiers come back whole or not at all.
+#![cfg(feature = "torch")]
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use ekya_models::{Architecture, Classifier, ModelError, Placement, Student};
+use proptest::prelude::*;
+
+use classify_support::{CLASSES, answers, fresh, squares};
+
+mod classify_support;
+
+fn load(bytes: &[u8]) -> Result<Classifier, ModelError> {
+    Classifier::from_bytes(bytes, "a file of the test", Placement::Cpu)
+}
+
+fn saved(architecture: Architecture) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student.safetensors");
+    fresh(architecture).save(&path).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| saved(Architecture::Small));
+
+/// Where the tensors' bytes begin.
+fn header_end() -> usize {
+    let mut length = [0; 8];
+    length.copy_from_slice(&SMALL[..8]);
+    8 + u64::from_le_bytes(length) as usize
+}
+
+#[track_caller]
+fn assert_refused(bytes: &[u8], what: &str) {
+    match load(bytes) {
+        Err(ModelError::BadFile { reason, .. }) => assert!(!reason.is_empty()),
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_checkpoint_answers_as_what_was_saved() {
+    let examples = squares(4, 1);
+    for architecture in [
+        Architecture::Small,
+        Architecture::ResNet18,
+        Architecture::Teacher,
+    ] {
+        let loaded = load(&saved(architecture)).unwrap();
+        assert_eq!(
+            (loaded.architecture(), loaded.classes()),
+            (architecture, CLASSES)
+        );
+        assert_eq!(
+            answers(&loaded, &examples, 1.0),
+            answers(&fresh(architecture), &examples, 1.0)
+        );
+    }
+}
+
+#[test]
+fn the_same_weights_give_the_same_file() {
+    let again = load(&SMALL).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("again.safetensors");
+    again.save(&path).unwrap();
+    let (first, second) = (SMALL.as_slice(), std::fs::read(path).unwrap());
+    // The metadata may be in another order, the tensors not.
+    assert_eq!(first[header_end()..], second[header_end()..]);
+}
+
+#[test]
+fn every_byte_of_the_header_counts() {
+    for at in 0..header_end() {
+        let mut bytes = SMALL.clone();
+        bytes[at] ^= 1 << (at % 8);
+        assert_refused(&bytes, &format!("bit {} of byte {at} flipped", at % 8));
+    }
+}
+
+#[test]
+fn files_that_are_no_checkpoints_say_why() {
+    assert_refused(b"", "empty");
+    assert_refused(b"network: small\nclasses: 4\n", "text");
+    assert_refused(&[0xff; 1000], "all ones");
+    assert_refused(&[0; 1000], "all zeros");
+    assert_refused(br#"  {"__metadata__":{}}"#, "no length");
+}
+
+#[test]
+fn a_file_without_our_metadata_is_refused() {
+    let values = [0u8; 16];
+    let view =
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![4], &values).unwrap();
+    let foreign = safetensors::serialize([("weight", view)], &None).unwrap();
+    let Err(ModelError::BadFile { path, reason }) = load(&foreign) else {
+        panic!("loaded")
+    };
+    assert_eq!(path, Path::new("a file of the test"));
+    assert!(reason.contains("not written by ekya"), "{reason}");
+}
+
+#[test]
+fn a_missing_file_is_an_error_of_reading() {
+    let error = Classifier::load(Path::new("/no/such/file"), Placement::Cpu).unwrap_err();
+    assert!(matches!(error, ModelError::Io { .. }) && error.to_string().contains("/no/such/file"));
+}
+
+#[test]
+fn a_save_that_fails_leaves_nothing_and_spoils_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = fresh(Architecture::Small);
+    // A folder with something in it stands where the file should be: the rename fails.
+    let taken = folder.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("inside"), "kept").unwrap();
+    assert!(matches!(student.save(&taken), Err(ModelError::Io { .. })));
+    assert!(matches!(
+        student.save(&folder.path().join("absent/student")),
+        Err(ModelError::Io { .. })
+    ));
+    assert_eq!(
+        std::fs::read_to_string(taken.join("inside")).unwrap(),
+        "kept"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_save_replaces_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student.safetensors");
+    std::fs::write(&path, "an older file").unwrap();
+    fresh(Architecture::Small).save(&path).unwrap();
+    assert!(Classifier::load(&path, Placement::Cpu).is_ok());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// What can happen to a file.
+#[derive(Debug, Clone)]
+enum Damage {
+    FlipBit(usize, u8),
+    Truncate(usize),
+    Append(Vec<u8>),
+    Overwrite(usize, Vec<u8>),
+    Remove(usize, usize),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let at = || 0..SMALL.len();
+    let bytes = || prop::collection::vec(any::<u8>(), 1..64);
+    prop_oneof![
+        (at(), 0..8u8).prop_map(|(at, bit)| Damage::FlipBit(at, bit)),
+        at().prop_map(Damage::Truncate),
+        bytes().prop_map(Damage::Append),
+        (at(), bytes()).prop_map(|(at, bytes)| Damage::Overwrite(at, bytes)),
+        (at(), 1..4096usize).prop_map(|(at, count)| Damage::Remove(at, count)),
+    ]
+}
+
+fn damaged(damage: &Damage) -> Vec<u8> {
+    let mut bytes = SMALL.clone();
+    match damage {
+        Damage::FlipBit(at, bit) => bytes[*at] ^= 1 << bit,
+        Damage::Truncate(length) => bytes.truncate(*length),
+        Damage::Append(more) => bytes.extend(more),
+        Damage::Overwrite(at, with) => bytes
+            .iter_mut()
+            .skip(*at)
+            .zip(with)
+            .for_each(|(old, new)| *old = *new),
+        Damage::Remove(at, count) => drop(bytes.drain(*at..(*at + count).min(SMALL.len()))),
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_file_is_refused(damage in damage()) {
+        let bytes = damaged(&damage);
+        prop_assume!(bytes != *SMALL);
+        let refused = matches!(load(&bytes), Err(ModelError::BadFile { .. }));
+        prop_assert!(refused);
+    }
+}

@@ -4,6 +4,7 @@
 //! whoever holds one need not check again.
 
 mod locate;
+mod paths;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::source::folder::FolderConfig;
+use crate::source::input::strip_user_info;
 use crate::source::scene::SceneConfig;
 use crate::source::video::VideoConfig;
 
@@ -338,7 +340,8 @@ impl Default for InferenceConfig {
 pub struct ValidConfig(Config);
 
 impl ValidConfig {
-    /// Reads and checks a file; paths inside it are taken relative to its folder.
+    /// Reads and checks a file. In the paths inside it, `${NAME}` stands for an environment
+    /// variable; relative ones are taken relative to the file's folder.
     ///
     /// # Errors
     /// [`ConfigError`] with the line and key of what is wrong.
@@ -348,9 +351,8 @@ impl ValidConfig {
             source,
         })?;
         let mut config = Self::parse(&text)?;
-        config
-            .0
-            .resolve_paths(path.parent().unwrap_or(Path::new("")));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        paths::resolve(&mut config.0, folder, |name| std::env::var(name).ok())?;
         Ok(config)
     }
 
@@ -359,8 +361,9 @@ impl ValidConfig {
     /// # Errors
     /// [`ConfigError`] with the line and key of what is wrong.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Config =
-            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        // The error quotes the line, and a camera's URL may carry its password.
+        let config: Config = toml::from_str(text)
+            .map_err(|error| ConfigError::Syntax(strip_user_info(&error.to_string())))?;
         validate::check(&config).map_err(|flaw| {
             let line = locate::line_of(text, &flaw.key);
             ConfigError::Value {
@@ -405,38 +408,6 @@ impl std::ops::Deref for ValidConfig {
     }
 }
 
-impl Config {
-    fn resolve_paths(&mut self, folder: &Path) {
-        let resolve = |path: &mut PathBuf| {
-            if path.is_relative() {
-                *path = folder.join(&*path);
-            }
-        };
-        for stream in &mut self.streams {
-            match &mut stream.source {
-                SourceConfig::Folder(source) => resolve(&mut source.path),
-                SourceConfig::Video(source) => source.input.resolve(folder),
-                SourceConfig::Scene(_) => {}
-            }
-            match &mut stream.student {
-                StudentConfig::Classifier(ClassifierConfig {
-                    weights: Some(weights),
-                    ..
-                }) => {
-                    if weights.as_os_str() != BUILT_IN_WEIGHTS {
-                        resolve(weights);
-                    }
-                }
-                StudentConfig::Classifier(_) => {}
-                StudentConfig::FastestDet(student) => resolve(&mut student.weights),
-            }
-            if let TeacherConfig::Yolox { model } = &mut stream.teacher {
-                resolve(model);
-            }
-        }
-    }
-}
-
 /// The name that stands for the student built in for the procedural scene.
 pub const BUILT_IN_WEIGHTS: &str = "scene";
 
@@ -451,6 +422,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A path names an environment variable that is not set.
+    #[error("{path}: the environment variable {name} is not set")]
+    Variable {
+        /// The path as written.
+        path: String,
+        /// The variable.
+        name: String,
     },
     /// Not TOML, an unknown key, or a value of the wrong type.
     #[error("{0}")]
@@ -556,6 +535,16 @@ weights = "scene"
     fn zero_overhead_share_is_refused() {
         let error = refusal(&format!("{GOOD}\n[learning]\noverhead_share = 0.0\n"));
         assert!(error.contains("learning.overhead_share"), "{error}");
+    }
+
+    #[test]
+    fn passwords_are_not_quoted() {
+        let camera = "[[stream]]\nname = \"a\"\nsource = { video = { inputt = \"rtsp://user:secret@host/1\" } }\n";
+        let error = refusal(camera);
+        assert!(
+            error.contains("inputt") && !error.contains("secret"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub enum LearnError {
     /// It was told to: the window or the run is over.
     #[error("cut off")]
     Cancelled,
+    /// The task panicked; the serving student is untouched.
+    #[error("{0}")]
+    Panicked(String),
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -44,14 +47,22 @@ impl Work {
     /// Work of `job` until `cancelled` is set.
     #[must_use]
     pub fn new(job: Arc<JobHandle>, cancelled: Arc<AtomicBool>) -> Self {
-        Self { job, cancelled, lease: None, spent: 0.0 }
+        Self {
+            job,
+            cancelled,
+            lease: None,
+            spent: 0.0,
+        }
     }
 
     /// Does one minibatch inside a lease; counts its device seconds.
     ///
     /// # Errors
     /// [`LearnError::Cancelled`] when told to stop before the minibatch began; the model's own.
-    pub fn minibatch<R>(&mut self, compute: impl FnOnce() -> Result<R, ModelError>) -> Result<R, LearnError> {
+    pub fn minibatch<R>(
+        &mut self,
+        compute: impl FnOnce() -> Result<R, ModelError>,
+    ) -> Result<R, LearnError> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(LearnError::Cancelled);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ekya_actors::{Actor, Compute, Ctx, Handler, JobHandle, Message};
+use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, JobHandle, Message};
 use ekya_models::Teacher;
 use parking_lot::Mutex;
 
@@ -74,9 +74,17 @@ impl Handler<Label> for LabellerActor {
         let teacher = self.teacher.clone();
         let task = move || {
             let labelled = label_all(&teacher, label.samples, &mut work);
-            (label.done)(labelled, work.spent());
+            (labelled, work.spent())
         };
-        if self.compute.submit(task).is_err() {
+        let done = move |result: Result<(Vec<Labelled>, f64), ComputeError>| {
+            // A teacher that panicked has labelled nothing; its stream goes on without.
+            let (labelled, spent) = result.unwrap_or_else(|error| {
+                tracing::error!(%error, "labelling failed");
+                (Vec::new(), 0.0)
+            });
+            (label.done)(labelled, spent);
+        };
+        if self.compute.run(task, done).is_err() {
             tracing::warn!("the labeller is overloaded; a window's samples stay unlabelled");
         }
     }

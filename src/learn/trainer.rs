@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use ekya_actors::{Actor, Compute, Ctx, Handler, JobHandle, Message};
+use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, JobHandle, Message};
 use ekya_profiler::inference::Measurement;
 use parking_lot::Mutex;
 
@@ -116,32 +116,56 @@ impl Actor for TrainerActor {}
 
 impl Handler<TrainerOrder> for TrainerActor {
     fn handle(&mut self, order: TrainerOrder, _: &mut Ctx<Self>) {
-        let work = Work::new(self.job.clone(), order.cancelled.clone());
+        let TrainerOrder {
+            order,
+            cancelled,
+            report,
+        } = order;
+        let work = Work::new(self.job.clone(), cancelled);
         let learner = self.learner.clone();
-        let task = move || carry_out(order, &mut learner.lock(), work);
-        if self.compute.submit(task).is_err() {
-            tracing::warn!("the trainer is overloaded; the order is dropped");
+        let submitted = match order {
+            Order::Prepare(prepare) => {
+                let mut work = work;
+                let task = move || learner.lock().prepare(prepare, &mut work);
+                self.compute.run(task, move |result| {
+                    report(Report::Prepared(flatten(result)))
+                })
+            }
+            Order::Retrain {
+                configuration,
+                seed,
+            } => {
+                let report = Arc::new(Mutex::new(report));
+                let progress = throttled(report.clone());
+                let mut work = work;
+                let task = move || {
+                    learner
+                        .lock()
+                        .retrain(configuration, seed, &mut work, progress)
+                };
+                self.compute.run(task, move |result| {
+                    report.lock()(Report::Finished(flatten(result)))
+                })
+            }
+        };
+        if let Err(error) = submitted {
+            tracing::warn!(%error, "the trainer is overloaded; the order is dropped");
         }
     }
 }
 
-fn carry_out(order: TrainerOrder, learner: &mut Learner, mut work: Work) {
-    let report = order.report;
-    match order.order {
-        Order::Prepare(prepare) => report(Report::Prepared(learner.prepare(prepare, &mut work))),
-        Order::Retrain {
-            configuration,
-            seed,
-        } => {
-            let mut reported = Instant::now();
-            let progress = |progress: Progress| {
-                if reported.elapsed() >= REPORT_EVERY {
-                    reported = Instant::now();
-                    report(Report::Progressed(progress));
-                }
-            };
-            let result = learner.retrain(configuration, seed, &mut work, progress);
-            report(Report::Finished(result));
+/// Reports progress at most every [`REPORT_EVERY`].
+fn throttled(report: Arc<Mutex<Box<dyn Fn(Report) + Send>>>) -> impl FnMut(Progress) + Send {
+    let mut reported = Instant::now();
+    move |progress| {
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
+            report.lock()(Report::Progressed(progress));
         }
     }
+}
+
+/// A task that panicked has failed like one that returned an error.
+fn flatten<R>(result: Result<Result<R, LearnError>, ComputeError>) -> Result<R, LearnError> {
+    result.unwrap_or_else(|error| Err(LearnError::Panicked(error.to_string())))
 }

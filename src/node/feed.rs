@@ -20,10 +20,15 @@ pub(super) fn feed(
     while !stop.is_set() {
         match source.next_frame() {
             Ok(Some(frame)) => {
-                if !source.is_live() {
-                    wait_until(start + frame.at.mul_f64(slowdown), stop);
-                }
-                intake.push(frame, start.elapsed().as_secs_f64());
+                let at = if source.is_live() {
+                    start.elapsed()
+                } else {
+                    // By its own time, so that equal runs sample equal frames.
+                    let at = frame.at.mul_f64(slowdown);
+                    wait_until(start + at, stop);
+                    at
+                };
+                intake.push(frame, at.as_secs_f64());
             }
             Ok(None) => return None,
             Err(error) => return Some(error.to_string()),

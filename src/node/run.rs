@@ -51,7 +51,7 @@ pub enum NodeError {
         reason: String,
     },
     /// A source cannot be opened.
-    #[error("stream '{stream}': {source}")]
+    #[error("stream '{stream}': cannot open the source")]
     Source {
         /// Name from the configuration.
         stream: String,
@@ -59,7 +59,7 @@ pub enum NodeError {
         source: SourceError,
     },
     /// A model cannot be loaded.
-    #[error("stream '{stream}': {source}")]
+    #[error("stream '{stream}': cannot load a model")]
     Model {
         /// Name from the configuration.
         stream: String,

@@ -96,7 +96,8 @@ impl SchedulerActor {
             self.serve(stream, decided, training, now);
         }
         self.grant_labelling(preparing, &mut grants);
-        for ((_, actor), grants) in self.setup.devices.iter().zip(grants) {
+        for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
+            spare_a_sliver(&mut grants, &self.setup.streams);
             if let Err(error) = actor.tell(ApplyGrants(grants)) {
                 tracing::error!(%error, "a device does not take grants");
             }
@@ -263,5 +264,23 @@ impl SchedulerActor {
                 .map_or(0.0, |used| used.busy.as_secs_f64())
         };
         (busy(inference_job), busy(training_job))
+    }
+}
+
+/// What inference gets when the plan has nothing for it: enough to be dispatched when the device
+/// would be idle otherwise, since a share of zero pauses a job.
+const SLIVER: Share = Share::from_micro(1000);
+
+/// Gives [`SLIVER`] to inference jobs without a share, at the cost of the largest grant.
+fn spare_a_sliver(grants: &mut [Grant], streams: &[StreamSetup]) {
+    let is_inference = |job: JobId| streams.iter().any(|stream| stream.inference_job == job);
+    for index in 0..grants.len() {
+        if grants[index].share > Share::ZERO || !is_inference(grants[index].job) {
+            continue;
+        }
+        if let Some(largest) = grants.iter_mut().max_by_key(|grant| grant.share) {
+            largest.share = largest.share.saturating_sub(SLIVER);
+            grants[index].share = SLIVER;
+        }
     }
 }

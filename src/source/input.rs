@@ -40,6 +40,15 @@ impl VideoInput {
         }
     }
 
+    /// Replaces the text by what `map` makes of it.
+    ///
+    /// # Errors
+    /// Those of `map`; the text stays then.
+    pub fn try_map<E>(&mut self, map: impl FnOnce(&str) -> Result<String, E>) -> Result<(), E> {
+        self.0 = map(&self.0)?;
+        Ok(())
+    }
+
     /// Takes a relative path to be relative to `folder`; URLs and absolute paths stay.
     pub fn resolve(&mut self, folder: &Path) {
         if self.scheme().is_none() {
@@ -113,7 +122,7 @@ impl fmt::Debug for VideoInput {
 }
 
 /// Drops the `user:password@` of every URL in `text`: a redirect may name another than ours.
-fn strip_user_info(text: &str) -> String {
+pub(crate) fn strip_user_info(text: &str) -> String {
     let words = text
         .split(' ')
         .map(|word| match (word.find("://"), word.rfind('@')) {

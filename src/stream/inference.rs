@@ -115,7 +115,11 @@ fn serve(intake: &Intake, orders: &Mutex<Orders>, mut student: Box<dyn Student>,
         // With a frame waiting the lease is renewed, which keeps the job's place in the queue.
         kept = intake.is_waiting().then_some(lease);
         let answer = match result {
-            Ok(objects) => Some(Answer { objects, student: served, latency: arrived.elapsed() }),
+            Ok(objects) => Some(Answer {
+                objects,
+                student: served,
+                latency: arrived.elapsed(),
+            }),
             Err(error) => {
                 failures += 1;
                 // Once is news; a student that fails on every frame must not fill the log.

@@ -126,6 +126,23 @@ fn saved_weights_load_and_answer_the_same() {
 }
 
 #[test]
+fn a_flipped_bit_in_saved_weights_is_noticed() {
+    let Some(models) = models() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student.safetensors");
+    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    student.save(&path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = FastestDet::load(&path, &coco_names())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("digest"), "{error}");
+}
+
+#[test]
 fn saving_where_nothing_can_be_written_leaves_nothing() {
     let Some(models) = models() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -19,7 +19,8 @@ pub(super) const SIDE: usize = 352;
 /// The side must be a multiple of this, the stride of the coarsest features.
 const SIDE_STEP: usize = 32;
 
-/// Answers below this score are dropped.
+/// Answers below this score are dropped: where F1 against the teacher is highest for the published
+/// weights on street and campus cameras, and training keeps it there.
 const MIN_SCORE: f32 = 0.5;
 
 /// Weight of objectness in a score, which is `objectness^w * class probability^(1-w)`; the value of
@@ -35,6 +36,11 @@ pub(super) const LEVELS: Levels = Levels {
 /// FastestDet (dog-qiuqiu/FastestDet): 0.24 million parameters, 80 COCO classes of which the stream
 /// chooses, a few milliseconds a frame on one CPU core. Runs on the first CUDA device when libtorch
 /// sees one, else on the CPU.
+///
+/// Of a retraining configuration, `layers_frozen` counts stem, stage 2, stage 3, stage 4 and the
+/// pyramid over them (5 leaves the heads only), and `head_width` means nothing: the heads are
+/// convolutions as wide as the pyramid. Learning rates around 5e-4 with batches of 8 work well. The
+/// first epoch costs more than the others where blocks are frozen, since these see each picture once.
 #[derive(Debug)]
 pub struct FastestDet {
     weights: Weights,

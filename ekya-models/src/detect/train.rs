@@ -24,6 +24,14 @@ use crate::{BBox, Example, Image, ModelError, Step, Student, Training};
 /// Decay of the weights towards zero, as the network's authors have it.
 const WEIGHT_DECAY: f64 = 5e-4;
 
+/// Decay rates of the optimizer's means of gradients and of their squares. The second forgets faster
+/// than is usual, because a retraining may have twenty steps in all.
+const BETAS: (f64, f64) = (0.9, 0.99);
+
+/// Steps over which the learning rate rises to the configured one, while the optimizer knows
+/// gradients too little to scale them.
+const WARM_UP: usize = 5;
+
 /// An object of which less than this fraction lies in the picture is not a target.
 const MIN_VISIBLE: f32 = 0.4;
 
@@ -75,8 +83,9 @@ impl FineTuning {
         let samples = samples(examples, config.data_fraction, &classes)?;
         let network =
             PartlyFrozen::new(&weights, config.layers_frozen).map_err(ModelError::Torch)?;
-        let mut optimizer =
-            COptimizer::adamw(config.learning_rate, 0.9, 0.999, WEIGHT_DECAY, 1e-8, false)?;
+        let (first, second) = BETAS;
+        let rate = config.learning_rate;
+        let mut optimizer = COptimizer::adamw(rate, first, second, WEIGHT_DECAY, 1e-8, false)?;
         for tensor in weights.trainable(config.layers_frozen) {
             optimizer.add_parameters(tensor, 0)?;
         }
@@ -137,10 +146,12 @@ impl FineTuning {
         Ok((stacked, targets))
     }
 
-    /// Learning rate of this step: a half cosine from the configured one to zero.
+    /// Learning rate of this step: a half cosine from the configured one to zero, after a short rise.
     fn learning_rate(&self) -> f64 {
         let progress = self.done as f64 / self.steps() as f64;
-        self.config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+        let rise = ((self.done + 1) as f64 / WARM_UP as f64).min(1.0);
+        let fall = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        self.config.learning_rate * rise * fall
     }
 
     /// Forward, backward and update; the loss.

@@ -10,7 +10,8 @@ use super::decode::suppress;
 use super::view::{Levels, View};
 use crate::{BBox, Image, ModelError, Object, Teacher};
 
-/// Answers below this score are not labels.
+/// Answers below this score are not labels. Lower than the 0.5 one would show to people: an object
+/// that is missing from the labels teaches the student to overlook it.
 const MIN_SCORE: f32 = 0.35;
 
 /// Strides of the three grids, in the order of the output's rows.

@@ -17,7 +17,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{Architecture, ModelError};
 
-/// Version of the metadata; files of a newer one are refused.
+/// Version of the metadata; files of a newer one are refused. Raise it, too, when a network changes
+/// in a way that the shapes of its tensors do not show (a stride, the scaling of crops).
 const VERSION: u32 = 1;
 
 /// More classes, or more neurons in a head, than any file may claim.

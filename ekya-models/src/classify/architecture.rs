@@ -159,6 +159,9 @@ impl std::str::FromStr for Architecture {
     }
 }
 
+/// Draws, loads or copies the tensor of a name and shape.
+pub(super) type Provider<'a, E> = dyn FnMut(&str, &[i64], Init) -> Result<Tensor, E> + 'a;
+
 /// A network and its tensors.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -176,7 +179,7 @@ impl Network {
         architecture: Architecture,
         classes: usize,
         head_width: usize,
-        provide: &mut dyn FnMut(&str, &[i64], Init) -> Result<Tensor, E>,
+        provide: &mut Provider<'_, E>,
     ) -> Result<Self, E> {
         let mut tensors = BTreeMap::new();
         let mut trained = Vec::new();

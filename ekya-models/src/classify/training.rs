@@ -3,6 +3,11 @@
 //! Crops are cut once. When every block before the head is frozen, the features of each crop are
 //! computed once, in the first epoch, and the head trains on those: much cheaper, and without
 //! augmentation, which the kept features could not follow.
+//!
+//! Blocks that train normalise by the statistics of the minibatch, although minibatches are small:
+//! retrained for a camera never seen before, students were 4 points better than with running
+//! statistics after 24 crops (in the mean of 5 cameras, 4 configurations, 2 seeds), and 1 point better
+//! after 100.
 
 use ekya_sched::RetrainingConfig;
 use rand::SeedableRng;

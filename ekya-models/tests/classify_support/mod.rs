@@ -1,6 +1,7 @@
 //! A synthetic problem that a classifier learns in seconds: squares of four colours in noise.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

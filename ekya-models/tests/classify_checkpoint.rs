@@ -1,5 +1,6 @@
 //! Checkpoints of classifiers come back whole or not at all.
 #![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::path::Path;
 use std::sync::LazyLock;

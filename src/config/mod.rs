@@ -209,19 +209,19 @@ impl Default for LearningConfig {
             ..RetrainingConfig::default()
         };
         Self {
-            samples: 40,
-            burst: 12,
-            holdout: 0.25,
-            memory: 80,
+            samples: 60,
+            burst: 10,
+            holdout: 0.3,
+            memory: 100,
             overhead_share: Share::from_micro(300_000),
             profile_fraction: 0.1,
             profile_epochs: 3,
             measure: false,
             configurations: vec![
-                config(8, usize::MAX, 1.0, 3e-3),
-                config(3, 0, 0.5, 2e-3),
-                config(3, 0, 1.0, 2e-3),
-                config(8, 0, 1.0, 2e-3),
+                config(10, usize::MAX, 1.0, 3e-3),
+                config(4, 0, 0.5, 2e-3),
+                config(10, 0, 1.0, 2e-3),
+                config(30, 0, 1.0, 2e-3),
             ],
         }
     }

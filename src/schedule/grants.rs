@@ -29,7 +29,13 @@ impl SchedulerActor {
             self.policy.scheduler.plan(&problem)
         };
         match plan {
-            Ok(plan) => self.carry_out(&plan, &preparing, ctx),
+            Ok(plan) => {
+                self.carry_out(&plan, &preparing);
+                if !waits {
+                    self.journal_prediction(&plan);
+                    self.start_retrainings(&plan, ctx);
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "no plan; the shares before stay in force");
             }
@@ -79,7 +85,7 @@ impl SchedulerActor {
         }
     }
 
-    pub(super) fn carry_out(&mut self, plan: &Plan, preparing: &[usize], ctx: &Ctx<Self>) {
+    pub(super) fn carry_out(&mut self, plan: &Plan, preparing: &[usize]) {
         let now = self.now();
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
         self.sequence += 1;
@@ -102,35 +108,38 @@ impl SchedulerActor {
                 tracing::error!(%error, "a device does not take grants");
             }
         }
+    }
+
+    /// What the window's first plan with everything known expects. In the first window nothing is.
+    fn journal_prediction(&mut self, plan: &Plan) {
+        if self.window == 0 {
+            return;
+        }
         for (stream, decided) in plan.streams.iter().enumerate() {
-            self.start_retraining(stream, decided, now, ctx);
+            if let Some(entry) = self.journal.now(stream) {
+                entry
+                    .predicted_accuracy
+                    .get_or_insert(decided.mean_accuracy);
+            }
         }
     }
 
-    pub(super) fn start_retraining(
-        &mut self,
-        stream: usize,
-        decided: &StreamPlan,
-        now: f64,
-        ctx: &Ctx<Self>,
-    ) {
-        let Stage::Ready(options) = &self.streams[stream].stage else {
-            return;
-        };
-        let chosen = decided
-            .retraining
-            .and_then(|index| options.get(index).copied());
-        let had_options = !options.is_empty();
-        if let Some(entry) = self.journal.now(stream)
-            && entry.predicted_accuracy.is_none()
-        {
-            entry.predicted_accuracy = Some(decided.mean_accuracy);
-        }
-        if had_options {
+    fn start_retrainings(&mut self, plan: &Plan, ctx: &Ctx<Self>) {
+        let now = self.now();
+        for (stream, decided) in plan.streams.iter().enumerate() {
+            let Stage::Ready(options) = &self.streams[stream].stage else {
+                continue;
+            };
+            if options.is_empty() {
+                continue;
+            }
+            let chosen = decided
+                .retraining
+                .and_then(|index| options.get(index).copied());
             self.journal.decide(stream, now, decided.reason.clone());
-        }
-        if let Some((configuration, option)) = chosen {
-            self.retrain(stream, configuration, option, ctx);
+            if let Some((configuration, option)) = chosen {
+                self.retrain(stream, configuration, option, ctx);
+            }
         }
     }
 

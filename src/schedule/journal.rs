@@ -47,12 +47,14 @@ impl Journal {
         self.windows.last_mut()?.streams.get_mut(stream)
     }
 
-    /// Writes a decision down.
+    /// Writes a decision down; one that only repeats the last says nothing new.
     pub(super) fn decide(&mut self, stream: usize, at: f64, text: impl Into<String>) {
         let text = text.into();
         tracing::debug!(stream, at, %text, "decision");
         if let Some(entry) = self.now(stream) {
-            entry.decisions.push(Decision { at, text });
+            if entry.decisions.last().is_none_or(|last| last.text != text) {
+                entry.decisions.push(Decision { at, text });
+            }
         }
     }
 

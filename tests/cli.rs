@@ -1,0 +1,134 @@
+//! The `ekya` command as a user calls it: real processes, good and bad input.
+#![cfg(feature = "torch")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SCENE: &str = r#"
+[run]
+window_seconds = 5.0
+
+[[device]]
+name = "cpu0"
+kind = "cpu"
+cores = 1
+
+[[stream]]
+name = "gate"
+teacher = "labels"
+source = { scene = { fps = 15.0 } }
+student = { classifier = { weights = "scene" } }
+"#;
+
+fn ekya(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ekya"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn write(folder: &Path, text: &str) -> String {
+    let path = folder.join("site.toml");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// The one line that a failed command prints last.
+fn complaint(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+#[test]
+fn check_accepts_and_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = ekya(&["check", &write(folder.path(), SCENE)]);
+    assert!(good.status.success(), "{good:?}");
+    let bad = SCENE.replace("window_seconds = 5.0", "window_seconds = 0.001");
+    let text = complaint(&ekya(&["check", &write(folder.path(), &bad)]));
+    assert!(text.contains("line 3: run.window_seconds"), "{text}");
+    let text = complaint(&ekya(&["check", "/nowhere.toml"]));
+    assert!(text.contains("/nowhere.toml"), "{text}");
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("broken.safetensors"), b"not weights").unwrap();
+    std::fs::write(
+        folder.path().join("manifest.csv"),
+        "time,image,label\n0,absent.png,car\n",
+    )
+    .unwrap();
+    let source = "scene = { fps = 15.0 }";
+    let cases = [
+        (
+            SCENE.replace("weights = \"scene\"", "weights = \"broken.safetensors\""),
+            "broken.safetensors",
+        ),
+        (
+            SCENE.replace("weights = \"scene\"", "weights = \"absent.safetensors\""),
+            "absent.safetensors",
+        ),
+        (
+            SCENE
+                .replace(source, "folder = { path = \"manifest.csv\" }")
+                .replace("weights = \"scene\"", ""),
+            "absent.png",
+        ),
+        (
+            SCENE.replace("weights = \"scene\"", "weights = \"${EKYA_NOT_SET}/x\""),
+            "EKYA_NOT_SET",
+        ),
+    ];
+    for (text, expected) in cases {
+        let complaint = complaint(&ekya(&["run", "--config", &write(folder.path(), &text)]));
+        assert!(
+            complaint.contains(expected),
+            "{complaint}\nexpected {expected}"
+        );
+    }
+}
+
+#[test]
+fn ctrl_c_in_a_window_writes_the_record_and_exits_with_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ekya"))
+        .args(["run", "--config", &write(folder.path(), SCENE), "--out"])
+        .arg(&out)
+        .env("EKYA_LOG", "ekya=info")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first window is over: the run is in the middle of the second.
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let over = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("window over"));
+    assert!(over.is_some(), "the first window ends");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let asked = Instant::now();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status:?}");
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        asked.elapsed()
+    );
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!(record["complete"], false);
+    let frames = &record["streams"][0]["frames"];
+    let count = |name: &str| frames[name].as_u64().unwrap();
+    assert_eq!(
+        count("arrived"),
+        count("answered") + count("skipped") + count("dropped")
+    );
+}

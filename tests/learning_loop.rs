@@ -1,0 +1,224 @@
+//! The whole loop on small scenes: real students, real training, real shares.
+#![cfg(feature = "torch")]
+
+use std::path::Path;
+
+use ekya::config::{SchedulerConfig, ValidConfig};
+use ekya::node::{self, NodeError, RunOptions};
+use ekya::record::RunRecord;
+use ekya::source::StopFlag;
+
+/// Two drifting scenes whose labels are the truth, two windows of three seconds.
+const TWO_SCENES: &str = r#"
+[run]
+windows = 3
+window_seconds = 3.0
+
+[[device]]
+name = "cpu0"
+kind = "cpu"
+cores = 1
+
+[learning]
+samples = 24
+burst = 6
+
+[[stream]]
+name = "gate"
+teacher = "labels"
+source = { scene = { fps = 15.0, seed = 11, preset = "nightfall", drift_seconds = 3.0 } }
+student = { classifier = { weights = "scene" } }
+
+[[stream]]
+name = "harbour"
+teacher = "labels"
+source = { scene = { fps = 15.0, seed = 12, preset = "storm", drift_seconds = 3.0 } }
+student = { classifier = { weights = "scene" } }
+"#;
+
+fn run(config: &ValidConfig, out: Option<&Path>) -> Result<RunRecord, NodeError> {
+    let options = RunOptions {
+        out: out.map(Path::to_owned),
+        stop: StopFlag::default(),
+        on_window: Box::new(|_| {}),
+    };
+    node::run(config, options)
+}
+
+fn with_scheduler(scheduler: &str) -> ValidConfig {
+    let scheduler: SchedulerConfig = scheduler.parse().unwrap();
+    let config = ValidConfig::parse(TWO_SCENES).unwrap();
+    config
+        .with(|config| config.run.scheduler = scheduler)
+        .unwrap()
+}
+
+/// What must hold of every record, whoever scheduled.
+fn check(record: &RunRecord) {
+    assert!(record.complete);
+    assert_eq!(record.windows.len(), 3);
+    for stream in &record.streams {
+        let frames = stream.frames;
+        assert_eq!(
+            frames.arrived,
+            frames.answered + frames.skipped + frames.dropped,
+            "{frames:?}"
+        );
+        // Nine seconds at fifteen frames a second, less the moment of winding up.
+        assert!((120..=136).contains(&frames.arrived), "{frames:?}");
+        assert!(
+            stream
+                .true_accuracy
+                .is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy))
+        );
+    }
+    for (stream, entry) in record
+        .windows
+        .iter()
+        .flat_map(|window| window.streams.iter().enumerate())
+    {
+        for segment in &entry.segments {
+            let granted = segment.inference_granted.as_f64() + segment.training_granted.as_f64();
+            assert!(granted <= 1.0 + 1e-6, "stream {stream}: {segment:?}");
+        }
+    }
+}
+
+#[test]
+fn ekya_profiles_retrains_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = run(&with_scheduler("ekya"), Some(folder.path())).unwrap();
+    check(&record);
+    let entries: Vec<_> = record.windows[1..]
+        .iter()
+        .flat_map(|window| &window.streams)
+        .collect();
+    assert!(
+        entries.iter().all(|entry| !entry.profiles.is_empty()),
+        "every stream is profiled"
+    );
+    assert!(
+        entries
+            .iter()
+            .all(|entry| entry.predicted_accuracy.is_some())
+    );
+    assert!(
+        entries.iter().all(|entry| !entry.decisions.is_empty()),
+        "every decision has a reason"
+    );
+    let retrained: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| entry.retraining.as_ref())
+        .collect();
+    assert!(
+        !retrained.is_empty(),
+        "night and storm make a student of the noon worth retraining"
+    );
+    for retraining in retrained
+        .iter()
+        .filter(|retraining| retraining.to.is_some())
+    {
+        assert!(retraining.gpu_seconds > 0.0 && retraining.examples > 0);
+        assert_eq!(
+            retraining.promoted,
+            retraining.retrained_accuracy > retraining.serving_accuracy
+        );
+    }
+
+    let json = std::fs::read(folder.path().join("run.json")).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<RunRecord>(&json)
+            .unwrap()
+            .windows
+            .len(),
+        3
+    );
+    let lines = std::fs::read_to_string(folder.path().join("results.jsonl")).unwrap();
+    let arrived: u64 = record
+        .streams
+        .iter()
+        .map(|stream| stream.frames.arrived)
+        .sum();
+    assert_eq!(lines.lines().count() as u64, arrived, "one line a frame");
+    for line in lines.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value["stream"].is_string() && value["detections"].is_array());
+    }
+}
+
+#[test]
+fn no_retraining_retrains_nothing() {
+    let record = run(&with_scheduler("none"), None).unwrap();
+    check(&record);
+    let entries = record.windows.iter().flat_map(|window| &window.streams);
+    assert!(
+        entries
+            .clone()
+            .all(|entry| entry.retraining.is_none() && entry.profiles.is_empty())
+    );
+}
+
+#[test]
+fn uniform_retrains_every_stream_with_its_one_configuration() {
+    let config = with_scheduler("uniform:0.5:1");
+    let record = run(&config, None).unwrap();
+    check(&record);
+    for entry in record.windows[1..]
+        .iter()
+        .flat_map(|window| &window.streams)
+    {
+        let retraining = entry
+            .retraining
+            .as_ref()
+            .expect("every stream is retrained in every window");
+        assert_eq!(retraining.config, config.learning.configurations[1]);
+        assert!(
+            entry
+                .profiles
+                .iter()
+                .all(|profile| profile.config == retraining.config)
+        );
+    }
+}
+
+#[test]
+fn two_devices_of_one_core_each() {
+    let text = TWO_SCENES.replace(
+        "[learning]",
+        "[[device]]\nname = \"cpu1\"\nkind = \"cpu\"\ncores = 1\n\n[learning]",
+    );
+    let record = run(&ValidConfig::parse(&text).unwrap(), None).unwrap();
+    check(&record);
+    assert_eq!(record.devices.len(), 2);
+    for (device, stream) in record.devices.iter().zip(["gate", "harbour"]) {
+        let job = format!("{stream}/inference");
+        let busy = device.busy_seconds.iter().find(|(name, _)| *name == job);
+        assert!(
+            busy.is_some_and(|(_, seconds)| *seconds > 0.0),
+            "{device:?}"
+        );
+    }
+}
+
+#[test]
+fn a_source_that_ends_leaves_the_other_stream_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([200, 30, 30]));
+    for i in 0..10 {
+        picture.save(folder.path().join(format!("{i}.png"))).unwrap();
+    }
+    let rows: String = (0..10).map(|i| format!("{i},{i}.png,car\n")).collect();
+    std::fs::write(
+        folder.path().join("manifest.csv"),
+        format!("time,image,label\n{rows}"),
+    )
+    .unwrap();
+    let text = format!(
+        "{TWO_SCENES}\n[[stream]]\nname = \"folder\"\nteacher = \"labels\"\nsource = {{ folder = {{ path = {:?}, fps = 10.0 }} }}\nstudent = {{ classifier = {{}} }}\n",
+        folder.path()
+    );
+    let config = ValidConfig::parse(&text).unwrap();
+    let record = run(&config.with(|config| config.run.windows = 1).unwrap(), None).unwrap();
+    assert!(record.complete);
+    assert!(record.streams[0].frames.arrived > record.streams[2].frames.arrived);
+}

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ekya_models::{
-    Example, FastestDet, Image, Student, Teacher, YoloxTeacher, f1_at, set_compute_threads,
+    Example, FastestDet, Image, Placement, Student, Teacher, YoloxTeacher, f1_at,
+    set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
@@ -40,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let student = FastestDet::load(
         &data.join("models/FastestDet_AP05_0.253.safetensors"),
         &classes,
+        Placement::best(),
     )?;
     let teacher = YoloxTeacher::load(&data.join("models/yolox_nano.onnx"), &classes)?;
     println!(

@@ -2,11 +2,12 @@
 //!
 //! Needs the weights in the folder that `EKYA_DATA` names; says so and passes when it is not set.
 #![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 
 use ekya_models::{
-    BBox, FastestDet, Image, ModelError, Student, Teacher, YoloxTeacher, coco_names,
+    BBox, FastestDet, Image, ModelError, Placement, Student, Teacher, YoloxTeacher, coco_names,
 };
 use tract_onnx::prelude::*;
 
@@ -19,6 +20,10 @@ fn models() -> Option<PathBuf> {
         return None;
     };
     Some(Path::new(&data).join("models"))
+}
+
+fn load(path: &Path) -> Result<FastestDet, ModelError> {
+    FastestDet::load(path, &coco_names(), Placement::Cpu)
 }
 
 /// A picture of smooth colours, without randomness.
@@ -48,7 +53,7 @@ fn pseudo_random(count: usize) -> Vec<f32> {
 #[test]
 fn the_port_agrees_with_the_original() {
     let Some(models) = models() else { return };
-    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    let student = load(&models.join(WEIGHTS)).unwrap();
     let original = onnx()
         .model_for_path(models.join("FastestDet.onnx"))
         .unwrap()
@@ -74,7 +79,7 @@ fn the_port_agrees_with_the_original() {
 #[test]
 fn wrong_input_is_refused() {
     let Some(models) = models() else { return };
-    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    let student = load(&models.join(WEIGHTS)).unwrap();
     let empty = Image::new(0, 0, Vec::new()).unwrap();
     assert!(matches!(
         student.infer(&empty, &[], 1.0),
@@ -88,14 +93,18 @@ fn wrong_input_is_refused() {
         student.raw(&[0.0; 3], 352),
         Err(ModelError::BadInput(_))
     ));
-    let unknown = FastestDet::load(&models.join(WEIGHTS), &["unicorn".to_owned()]);
+    let unknown = FastestDet::load(
+        &models.join(WEIGHTS),
+        &["unicorn".to_owned()],
+        Placement::Cpu,
+    );
     assert!(matches!(unknown, Err(ModelError::BadInput(_))));
 }
 
 #[test]
 fn every_resolution_answers_in_the_picture() {
     let Some(models) = models() else { return };
-    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    let student = load(&models.join(WEIGHTS)).unwrap();
     for resolution in [1.0, 0.7, 0.5, 0.1] {
         for object in student.infer(&picture(300, 200), &[], resolution).unwrap() {
             let BBox { x1, y1, x2, y2 } = object.bbox;
@@ -109,7 +118,7 @@ fn every_resolution_answers_in_the_picture() {
 fn saved_weights_load_and_answer_the_same() {
     let Some(models) = models() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    let student = load(&models.join(WEIGHTS)).unwrap();
     let path = folder.path().join("copy.safetensors");
     student.fork().unwrap().save(&path).unwrap();
     let files: Vec<_> = std::fs::read_dir(folder.path())
@@ -117,7 +126,7 @@ fn saved_weights_load_and_answer_the_same() {
         .map(|f| f.unwrap().path())
         .collect();
     assert_eq!(files, std::slice::from_ref(&path));
-    let loaded = FastestDet::load(&path, &coco_names()).unwrap();
+    let loaded = load(&path).unwrap();
     let input = pseudo_random(3 * 64 * 64);
     assert_eq!(
         loaded.raw(&input, 64).unwrap(),
@@ -130,15 +139,13 @@ fn a_flipped_bit_in_saved_weights_is_noticed() {
     let Some(models) = models() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("student.safetensors");
-    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    let student = load(&models.join(WEIGHTS)).unwrap();
     student.save(&path).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let error = FastestDet::load(&path, &coco_names())
-        .unwrap_err()
-        .to_string();
+    let error = load(&path).unwrap_err().to_string();
     assert!(error.contains("digest"), "{error}");
 }
 
@@ -146,7 +153,7 @@ fn a_flipped_bit_in_saved_weights_is_noticed() {
 fn saving_where_nothing_can_be_written_leaves_nothing() {
     let Some(models) = models() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let student = FastestDet::load(&models.join(WEIGHTS), &coco_names()).unwrap();
+    let student = load(&models.join(WEIGHTS)).unwrap();
     let path = folder.path().join("absent").join("student.safetensors");
     assert!(student.save(&path).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -160,7 +167,7 @@ fn damaged_student_files_are_refused() {
     let path = folder.path().join("damaged.safetensors");
     let refusal = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let error = FastestDet::load(&path, &coco_names()).unwrap_err();
+        let error = load(&path).unwrap_err();
         assert!(matches!(error, ModelError::BadFile { .. }), "{error}");
         error.to_string()
     };
@@ -181,7 +188,7 @@ fn damaged_student_files_are_refused() {
     let error = refusal(&infinite);
     assert!(error.contains("not finite"), "{error}");
     refusal(&std::fs::read(models.join("shufflenetv2_backbone.safetensors")).unwrap());
-    let absent = FastestDet::load(&folder.path().join("absent.safetensors"), &coco_names());
+    let absent = load(&folder.path().join("absent.safetensors"));
     assert!(matches!(absent, Err(ModelError::Io { .. })));
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Needs the weights in the folder that `EKYA_DATA` names; says so and passes when it is not set.
 #![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ekya_models::{
-    BBox, Example, FastestDet, Image, ModelError, Object, Student, f1_at, set_compute_threads,
+    BBox, Example, FastestDet, Image, ModelError, Object, Placement, Student, f1_at,
+    set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
@@ -22,7 +24,14 @@ fn weights() -> Option<PathBuf> {
 
 fn student() -> Option<FastestDet> {
     set_compute_threads(1);
-    Some(FastestDet::load(&weights()?, &["person".to_owned(), "car".to_owned()]).unwrap())
+    Some(
+        FastestDet::load(
+            &weights()?,
+            &["person".to_owned(), "car".to_owned()],
+            Placement::Cpu,
+        )
+        .unwrap(),
+    )
 }
 
 fn config() -> RetrainingConfig {

@@ -98,6 +98,7 @@ pub(super) fn load_student(
         StudentConfig::FastestDet(student) => Ok(Box::new(FastestDet::load(
             &student.weights,
             &student.classes,
+            placement,
         )?)),
     }
 }

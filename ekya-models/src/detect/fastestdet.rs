@@ -34,8 +34,7 @@ pub(super) const LEVELS: Levels = Levels {
 };
 
 /// FastestDet (dog-qiuqiu/FastestDet): 0.24 million parameters, 80 COCO classes of which the stream
-/// chooses, a few milliseconds a frame on one CPU core. Runs on the first CUDA device when libtorch
-/// sees one, else on the CPU.
+/// chooses, a few milliseconds a frame on one CPU core.
 ///
 /// Of a retraining configuration, `layers_frozen` counts stem, stage 2, stage 3, stage 4 and the
 /// pyramid over them (5 leaves the heads only), and `head_width` means nothing: the heads are
@@ -58,9 +57,9 @@ impl FastestDet {
     /// [`ModelError::Io`] when the file cannot be read, [`ModelError::BadFile`] when it is not
     /// safetensors or a tensor is missing, of another shape or not finite, and
     /// [`ModelError::BadInput`] for an unknown class.
-    pub fn load(path: &Path, classes: &[String]) -> Result<Self, ModelError> {
+    pub fn load(path: &Path, classes: &[String], placement: Placement) -> Result<Self, ModelError> {
         let classes = ClassMap::new(&coco_names(), classes)?;
-        let device = Placement::best().device();
+        let device = placement.device();
         let weights = Weights::read(path, device)?;
         let bad = |reason| ModelError::BadFile {
             path: path.into(),

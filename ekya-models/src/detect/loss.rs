@@ -352,6 +352,6 @@ mod tests {
     fn empty_pictures_have_a_loss_too() {
         let quiet = loss(&answer(-9.0), &[]).unwrap().double_value(&[]);
         let noisy = loss(&answer(3.0), &[]).unwrap().double_value(&[]);
-        assert!(quiet < 1e-3 && noisy > 1.0, "{quiet} {noisy}");
+        assert!(quiet < 1e-2 && noisy > 1.0, "{quiet} {noisy}");
     }
 }

@@ -29,7 +29,7 @@ const WEIGHT_DECAY: f64 = 5e-4;
 const BETAS: (f64, f64) = (0.9, 0.99);
 
 /// Steps over which the learning rate rises to the configured one, while the optimizer knows
-/// gradients too little to scale them.
+/// gradients too little to scale them; at most a quarter of all steps.
 const WARM_UP: usize = 5;
 
 /// An object of which less than this fraction lies in the picture is not a target.
@@ -149,7 +149,8 @@ impl FineTuning {
     /// Learning rate of this step: a half cosine from the configured one to zero, after a short rise.
     fn learning_rate(&self) -> f64 {
         let progress = self.done as f64 / self.steps() as f64;
-        let rise = ((self.done + 1) as f64 / WARM_UP as f64).min(1.0);
+        let warm_up = (self.steps() / 4).clamp(1, WARM_UP);
+        let rise = ((self.done + 1) as f64 / warm_up as f64).min(1.0);
         let fall = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
         self.config.learning_rate * rise * fall
     }

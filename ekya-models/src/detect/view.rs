@@ -2,18 +2,14 @@
 
 use crate::{BBox, Image, ModelError};
 
-/// A rectangle of a picture that is stretched over a network's square input. It may reach beyond
-/// the picture; a negative width mirrors it.
+/// The rectangle, from a picture's upper left corner, that is stretched over a network's square
+/// input. It may reach beyond the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct View {
-    /// Where the input's left edge lies, in pixels of the picture.
-    pub(super) x: f32,
-    /// Where the input's upper edge lies, in pixels of the picture.
-    pub(super) y: f32,
     /// From the input's left edge to its right edge, in pixels of the picture.
-    pub(super) width: f32,
+    width: f32,
     /// From the input's upper edge to its lower edge, in pixels of the picture.
-    pub(super) height: f32,
+    height: f32,
 }
 
 /// How a network wants its input values.
@@ -31,12 +27,12 @@ impl View {
     /// # Errors
     /// [`ModelError::BadInput`] for a picture without pixels.
     pub(super) fn whole(image: &Image) -> Result<Self, ModelError> {
-        let (width, height) = size(image)?;
+        if image.width() == 0 || image.height() == 0 {
+            return Err(ModelError::BadInput(format!("{image:?} has no pixels")));
+        }
         Ok(Self {
-            x: 0.0,
-            y: 0.0,
-            width,
-            height,
+            width: image.width() as f32,
+            height: image.height() as f32,
         })
     }
 
@@ -45,11 +41,9 @@ impl View {
     /// # Errors
     /// [`ModelError::BadInput`] for a picture without pixels.
     pub(super) fn letterbox(image: &Image) -> Result<Self, ModelError> {
-        let (width, height) = size(image)?;
+        let Self { width, height } = Self::whole(image)?;
         let side = width.max(height);
         Ok(Self {
-            x: 0.0,
-            y: 0.0,
             width: side,
             height: side,
         })
@@ -57,27 +51,12 @@ impl View {
 
     /// A box in fractions of the input's side, in pixels of the picture.
     pub(super) fn to_picture(self, unit: BBox) -> BBox {
-        let (a, b) = (self.x + unit.x1 * self.width, self.x + unit.x2 * self.width);
-        BBox {
-            x1: a.min(b),
-            y1: self.y + unit.y1 * self.height,
-            x2: a.max(b),
-            y2: self.y + unit.y2 * self.height,
-        }
+        scaled(unit, self.width, self.height)
     }
 
     /// A box in pixels of the picture, in fractions of the input's side.
     pub(super) fn to_unit(self, bbox: BBox) -> BBox {
-        let (a, b) = (
-            (bbox.x1 - self.x) / self.width,
-            (bbox.x2 - self.x) / self.width,
-        );
-        BBox {
-            x1: a.min(b),
-            y1: (bbox.y1 - self.y) / self.height,
-            x2: a.max(b),
-            y2: (bbox.y2 - self.y) / self.height,
-        }
+        scaled(bbox, 1.0 / self.width, 1.0 / self.height)
     }
 
     /// Samples the picture bilinearly (no smoothing, as the networks were trained) into `out`: three
@@ -85,21 +64,12 @@ impl View {
     pub(super) fn sample(self, image: &Image, side: usize, levels: Levels, out: &mut [f32]) {
         debug_assert_eq!(out.len(), 3 * side * side);
         out.fill(levels.outside * levels.scale);
-        let columns = taps(self.x, self.width, image.width(), side);
-        // Taps inside the picture are neighbours, so only the ends are cut off.
-        let Some(first) = columns.iter().position(Option::is_some) else {
-            return;
-        };
-        let columns: Vec<Tap> = columns.into_iter().flatten().collect();
+        let columns = taps(self.width, image.width(), side);
         let mut lines = Lines::new(image, &columns);
-        for (row, tap) in taps(self.y, self.height, image.height(), side)
-            .iter()
-            .enumerate()
-        {
-            let Some(tap) = tap else { continue };
+        for (row, tap) in taps(self.height, image.height(), side).iter().enumerate() {
             let (above, below) = lines.pair(tap);
             for (plane, (above, below)) in above.iter().zip(below).enumerate() {
-                let start = (plane * side + row) * side + first;
+                let start = (plane * side + row) * side;
                 let values = &mut out[start..start + columns.len()];
                 for ((value, above), below) in values.iter_mut().zip(above).zip(below) {
                     *value = (above + (below - above) * tap.weight) * levels.scale;
@@ -153,12 +123,13 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Width and height of a picture that has pixels.
-fn size(image: &Image) -> Result<(f32, f32), ModelError> {
-    if image.width() == 0 || image.height() == 0 {
-        return Err(ModelError::BadInput(format!("{image:?} has no pixels")));
+fn scaled(bbox: BBox, x: f32, y: f32) -> BBox {
+    BBox {
+        x1: bbox.x1 * x,
+        y1: bbox.y1 * y,
+        x2: bbox.x2 * x,
+        y2: bbox.y2 * y,
     }
-    Ok((image.width() as f32, image.height() as f32))
 }
 
 /// The two neighbours that a sample lies between.
@@ -170,22 +141,21 @@ struct Tap {
     weight: f32,
 }
 
-/// Where each of `side` samples falls among `length` pixels; `None` outside the picture.
-fn taps(start: f32, extent: f32, length: usize, side: usize) -> Vec<Option<Tap>> {
+/// Where each of `side` samples over `extent` pixels falls among `length` pixels, up to the last that
+/// does.
+fn taps(extent: f32, length: usize, side: usize) -> Vec<Tap> {
     let last = length - 1;
     (0..side)
-        .map(|i| {
-            let edge = start + (i as f32 + 0.5) * extent / side as f32;
-            if edge < 0.0 || edge >= length as f32 {
-                return None;
-            }
-            let centre = (edge - 0.5).clamp(0.0, last as f32);
+        .map(|i| (i as f32 + 0.5) * extent / side as f32)
+        .take_while(|&position| position < length as f32)
+        .map(|position| {
+            let centre = (position - 0.5).clamp(0.0, last as f32);
             let low = centre as usize;
-            Some(Tap {
+            Tap {
                 low,
                 high: (low + 1).min(last),
                 weight: centre - low as f32,
-            })
+            }
         })
         .collect()
 }
@@ -232,57 +202,25 @@ mod tests {
     }
 
     #[test]
-    fn negative_width_mirrors() {
-        let view = View {
-            x: 4.0,
-            y: 0.0,
-            width: -4.0,
-            height: 2.0,
+    fn boxes_go_there_and_back() {
+        let view = View::letterbox(&image()).unwrap();
+        let bbox = BBox {
+            x1: 1.0,
+            y1: 0.5,
+            x2: 3.0,
+            y2: 2.0,
         };
-        let out = sampled(view, 4);
-        assert_eq!(out[32..36], [30.0, 20.0, 10.0, 0.0]);
-        let unit = view.to_unit(BBox {
-            x1: 0.0,
-            y1: 0.0,
-            x2: 1.0,
-            y2: 1.0,
-        });
+        let unit = view.to_unit(bbox);
         assert_eq!(
             unit,
             BBox {
-                x1: 0.75,
-                y1: 0.0,
-                x2: 1.0,
+                x1: 0.25,
+                y1: 0.125,
+                x2: 0.75,
                 y2: 0.5
             }
         );
-    }
-
-    #[test]
-    fn boxes_go_there_and_back() {
-        let bbox = BBox {
-            x1: 3.0,
-            y1: 1.0,
-            x2: 20.0,
-            y2: 9.0,
-        };
-        for width in [31.0, -31.0] {
-            let view = View {
-                x: 5.0,
-                y: -2.0,
-                width,
-                height: 17.0,
-            };
-            let back = view.to_picture(view.to_unit(bbox));
-            assert!(
-                (back.x1 - 3.0).abs() < 1e-5 && (back.x2 - 20.0).abs() < 1e-5,
-                "{back:?}"
-            );
-            assert!(
-                (back.y1 - 1.0).abs() < 1e-5 && (back.y2 - 9.0).abs() < 1e-5,
-                "{back:?}"
-            );
-        }
+        assert_eq!(view.to_picture(unit), bbox);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Prepares the traffic crops for classification: unpacks the pictures and writes one manifest for
-//! each of three streams, for `source.kind = "folder"`.
+//! Prepares the traffic crops for classification: unpacks the pictures and writes a manifest to
+//! train a first student on, and one for each of three streams. Then, with `traffic_crops.toml`:
 //!
 //! ```text
 //! cargo run --example traffic_crops -- --crops $EKYA_DATA/datasets/traffic_crops --out out/traffic_crops
+//! cargo run --bin ekya -- train --manifest out/traffic_crops/first.csv --classes car,person,truck,bus,bicycle,motorcycle --out out/traffic_crops/first.safetensors
+//! cargo run --bin ekya -- compare --config examples/traffic_crops.toml --out out/traffic_crops/runs
 //! ```
 //!
 //! A stream shows one camera after the other, each in its own time order, as if it were moved: what
@@ -17,8 +19,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Deserialize;
 
-/// Cameras of each stream, one after the other. Each starts where there is much to learn from.
-const STREAMS: [(&str, &[&str]); 3] = [
+/// Cameras of each manifest, one after the other: one to train a first student on, three streams.
+const STREAMS: [(&str, &[&str]); 4] = [
+    // The motorway that the first student knows; no stream shows it.
+    ("first", &["bgs_video03"]),
     // Cars and buses on a motorway from above, then streets and junctions closer by.
     (
         "road",
@@ -27,7 +31,6 @@ const STREAMS: [(&str, &[&str]); 3] = [
             "ckuhn_street",
             "otv_truck",
             "otv_cyclist",
-            "bgs_video03",
         ],
     ),
     // People and parked vans on a campus, then people and cars from other heights.

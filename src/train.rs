@@ -51,16 +51,14 @@ pub fn train_scene(
     seed: u64,
 ) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let plain = scene_examples(200, TEST_SEEDS, &mut |_| undrifted())?;
-    let drifted = scene_examples(400, TEST_SEEDS, &mut random_condition)?;
     if let Some(effort) = student {
-        let examples = scene_examples(effort.frames, TRAINING_SEEDS, &mut |_| undrifted())?;
+        let examples = scene_examples(effort.frames, TRAINING_SEEDS, Conditions::OneNoon)?;
         let trained = fit(Architecture::Small, CLASSES.len(), &examples, effort, seed)?;
-        report("student", &*trained, &plain, &drifted)?;
+        report("student", &*trained)?;
         trained.save(&out.join("scene-student.safetensors"))?;
     }
     if let Some(effort) = teacher {
-        let examples = scene_examples(effort.frames, TRAINING_SEEDS, &mut random_condition)?;
+        let examples = scene_examples(effort.frames, TRAINING_SEEDS, Conditions::Any)?;
         let trained = fit(
             Architecture::Teacher,
             CLASSES.len(),
@@ -68,7 +66,7 @@ pub fn train_scene(
             effort,
             seed,
         )?;
-        report("teacher", &*trained, &plain, &drifted)?;
+        report("teacher", &*trained)?;
         trained.save(&out.join("scene-teacher.safetensors"))?;
     }
     Ok(())
@@ -111,22 +109,39 @@ pub fn train_folder(
     Ok(())
 }
 
-/// The condition that the student knows: a clear noon, in which half of the classes are rare.
-fn undrifted() -> Keyframe {
-    let weights = [1.0, 1.0, 0.15, 0.15, 0.15, 1.0, 1.0, 0.15];
-    let class_mix = CLASSES
-        .iter()
-        .zip(weights)
-        .map(|(name, weight)| ((*name).to_owned(), weight))
-        .collect();
-    Keyframe {
-        class_mix: Some(class_mix),
-        ..Keyframe::default()
+/// Which scenes to draw from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    /// What the student is trained on: a clear noon in which half of the classes are rare.
+    OneNoon,
+    /// A clear noon with the scene's usual mix of classes.
+    Undrifted,
+    /// Any lighting, weather, looks and mix of classes.
+    Any,
+}
+
+impl Conditions {
+    fn draw(self, rng: &mut ChaCha8Rng) -> Keyframe {
+        match self {
+            Self::OneNoon => {
+                let weights = [1.0, 1.0, 0.15, 0.15, 0.15, 1.0, 1.0, 0.15];
+                let mix = CLASSES.iter().zip(weights);
+                let class_mix = mix
+                    .map(|(name, weight)| ((*name).to_owned(), weight))
+                    .collect();
+                Keyframe {
+                    class_mix: Some(class_mix),
+                    ..Keyframe::default()
+                }
+            }
+            Self::Undrifted => Keyframe::default(),
+            Self::Any => any_condition(rng),
+        }
     }
 }
 
 /// Any condition that a scene can be in.
-fn random_condition(rng: &mut ChaCha8Rng) -> Keyframe {
+fn any_condition(rng: &mut ChaCha8Rng) -> Keyframe {
     let often_zero = |rng: &mut ChaCha8Rng| {
         if rng.random_bool(0.5) {
             0.0
@@ -150,11 +165,7 @@ fn random_condition(rng: &mut ChaCha8Rng) -> Keyframe {
 }
 
 /// `count` frames from many little scenes, each in a condition of its own.
-fn scene_examples(
-    count: usize,
-    seeds: u64,
-    condition: &mut dyn FnMut(&mut ChaCha8Rng) -> Keyframe,
-) -> Result<Vec<Example>> {
+fn scene_examples(count: usize, seeds: u64, conditions: Conditions) -> Result<Vec<Example>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seeds);
     let mut examples = Vec::with_capacity(count);
     let bar = progress("rendering", count);
@@ -164,7 +175,7 @@ fn scene_examples(
         }
         let config = SceneConfig {
             seed: seeds + scene,
-            drift: vec![condition(&mut rng)],
+            drift: vec![conditions.draw(&mut rng)],
             ..SceneConfig::default()
         };
         let mut source = SceneSource::new(config)?;
@@ -219,13 +230,19 @@ fn fit(
     Ok(training.student()?)
 }
 
-fn report(name: &str, model: &dyn Student, plain: &[Example], drifted: &[Example]) -> Result<()> {
-    let (plain, drifted) = (accuracy(model, plain)?, accuracy(model, drifted)?);
-    println!(
-        "{name}: {:.1} % right undrifted, {:.1} % over all conditions",
-        plain * 100.0,
-        drifted * 100.0
-    );
+/// Accuracy of `model` on `count` frames of scenes that nothing is trained on.
+///
+/// # Errors
+/// When the model fails.
+pub fn scene_accuracy(model: &dyn Student, count: usize, conditions: Conditions) -> Result<f64> {
+    accuracy(model, &scene_examples(count, TEST_SEEDS, conditions)?)
+}
+
+fn report(name: &str, model: &dyn Student) -> Result<()> {
+    let plain = scene_accuracy(model, 300, Conditions::Undrifted)?;
+    let drifted = scene_accuracy(model, 600, Conditions::Any)?;
+    let (plain, drifted) = (plain * 100.0, drifted * 100.0);
+    println!("{name}: {plain:.1} % right undrifted, {drifted:.1} % over all conditions");
     Ok(())
 }
 

@@ -14,6 +14,8 @@ impl Placement {
     /// The first CUDA GPU where libtorch sees one, else the CPU.
     #[must_use]
     pub fn best() -> Self {
+        static LOADED: std::sync::Once = std::sync::Once::new();
+        LOADED.call_once(load_cuda_kernels);
         if tch::Cuda::is_available() { Self::Cuda(0) } else { Self::Cpu }
     }
 
@@ -29,4 +31,13 @@ impl Placement {
 /// libtorch keeps the setting for each thread, so call it first thing on every compute thread.
 pub fn set_compute_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+}
+
+/// Loads libtorch's CUDA half where there is one. A program linked against `tch` does not name it as
+/// needed, so its kernels would not register; where it is absent nothing happens, and one program
+/// serves machines with and without a GPU.
+fn load_cuda_kernels() {
+    // SAFETY: the name is a valid C string, and loading runs nothing but the library's own
+    // initialisers, which a program that names the library as needed would run before `main`.
+    unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
 }

@@ -5,7 +5,6 @@
 pub mod ffmpeg;
 pub mod folder;
 pub mod input;
-pub mod ring;
 pub mod scene;
 pub mod video;
 

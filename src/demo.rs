@@ -18,7 +18,13 @@ const WINDOWS: usize = 5;
 /// Length of a window.
 const WINDOW_SECONDS: f64 = 8.0;
 /// Frames a second of every camera, by name of the load.
-const LOADS: [(&str, f64); 3] = [("low", 15.0), ("medium", 30.0), ("high", 60.0)];
+const LOADS: [(&str, f64); 3] = [("low", 20.0), ("medium", 40.0), ("high", 60.0)];
+/// Seconds that the drift takes: two windows, then the scene stays as it has become.
+const DRIFT_SECONDS: f64 = 2.0 * WINDOW_SECONDS;
+/// Seconds of traffic in a second: a window sees about as many objects as one of half a minute.
+const PACE: f64 = 4.0;
+/// Mean number of objects in view.
+const BUSYNESS: f64 = 2.5; 3] = [("low", 15.0), ("medium", 30.0), ("high", 60.0)];
 /// The load of the short demo.
 const SHORT_LOAD: usize = 1;
 /// Index of the costly configuration among the default ones, and of the cheap one.
@@ -82,7 +88,9 @@ pub fn config(fps: f64, seed: u64) -> Config {
             fps,
             seed: seed * 100 + index as u64,
             preset: Some(preset),
-            drift_seconds: WINDOWS as f64 * WINDOW_SECONDS,
+            drift_seconds: DRIFT_SECONDS,
+            pace: PACE,
+            busyness: BUSYNESS,
             ..SceneConfig::default()
         }),
         student: StudentConfig::Classifier(ClassifierConfig {

@@ -52,13 +52,23 @@ pub fn train_scene(
 ) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     if let Some(effort) = student {
-        let examples = scene_examples(effort.frames, TRAINING_SEEDS, Conditions::OneNoon)?;
+        let examples = scene_examples(
+            effort.frames,
+            TRAINING_SEEDS,
+            Conditions::OneNoon,
+            &progress("rendering", effort.frames),
+        )?;
         let trained = fit(Architecture::Small, CLASSES.len(), &examples, effort, seed)?;
         report("student", &*trained)?;
         trained.save(&out.join("scene-student.safetensors"))?;
     }
     if let Some(effort) = teacher {
-        let examples = scene_examples(effort.frames, TRAINING_SEEDS, Conditions::Any)?;
+        let examples = scene_examples(
+            effort.frames,
+            TRAINING_SEEDS,
+            Conditions::Any,
+            &progress("rendering", effort.frames),
+        )?;
         let trained = fit(
             Architecture::Teacher,
             CLASSES.len(),
@@ -107,6 +117,19 @@ pub fn train_folder(
         out.display()
     );
     Ok(())
+}
+
+/// Frames of the kind that the built-in student was trained on, for its streams to remember.
+///
+/// # Errors
+/// When a scene cannot be drawn, which is a bug.
+pub fn exemplars(count: usize) -> Result<Vec<Example>> {
+    scene_examples(
+        count,
+        TRAINING_SEEDS,
+        Conditions::OneNoon,
+        &ProgressBar::hidden(),
+    )
 }
 
 /// Which scenes to draw from.
@@ -165,10 +188,14 @@ fn any_condition(rng: &mut ChaCha8Rng) -> Keyframe {
 }
 
 /// `count` frames from many little scenes, each in a condition of its own.
-fn scene_examples(count: usize, seeds: u64, conditions: Conditions) -> Result<Vec<Example>> {
+fn scene_examples(
+    count: usize,
+    seeds: u64,
+    conditions: Conditions,
+    bar: &ProgressBar,
+) -> Result<Vec<Example>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seeds);
     let mut examples = Vec::with_capacity(count);
-    let bar = progress("rendering", count);
     for scene in 0.. {
         if examples.len() >= count {
             break;
@@ -235,7 +262,10 @@ fn fit(
 /// # Errors
 /// When the model fails.
 pub fn scene_accuracy(model: &dyn Student, count: usize, conditions: Conditions) -> Result<f64> {
-    accuracy(model, &scene_examples(count, TEST_SEEDS, conditions)?)
+    accuracy(
+        model,
+        &scene_examples(count, TEST_SEEDS, conditions, &ProgressBar::hidden())?,
+    )
 }
 
 fn report(name: &str, model: &dyn Student) -> Result<()> {

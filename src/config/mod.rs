@@ -212,16 +212,16 @@ impl Default for LearningConfig {
             samples: 60,
             burst: 10,
             holdout: 0.3,
-            memory: 100,
+            memory: 120,
             overhead_share: Share::from_micro(300_000),
-            profile_fraction: 0.1,
+            profile_fraction: 0.3,
             profile_epochs: 3,
             measure: false,
             configurations: vec![
                 config(10, usize::MAX, 1.0, 3e-3),
                 config(4, 0, 0.5, 2e-3),
-                config(10, 0, 1.0, 2e-3),
-                config(30, 0, 1.0, 2e-3),
+                config(5, 0, 1.0, 2e-3),
+                config(12, 0, 1.0, 2e-3),
             ],
         }
     }
@@ -266,6 +266,21 @@ pub enum StudentConfig {
     Classifier(ClassifierConfig),
     /// Finds the objects itself.
     FastestDet(FastestDetConfig),
+}
+
+impl StudentConfig {
+    /// Whether this is the student that is built in for the procedural scene.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        let Self::Classifier(ClassifierConfig {
+            weights: Some(weights),
+            ..
+        }) = self
+        else {
+            return false;
+        };
+        weights.as_os_str() == BUILT_IN_WEIGHTS
+    }
 }
 
 /// A classifier student.

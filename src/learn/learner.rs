@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ekya_models::Student;
+use ekya_models::{Example, Student};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{History, MicroProfiler, Outcome as Observation, Profile, Situation};
 use ekya_sched::RetrainingOption;
@@ -33,7 +33,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that starts from `student` and knows nothing else.
+    /// A learner that starts from `student`, which was trained on the likes of `exemplars`.
     #[must_use]
     pub fn new(
         student: Box<dyn Student>,
@@ -41,9 +41,10 @@ impl Learner {
         learning: LearningConfig,
         inference: InferenceConfig,
         history: Arc<Mutex<History>>,
+        exemplars: Vec<Example>,
         seed: u64,
     ) -> Self {
-        let memory = Memory::new(learning.memory, seed);
+        let memory = Memory::new(learning.memory, exemplars, seed);
         let (split, profiles) = (Split::default(), Vec::new());
         Self {
             student,

@@ -1,5 +1,6 @@
 //! Labelled frames: what a stream trains on, what it is tested on, and what it remembers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ekya_models::{Example, Image, Object};
@@ -97,8 +98,9 @@ impl Split {
     }
 }
 
-/// Labelled frames of earlier windows, kept for replay so that a student does not forget what a
-/// scene looked like (the role of iCaRL's exemplars). A bounded, uniform sample of all that passed.
+/// Labelled frames of earlier times, kept for replay so that a student does not forget what a scene
+/// looked like: iCaRL's exemplars (Rebuffi et al. 2017), chosen at random where iCaRL chooses those
+/// nearest to their class's mean. Bounded; every class keeps about as many frames as the others.
 #[derive(Debug)]
 pub struct Memory {
     capacity: usize,
@@ -107,14 +109,17 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Keeps at most `capacity` frames.
+    /// Keeps at most `capacity` frames, `exemplars` of what the student was first trained on to
+    /// begin with.
     #[must_use]
-    pub fn new(capacity: usize, seed: u64) -> Self {
-        Self {
+    pub fn new(capacity: usize, exemplars: Vec<Example>, seed: u64) -> Self {
+        let mut memory = Self {
             capacity,
-            kept: Vec::new(),
+            kept: exemplars,
             rng: ChaCha8Rng::seed_from_u64(seed),
-        }
+        };
+        memory.forget();
+        memory
     }
 
     /// What to train on: the window's own frames and everything remembered.
@@ -128,13 +133,41 @@ impl Memory {
             .collect()
     }
 
-    /// Remembers the training part of a window. Recent windows weigh more: old and new frames are
-    /// drawn alike, so that an old one survives a window with probability one half at capacity.
+    /// Remembers the training part of a window.
     pub fn remember(&mut self, split: &Split) {
         self.kept
             .extend(split.training.iter().map(Labelled::example));
-        self.kept.shuffle(&mut self.rng);
-        self.kept.truncate(self.capacity);
+        self.forget();
+    }
+
+    /// Drops frames down to the capacity: keeps, one by one, a random frame that holds the class of
+    /// which fewest are kept so far.
+    fn forget(&mut self) {
+        if self.kept.len() <= self.capacity {
+            return;
+        }
+        let mut pool = std::mem::take(&mut self.kept);
+        pool.shuffle(&mut self.rng);
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        while self.kept.len() < self.capacity {
+            let rarest = |example: &Example| {
+                let count = |object: &Object| counts.get(&object.class).copied().unwrap_or(0);
+                example
+                    .objects
+                    .iter()
+                    .map(count)
+                    .min()
+                    .unwrap_or(usize::MAX)
+            };
+            let Some(index) = (0..pool.len()).min_by_key(|index| rarest(&pool[*index])) else {
+                break;
+            };
+            let example = pool.swap_remove(index);
+            for object in &example.objects {
+                *counts.entry(object.class).or_default() += 1;
+            }
+            self.kept.push(example);
+        }
     }
 
     /// Frames remembered.
@@ -197,8 +230,38 @@ mod tests {
     }
 
     #[test]
+    fn rare_classes_are_remembered() {
+        let example = |class| {
+            let bbox = ekya_models::BBox {
+                x1: 0.0,
+                y1: 0.0,
+                x2: 1.0,
+                y2: 1.0,
+            };
+            Example {
+                image: Arc::new(Image::new(1, 1, vec![0; 3]).unwrap()),
+                objects: vec![Object {
+                    class,
+                    score: 1.0,
+                    bbox,
+                }],
+            }
+        };
+        let examples = (0..100)
+            .map(|i| example(usize::from(i % 25 == 0)))
+            .collect();
+        let memory = Memory::new(8, examples, 1);
+        let rare = memory
+            .with(&Split::default())
+            .iter()
+            .filter(|one| one.objects[0].class == 1)
+            .count();
+        assert_eq!((memory.len(), rare), (8, 4));
+    }
+
+    #[test]
     fn memory_is_bounded() {
-        let mut memory = Memory::new(5, 1);
+        let mut memory = Memory::new(5, vec![], 1);
         for window in 0..4 {
             let frames = (0..8)
                 .map(|i| labelled(f64::from(window * 8 + i), i == 0))

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use ekya_actors::{Device, Ref, System};
-use ekya_models::Placement;
+use ekya_models::{Example, Placement};
 use ekya_profiler::History;
 use parking_lot::Mutex;
 
@@ -21,11 +21,15 @@ use crate::schedule::{
 use crate::sink::ResultSink;
 use crate::source::StopFlag;
 use crate::stream::{InferenceActor, Intake, StreamLog};
+use crate::train;
 
 /// Messages that may wait for the scheduler: results of all streams, and progress at ten a second.
 const SCHEDULER_MAILBOX: usize = 1024;
 /// Messages that may wait for any other actor: orders come a few a window.
 const MAILBOX: usize = 64;
+
+/// Frames of its first training that the built-in student's streams begin to remember with.
+const EXEMPLARS: usize = 60;
 
 /// A device of the node.
 pub(super) struct NodeDevice {
@@ -139,6 +143,7 @@ impl Node {
             learning,
             inference_config,
             self.history.clone(),
+            exemplars(stream)?,
             seed,
         );
         let trainer =
@@ -298,6 +303,16 @@ impl NodeStream {
 pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), NodeError> {
     scheduler.tell(event).map_err(|error| NodeError::Start {
         reason: format!("the scheduler: {error}"),
+    })
+}
+
+/// What the student of a stream was first trained on, where that is known: the built-in one's.
+fn exemplars(stream: &StreamConfig) -> Result<Vec<Example>, NodeError> {
+    if !stream.student.is_built_in() {
+        return Ok(Vec::new());
+    }
+    train::exemplars(EXEMPLARS).map_err(|error| NodeError::Start {
+        reason: error.to_string(),
     })
 }
 

@@ -232,6 +232,10 @@ impl SchedulerActor {
         }
         self.window += 1;
         let end = self.now();
+        for stream in &self.setup.streams {
+            // What arrives from here on belongs to no window.
+            stream.intake.close();
+        }
         for stream in 0..self.streams.len() {
             let samples = self.resample(stream, end, end + 1.0);
             self.label(stream, samples, ctx);

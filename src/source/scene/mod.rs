@@ -48,6 +48,9 @@ pub struct SceneConfig {
     pub backdrop: Backdrop,
     /// Mean number of objects in view, 1 to 3.5. There is always one, never more than five.
     pub busyness: f64,
+    /// Seconds of traffic that pass in one second of the stream, 1 to 20: a time lapse, so that a
+    /// short run sees as many objects as a long one. Drift goes by the stream's own time.
+    pub pace: f64,
     /// How the scene drifts, in order of time; empty for none. Not together with `preset`.
     pub drift: Vec<Keyframe>,
     /// A ready-made drift instead of `drift`.
@@ -66,6 +69,7 @@ impl Default for SceneConfig {
             seed: 1,
             backdrop: Backdrop::Road,
             busyness: 2.0,
+            pace: 1.0,
             drift: vec![],
             preset: None,
             drift_seconds: 60.0,
@@ -187,6 +191,7 @@ impl SceneConfig {
         check("width", self.width as f64, 64.0, 640.0)?;
         check("height", self.height as f64, 48.0, 480.0)?;
         check("busyness", self.busyness, 1.0, 3.5)?;
+        check("pace", self.pace, 1.0, 20.0)?;
         check("drift_seconds", self.drift_seconds, 0.001, 1e9)?;
         let min = (self.height * 3).div_ceil(4);
         if self.width < min {
@@ -222,6 +227,7 @@ fn check(key: &'static str, value: f64, min: f64, max: f64) -> Result<(), SceneE
 /// The scene as a source of frames; it never ends.
 pub struct SceneSource {
     fps: f64,
+    pace: f64,
     width: usize,
     height: usize,
     drift: Drift,
@@ -254,6 +260,7 @@ impl SceneSource {
         let renderer = Renderer::new(config.width, config.height, stage, &mut sensor);
         Ok(Self {
             fps: config.fps,
+            pace: config.pace,
             width: config.width,
             height: config.height,
             drift,
@@ -350,7 +357,7 @@ impl Source for SceneSource {
         let condition = self.drift.at(seconds);
         if index > 0 {
             self.world
-                .advance((1.0 / self.fps) as f32, &condition, &mut self.fate);
+                .advance((self.pace / self.fps) as f32, &condition, &mut self.fate);
         }
         self.next += 1;
         let shake = shake_at(seconds, &condition);

@@ -24,7 +24,7 @@ const DRIFT_SECONDS: f64 = 2.0 * WINDOW_SECONDS;
 /// Seconds of traffic in a second: a window sees about as many objects as one of half a minute.
 const PACE: f64 = 4.0;
 /// Mean number of objects in view.
-const BUSYNESS: f64 = 2.5; 3] = [("low", 15.0), ("medium", 30.0), ("high", 60.0)];
+const BUSYNESS: f64 = 2.5;
 /// The load of the short demo.
 const SHORT_LOAD: usize = 1;
 /// Index of the costly configuration among the default ones, and of the cheap one.

@@ -205,7 +205,9 @@ fn a_source_that_ends_leaves_the_other_stream_running() {
     let folder = tempfile::tempdir().unwrap();
     let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([200, 30, 30]));
     for i in 0..10 {
-        picture.save(folder.path().join(format!("{i}.png"))).unwrap();
+        picture
+            .save(folder.path().join(format!("{i}.png")))
+            .unwrap();
     }
     let rows: String = (0..10).map(|i| format!("{i},{i}.png,car\n")).collect();
     std::fs::write(
@@ -221,4 +223,14 @@ fn a_source_that_ends_leaves_the_other_stream_running() {
     let record = run(&config.with(|config| config.run.windows = 1).unwrap(), None).unwrap();
     assert!(record.complete);
     assert!(record.streams[0].frames.arrived > record.streams[2].frames.arrived);
+}
+
+#[test]
+fn the_last_window_is_measured_after_inference_has_ended() {
+    let config = ValidConfig::parse(&TWO_SCENES.replace("\"labels\"", "\"scene\"")).unwrap();
+    let config = config.with(|config| config.run.windows = 1).unwrap();
+    let record = run(&config, None).unwrap();
+    for stream in &record.windows[0].streams {
+        assert!(stream.measured_accuracy.is_some() && stream.labelled_frames > 0);
+    }
 }

@@ -129,7 +129,7 @@ impl Node {
             metric(stream),
             sink.cloned(),
         )));
-        let job = on.device.job(inference_job(&stream.name));
+        let job = Arc::new(on.device.job(inference_job(&stream.name)));
         let inference_id = job.id();
         let (inference, thread) =
             InferenceActor::start(&stream.name, intake.clone(), student, job, on.threads)

@@ -16,6 +16,9 @@ use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
 use crate::stream::{InferenceActor, Intake, Sample, SampleSchedule};
 
+/// How long labelling the last window's samples may take after the run.
+const LAST_LABELS_MAX: Duration = Duration::from_secs(120);
+
 /// What the scheduler works with.
 pub struct Setup {
     /// The configuration.
@@ -241,6 +244,10 @@ impl SchedulerActor {
             self.label(stream, samples, ctx);
         }
         self.grant_labelling_only();
+        // A teacher that hangs must not keep the record from being written.
+        if ctx.after(LAST_LABELS_MAX, Event::Interrupt).is_err() {
+            return self.finish();
+        }
         self.finish_when_labelled();
     }
 

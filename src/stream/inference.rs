@@ -38,6 +38,8 @@ impl Message for SetInference {
 pub struct InferenceActor {
     intake: Arc<Intake>,
     orders: Arc<Mutex<Orders>>,
+    /// Kept when the thread has ended: the job stays known to the device, with its counters.
+    _job: Arc<JobHandle>,
 }
 
 /// What the thread looks at before each frame.
@@ -56,7 +58,7 @@ impl InferenceActor {
         stream: &str,
         intake: Arc<Intake>,
         student: Box<dyn Student>,
-        job: JobHandle,
+        job: Arc<JobHandle>,
         threads: usize,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let orders = Arc::new(Mutex::new(Orders {
@@ -64,7 +66,7 @@ impl InferenceActor {
             resolution: 1.0,
         }));
         let thread = {
-            let (intake, orders) = (intake.clone(), orders.clone());
+            let (intake, orders, job) = (intake.clone(), orders.clone(), job.clone());
             std::thread::Builder::new()
                 .name(format!("infer-{stream}"))
                 .spawn(move || {
@@ -72,7 +74,14 @@ impl InferenceActor {
                     serve(&intake, &orders, student, &job);
                 })?
         };
-        Ok((Self { intake, orders }, thread))
+        Ok((
+            Self {
+                intake,
+                orders,
+                _job: job,
+            },
+            thread,
+        ))
     }
 }
 

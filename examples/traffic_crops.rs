@@ -26,12 +26,7 @@ const STREAMS: [(&str, &[&str]); 4] = [
     // Cars and buses on a motorway from above, then streets and junctions closer by.
     (
         "road",
-        &[
-            "bgs_video02",
-            "ckuhn_street",
-            "otv_truck",
-            "otv_cyclist",
-        ],
+        &["bgs_video02", "ckuhn_street", "otv_truck", "otv_cyclist"],
     ),
     // People and parked vans on a campus, then people and cars from other heights.
     (

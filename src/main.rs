@@ -1,6 +1,6 @@
 //! The `ekya` command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -193,12 +193,12 @@ fn act(command: Command) -> Result<()> {
     }
 }
 
-fn load(file: &PathBuf) -> Result<ValidConfig> {
+fn load(file: &Path) -> Result<ValidConfig> {
     ValidConfig::load(file).with_context(|| file.display().to_string())
 }
 
 fn run(
-    file: &PathBuf,
+    file: &Path,
     out: Option<PathBuf>,
     scheduler: Option<SchedulerConfig>,
     windows: Option<usize>,

@@ -1,5 +1,6 @@
 //! The `ekya` command as a user calls it: real processes, good and bad input.
 #![cfg(feature = "torch")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! The whole loop on small scenes: real students, real training, real shares.
 #![cfg(feature = "torch")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
 

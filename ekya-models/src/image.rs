@@ -36,7 +36,12 @@ impl Image {
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, ImageError> {
         let expected = width * height * 3;
         if rgb.len() != expected {
-            return Err(ImageError::Length { width, height, expected, actual: rgb.len() });
+            return Err(ImageError::Length {
+                width,
+                height,
+                expected,
+                actual: rgb.len(),
+            });
         }
         Ok(Self { width, height, rgb })
     }

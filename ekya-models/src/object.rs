@@ -102,7 +102,16 @@ mod tests {
     use super::*;
 
     fn object(class: usize, x: f32) -> Object {
-        Object { class, score: 1.0, bbox: BBox { x1: x, y1: 0.0, x2: x + 10.0, y2: 10.0 } }
+        Object {
+            class,
+            score: 1.0,
+            bbox: BBox {
+                x1: x,
+                y1: 0.0,
+                x2: x + 10.0,
+                y2: 10.0,
+            },
+        }
     }
 
     #[test]
@@ -115,7 +124,10 @@ mod tests {
     fn accuracy_counts_objects_not_answers() {
         let truth = [object(0, 0.0), object(1, 100.0)];
         assert_eq!(matched_accuracy(&truth, &[object(0, 1.0)]), Some(0.5));
-        assert_eq!(matched_accuracy(&truth, &[object(1, 1.0), object(1, 99.0)]), Some(0.5));
+        assert_eq!(
+            matched_accuracy(&truth, &[object(1, 1.0), object(1, 99.0)]),
+            Some(0.5)
+        );
         assert_eq!(matched_accuracy(&[], &[object(0, 0.0)]), None);
     }
 
@@ -124,7 +136,10 @@ mod tests {
         let truth = [object(0, 0.0), object(1, 100.0)];
         assert_eq!(f1_at(&truth, &truth), Some(1.0));
         assert_eq!(f1_at(&truth, &truth[..1]), Some(2.0 / 3.0));
-        assert_eq!(f1_at(&truth[..1], &[object(0, 0.0), object(0, 1.0)]), Some(2.0 / 3.0));
+        assert_eq!(
+            f1_at(&truth[..1], &[object(0, 0.0), object(0, 1.0)]),
+            Some(2.0 / 3.0)
+        );
         assert_eq!(f1_at(&[], &[]), None);
         assert_eq!(f1_at(&[], &truth), Some(0.0));
     }

@@ -16,7 +16,11 @@ impl Placement {
     pub fn best() -> Self {
         static LOADED: std::sync::Once = std::sync::Once::new();
         LOADED.call_once(load_cuda_kernels);
-        if tch::Cuda::is_available() { Self::Cuda(0) } else { Self::Cpu }
+        if tch::Cuda::is_available() {
+            Self::Cuda(0)
+        } else {
+            Self::Cpu
+        }
     }
 
     pub(crate) fn device(self) -> tch::Device {
@@ -39,5 +43,10 @@ pub fn set_compute_threads(threads: usize) {
 fn load_cuda_kernels() {
     // SAFETY: the name is a valid C string, and loading runs nothing but the library's own
     // initialisers, which a program that names the library as needed would run before `main`.
-    unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+    unsafe {
+        libc::dlopen(
+            c"libtorch_cuda.so".as_ptr(),
+            libc::RTLD_NOW | libc::RTLD_GLOBAL,
+        )
+    };
 }

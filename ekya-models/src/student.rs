@@ -16,7 +16,12 @@ pub trait Student: Send {
     ///
     /// # Errors
     /// [`ModelError`]; the student is unchanged and may be asked again.
-    fn infer(&self, image: &Image, regions: &[BBox], resolution: f64) -> Result<Vec<Object>, ModelError>;
+    fn infer(
+        &self,
+        image: &Image,
+        regions: &[BBox],
+        resolution: f64,
+    ) -> Result<Vec<Object>, ModelError>;
 
     /// A deep copy that shares no tensor with this one.
     ///
@@ -126,6 +131,13 @@ pub enum ModelError {
 impl From<tch::TchError> for ModelError {
     /// Keeps the first line: a trace of addresses inside libtorch follows.
     fn from(error: tch::TchError) -> Self {
-        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+        Self::Torch(
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        )
     }
 }

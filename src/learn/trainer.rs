@@ -154,8 +154,11 @@ impl Handler<TrainerOrder> for TrainerActor {
     }
 }
 
+/// Where reports go, shared by the task and its end.
+type Reporter = Arc<Mutex<Box<dyn Fn(Report) + Send>>>;
+
 /// Reports progress at most every [`REPORT_EVERY`].
-fn throttled(report: Arc<Mutex<Box<dyn Fn(Report) + Send>>>) -> impl FnMut(Progress) + Send {
+fn throttled(report: Reporter) -> impl FnMut(Progress) + Send {
     let mut reported = Instant::now();
     move |progress| {
         if reported.elapsed() >= REPORT_EVERY {

@@ -51,10 +51,10 @@ impl Journal {
     pub(super) fn decide(&mut self, stream: usize, at: f64, text: impl Into<String>) {
         let text = text.into();
         tracing::debug!(stream, at, %text, "decision");
-        if let Some(entry) = self.now(stream) {
-            if entry.decisions.last().is_none_or(|last| last.text != text) {
-                entry.decisions.push(Decision { at, text });
-            }
+        if let Some(entry) = self.now(stream)
+            && entry.decisions.last().is_none_or(|last| last.text != text)
+        {
+            entry.decisions.push(Decision { at, text });
         }
     }
 

@@ -100,7 +100,7 @@ impl Intake {
             return;
         }
         state.counts.arrived += 1;
-        let skipped = frame.index % u64::from(state.sample_every) != 0;
+        let skipped = !frame.index.is_multiple_of(u64::from(state.sample_every));
         let fate = if skipped {
             PendingState::Done(Fate::Skipped, None)
         } else {

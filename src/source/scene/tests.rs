@@ -468,13 +468,14 @@ prop_compose! {
         mut drift in proptest::collection::vec(any_keyframe(), 0..3),
         preset in proptest::option::weighted(0.3, proptest::sample::select(&Preset::ALL[..])),
         drift_seconds in any_number(0.1..100.0),
+        pace in any_number(1.0..20.0),
         sorted in proptest::bool::weighted(0.9),
     ) -> SceneConfig {
         if sorted {
             drift.sort_by(|a, b| a.at.total_cmp(&b.at));
         }
         let backdrop = if road { Backdrop::Road } else { Backdrop::Square };
-        SceneConfig { fps, width, height, seed, backdrop, busyness, drift, preset, drift_seconds }
+        SceneConfig { fps, width, height, seed, backdrop, busyness, pace, drift, preset, drift_seconds }
     }
 }
 

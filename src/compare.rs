@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{SchedulerConfig, ValidConfig};
@@ -29,7 +29,7 @@ pub struct Comparison {
 /// reported.
 ///
 /// # Errors
-/// When a run cannot start, or nothing was completed, or `out` cannot be written.
+/// When a run cannot start or `out` cannot be written.
 pub fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let total = comparisons.iter().map(|one| one.schedulers.len()).sum();
@@ -60,7 +60,8 @@ pub fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> Result<
         }
     }
     if report.records.is_empty() {
-        bail!("interrupted before the first run was complete");
+        eprintln!("interrupted before the first run was complete: nothing to report");
+        return Ok(());
     }
     report.write(out)?;
     println!("{}", report::Comparison::of(&report.summary()?).to_text());

@@ -126,7 +126,8 @@ impl Handler<Event> for SchedulerActor {
         }
         match event {
             Event::Begin => self.begin_window(ctx),
-            Event::BurstReady { stream } => self.label_burst(stream, ctx),
+            // A slow camera's first burst may end in a later window, whose labels bring it anyway.
+            Event::BurstReady { stream } if self.window == 0 => self.label_burst(stream, ctx),
             Event::Labelled {
                 stream,
                 window,
@@ -148,7 +149,7 @@ impl Handler<Event> for SchedulerActor {
             Event::WindowOver(window) if window == self.window => self.end_window(ctx),
             Event::Interrupt => self.finish(),
             // From a window that is over.
-            Event::Trainer { .. } | Event::WindowOver(_) => {}
+            Event::BurstReady { .. } | Event::Trainer { .. } | Event::WindowOver(_) => {}
         }
     }
 }

@@ -67,7 +67,10 @@ impl SchedulerActor {
             entry.labelling_seconds += gpu_seconds;
         }
         if window != self.window {
-            return;
+            let now = self.now();
+            let text =
+                "the labels came after their window: label fewer samples, or make windows longer";
+            return self.journal.decide(stream, now, text);
         }
         self.streams[stream].stage = Stage::Idle;
         if self.finishing {

@@ -15,7 +15,7 @@ use crate::record::{
 use crate::schedule::{Event, Journal};
 use crate::sink::ResultSink;
 use crate::source::{SourceError, StopFlag};
-use crate::write::write_atomically;
+use crate::write::{WriteError, write_atomically};
 
 /// How often a run looks at its stop flag.
 const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -66,7 +66,10 @@ pub enum NodeError {
         /// What is wrong.
         source: ModelError,
     },
-    /// The record or the results could not be written.
+    /// The record could not be written.
+    #[error(transparent)]
+    Record(#[from] WriteError),
+    /// The results could not be written.
     #[error("{}: {reason}", path.display())]
     Write {
         /// The file.
@@ -134,7 +137,7 @@ fn write_error(path: &Path, error: &dyn std::error::Error) -> NodeError {
 fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {
     let path = out.join("run.json");
     let json = serde_json::to_vec_pretty(record).map_err(|error| write_error(&path, &error))?;
-    write_atomically(&path, &json).map_err(|error| write_error(&path, &error))
+    Ok(write_atomically(&path, &json)?)
 }
 
 /// Waits for the journal; passes the stop flag on to the scheduler.

@@ -4,7 +4,7 @@
 //! are left out and counted.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,12 @@ impl ResultSink {
     /// # Errors
     /// When the file cannot be created.
     pub fn create(path: &Path) -> std::io::Result<(Self, ResultWriter)> {
-        let file = File::create(path)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
         let (lines, received) = bounded(QUEUE_LINES);
         let lost = Arc::new(AtomicU64::new(0));
         let thread = std::thread::Builder::new()
@@ -99,23 +104,64 @@ impl ResultSink {
 
 fn write_lines(file: File, lines: &Receiver<Line>) -> std::io::Result<()> {
     let mut out = BufWriter::new(file);
+    let result = write_all(&mut out, lines);
+    if result.is_err() {
+        // What is still buffered would fail again: leave whole lines behind, and nothing more.
+        let (mut file, _) = out.into_parts();
+        cut_to_whole_lines(&mut file)?;
+    }
+    result
+}
+
+fn write_all(out: &mut BufWriter<File>, lines: &Receiver<Line>) -> std::io::Result<()> {
     for line in lines {
-        serde_json::to_writer(&mut out, &line)?;
+        serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")?;
     }
     out.flush()
+}
+
+/// Cuts off what follows the last line feed: the beginning of a line that a full disk cut short.
+fn cut_to_whole_lines(file: &mut File) -> std::io::Result<()> {
+    let mut end = file.seek(SeekFrom::End(0))?;
+    let mut byte = [0];
+    while end > 0 {
+        file.seek(SeekFrom::Start(end - 1))?;
+        file.read_exact(&mut byte)?;
+        if byte == *b"\n" {
+            break;
+        }
+        end -= 1;
+    }
+    file.set_len(end)
 }
 
 impl ResultWriter {
     /// Waits until every queued line is written; all sinks must be gone. Returns the lines lost.
     ///
     /// # Errors
-    /// When writing failed; what came after the failure is lost, what came before is whole lines
-    /// but for the last.
+    /// When writing failed; what came after the failure is lost, what came before is whole lines.
     pub fn finish(self) -> std::io::Result<u64> {
         match self.thread.join() {
             Ok(result) => result.map(|()| self.lost.load(Ordering::Relaxed)),
             Err(_) => Err(std::io::Error::other("the writer of results panicked")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cut_short_is_taken_back() {
+        let mut file = tempfile::tempfile().unwrap();
+        for (text, expected) in [("one\ntwo\nthr", 8), ("one\n", 4), ("on", 0), ("", 0)] {
+            file.set_len(0).unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            cut_to_whole_lines(&mut file).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), expected, "{text:?}");
         }
     }
 }

@@ -65,7 +65,7 @@ fn schedulers(full: bool) -> Vec<SchedulerConfig> {
         schedulers.extend([0.3, 0.5, 0.9].map(|inference| uniform(inference, CHEAP)));
         schedulers.extend([0.3, 0.5, 0.9].map(|inference| uniform(inference, COSTLY)));
     } else {
-        // The worst and the best of the six on the seeds that they were chosen on.
+        // Two far apart; which of the six are worst and best, only the full demo tells.
         schedulers.extend([uniform(0.3, COSTLY), uniform(0.9, CHEAP)]);
     }
     schedulers.push(SchedulerConfig::Ekya);

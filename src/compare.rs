@@ -75,27 +75,12 @@ fn run_one(config: &ValidConfig, title: &str, out: &Path, stop: &StopFlag) -> Re
         let bar = bar.clone();
         Box::new(move |done| bar.set_position(done as u64))
     };
-    // A run sets its flag when it winds up; the user's must outlive it.
-    let own = StopFlag::default();
     let options = RunOptions {
         out: Some(out.to_owned()),
-        stop: own.clone(),
+        stop: stop.clone(),
         on_window,
     };
-    let record = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            while !own.is_set() {
-                if stop.is_set() {
-                    own.set();
-                }
-                std::thread::park_timeout(Duration::from_millis(50));
-            }
-        });
-        let record = node::run(config, options);
-        own.set();
-        watch.thread().unpark();
-        record
-    });
+    let record = node::run(config, options);
     bar.finish_and_clear();
     record.with_context(|| title.to_owned())
 }

@@ -90,7 +90,9 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     let config = std::sync::Arc::new((**config).clone());
     let results = options.out.as_deref().map(create_results).transpose()?;
     let sink = results.as_ref().map(|(sink, _)| sink.clone());
-    let mut node = Node::build(config, sink.as_ref(), options.stop.clone())?;
+    // The node's own flag: the caller's stays as the caller set it.
+    let ending = StopFlag::default();
+    let mut node = Node::build(config, sink.as_ref(), ending.clone())?;
     drop(sink);
 
     let (done, journal) = bounded(1);
@@ -101,7 +103,7 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     })?;
     let interrupted = options.stop.is_set();
     // From here on everything ends: sources first, then what waits for frames or for the device.
-    options.stop.set();
+    ending.set();
     let record = node.wind_up(journal, interrupted);
     if let (Some(out), Some((sink, writer))) = (&options.out, results) {
         drop(sink);

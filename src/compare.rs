@@ -7,21 +7,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{SchedulerConfig, ValidConfig};
-use crate::node::{self, RunOptions};
-use crate::record::RunRecord;
-use crate::report::{self, Report};
-use crate::source::StopFlag;
+use ekya::config::{SchedulerConfig, ValidConfig};
+use ekya::node::{self, RunOptions};
+use ekya::record::RunRecord;
+use ekya::report::{self, Report};
+use ekya::source::StopFlag;
 
 /// A configuration and the schedulers to run it under.
 #[derive(Debug, Clone)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// What to run; its own scheduler does not count.
-    pub config: ValidConfig,
+    pub(crate) config: ValidConfig,
     /// Who decides, run by run.
-    pub schedulers: Vec<SchedulerConfig>,
+    pub(crate) schedulers: Vec<SchedulerConfig>,
     /// Name of the load, where several are compared.
-    pub load: Option<String>,
+    pub(crate) load: Option<String>,
 }
 
 /// Runs everything, each run on the idle machine after the one before it, writes the records and
@@ -30,7 +30,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// When a run cannot start or `out` cannot be written.
-pub fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> Result<()> {
+pub(crate) fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let total = comparisons.iter().map(|one| one.schedulers.len()).sum();
     let mut report = Report::default();
@@ -123,7 +123,7 @@ fn folder(comparison: &Comparison, scheduler: SchedulerConfig) -> String {
 
 /// One line about a run.
 #[must_use]
-pub fn describe(record: &RunRecord) -> String {
+pub(crate) fn describe(record: &RunRecord) -> String {
     let known: Vec<f64> = record
         .streams
         .iter()
@@ -140,12 +140,7 @@ pub fn describe(record: &RunRecord) -> String {
     let retrainings: Vec<bool> = record
         .windows
         .iter()
-        .flat_map(|window| {
-            window
-                .streams
-                .iter()
-                .filter_map(|stream| stream.retraining.as_ref())
-        })
+        .flat_map(|window| window.streams.iter().flat_map(|stream| &stream.retrainings))
         .map(|retraining| retraining.promoted)
         .collect();
     let promoted = retrainings.iter().filter(|promoted| **promoted).count();

@@ -6,12 +6,12 @@
 use anyhow::Result;
 
 use crate::compare::Comparison;
-use crate::config::{
+use ekya::config::{
     BUILT_IN_WEIGHTS, ClassifierArchitecture, ClassifierConfig, Config, DeviceConfig, DeviceKind,
     InferenceConfig, LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
     StudentConfig, TeacherConfig, ValidConfig,
 };
-use crate::source::scene::{Preset, SceneConfig};
+use ekya::source::scene::{Preset, SceneConfig};
 
 /// Windows of a run.
 const WINDOWS: usize = 5;
@@ -36,7 +36,7 @@ const CHEAP: usize = 0;
 ///
 /// # Errors
 /// When a configuration is not valid, which is a bug.
-pub fn comparisons(full: bool, seeds: u64) -> Result<Vec<Comparison>> {
+pub(crate) fn comparisons(full: bool, seeds: u64) -> Result<Vec<Comparison>> {
     let mut all = Vec::new();
     for seed in 1..=seeds {
         let loads = if full {
@@ -74,7 +74,7 @@ fn schedulers(full: bool) -> Vec<SchedulerConfig> {
 
 /// Four cameras at `fps` on one CPU core; the other cores draw the scenes.
 #[must_use]
-pub fn config(fps: f64, seed: u64) -> Config {
+pub(crate) fn config(fps: f64, seed: u64) -> Config {
     let drifts = [
         ("gate", Preset::Nightfall),
         ("harbour", Preset::Storm),

@@ -15,13 +15,11 @@ pub mod write;
 pub mod config;
 
 #[cfg(feature = "torch")]
-pub mod compare;
-#[cfg(feature = "torch")]
-pub mod demo;
-#[cfg(feature = "torch")]
 pub mod learn;
 #[cfg(feature = "torch")]
 pub mod node;
+#[cfg(feature = "torch")]
+pub mod rehearse;
 #[cfg(feature = "torch")]
 pub mod schedule;
 #[cfg(feature = "torch")]

@@ -1,18 +1,22 @@
 //! The `ekya` command.
 
+mod compare;
+mod demo;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ekya::compare::{self, Comparison};
-use ekya::config::{SchedulerConfig, ValidConfig};
-use ekya::demo;
+use ekya::config::{LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
+use ekya::rehearse::rehearse;
 use ekya::source::StopFlag;
 use ekya::source::folder::FolderConfig;
 use ekya::train::{self, Effort};
 use ekya_models::Architecture;
+
+use compare::Comparison;
 
 /// Continuous learning of video analytics on edge servers: decides which student to retrain, how,
 /// and with how much of which device, and does it.
@@ -90,6 +94,15 @@ enum Command {
         /// Passes over the data.
         #[arg(long, default_value_t = 20)]
         epochs: usize,
+    },
+    /// Make the built-in history again: every retraining configuration tried on procedural scenes.
+    Rehearse {
+        /// File to write (JSON).
+        #[arg(long)]
+        out: PathBuf,
+        /// Scenes of every kind of drift.
+        #[arg(long, default_value_t = 4)]
+        scenes: u64,
     },
     /// Make the built-in weights of the procedural scene again.
     TrainScene {
@@ -173,7 +186,12 @@ fn act(command: Command) -> Result<()> {
                 classes,
                 ..FolderConfig::new(manifest)
             };
-            train::train_folder(&folder, architecture, epochs, &out, 1)
+            train::train_folder(&folder, architecture, epochs, &out, 1)?;
+            Ok(())
+        }
+        Command::Rehearse { out, scenes } => {
+            rehearse(&LearningConfig::default(), scenes, &out)?;
+            Ok(())
         }
         Command::TrainScene {
             out,
@@ -188,7 +206,8 @@ fn act(command: Command) -> Result<()> {
                 effort(student_frames, student_epochs),
                 effort(teacher_frames, teacher_epochs),
                 1,
-            )
+            )?;
+            Ok(())
         }
     }
 }

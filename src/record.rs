@@ -5,7 +5,7 @@ use ekya_sched::{RetrainingConfig, Share};
 use serde::{Deserialize, Serialize};
 
 /// Version of the record's format; readers refuse newer ones.
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 
 /// One run of one scheduler.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,12 +114,12 @@ pub struct WindowStream {
     pub labelling_seconds: f64,
     /// Device seconds spent on profiling.
     pub profiling_seconds: f64,
-    /// What the profiler predicted, configuration by configuration.
+    /// What the profiler predicted last, configuration by configuration.
     pub profiles: Vec<ProfileRecord>,
     /// Shares over the window.
     pub segments: Vec<ShareSegment>,
-    /// The retraining, if one was started.
-    pub retraining: Option<RetrainingRecord>,
+    /// The retrainings that were started, in order.
+    pub retrainings: Vec<RetrainingRecord>,
     /// What was decided and why, in order.
     pub decisions: Vec<Decision>,
 }
@@ -167,6 +167,10 @@ pub struct RetrainingRecord {
     pub to: Option<f64>,
     /// Device seconds it took.
     pub gpu_seconds: f64,
+    /// Accuracy that was predicted for its end; absent under a scheduler that predicts nothing.
+    pub predicted_accuracy: Option<f64>,
+    /// Cost on a whole device that was predicted; likewise.
+    pub predicted_gpu_seconds: Option<f64>,
     /// Labelled pictures it trained on.
     pub examples: usize,
     /// Accuracy of the serving student on the held-out frames.

@@ -3,19 +3,22 @@
 //!
 //! Offline work: no shares, no windows. The result is a checkpoint that a configuration can name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use ekya_models::{Architecture, Classifier, Example, Placement, Student, matched_accuracy};
+use ekya_models::{
+    Architecture, Classifier, Example, ModelError, Placement, Student, matched_accuracy,
+};
 use ekya_sched::RetrainingConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
 
 use crate::source::folder::{FolderConfig, FolderSource};
 use crate::source::scene::{CLASSES, Keyframe, SceneConfig, SceneSource};
-use crate::source::{Frame, Source};
+use crate::source::{Frame, Source, SourceError};
+use crate::write::WriteError;
 
 /// Neurons of the hidden layer.
 const HEAD_WIDTH: usize = 64;
@@ -28,6 +31,27 @@ const FRAMES_APART: usize = 15;
 const TRAINING_SEEDS: u64 = 1_000_000;
 /// See [`TRAINING_SEEDS`].
 const TEST_SEEDS: u64 = 2_000_000;
+
+/// Why training from scratch failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The pictures could not be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The model could not be trained or written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// There is nothing to train on.
+    #[error("{} holds no labelled picture", path.display())]
+    NoPictures {
+        /// The folder or manifest.
+        path: PathBuf,
+    },
+    /// A file or folder could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
 
 /// How much to train.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +73,12 @@ pub fn train_scene(
     student: Option<Effort>,
     teacher: Option<Effort>,
     seed: u64,
-) -> Result<()> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+) -> Result<(), TrainError> {
+    std::fs::create_dir_all(out).map_err(|source| WriteError {
+        path: out.to_owned(),
+        step: "make the folder",
+        source,
+    })?;
     if let Some(effort) = student {
         let examples = scene_examples(
             effort.frames,
@@ -92,18 +120,18 @@ pub fn train_folder(
     epochs: usize,
     out: &Path,
     seed: u64,
-) -> Result<()> {
+) -> Result<(), TrainError> {
     let mut source = FolderSource::open(folder)?;
     let classes = source.classes().to_vec();
     let mut examples = Vec::new();
     while let Some(frame) = source.next_frame()? {
         examples.extend(example(frame));
     }
-    ensure!(
-        !examples.is_empty(),
-        "{} holds no labelled picture",
-        folder.path.display()
-    );
+    if examples.is_empty() {
+        return Err(TrainError::NoPictures {
+            path: folder.path.clone(),
+        });
+    }
     let effort = Effort {
         frames: examples.len(),
         epochs,
@@ -123,7 +151,7 @@ pub fn train_folder(
 ///
 /// # Errors
 /// When a scene cannot be drawn, which is a bug.
-pub fn exemplars(count: usize) -> Result<Vec<Example>> {
+pub fn exemplars(count: usize) -> Result<Vec<Example>, TrainError> {
     scene_examples(
         count,
         TRAINING_SEEDS,
@@ -193,7 +221,7 @@ fn scene_examples(
     seeds: u64,
     conditions: Conditions,
     bar: &ProgressBar,
-) -> Result<Vec<Example>> {
+) -> Result<Vec<Example>, TrainError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seeds);
     let mut examples = Vec::with_capacity(count);
     for scene in 0.. {
@@ -205,7 +233,7 @@ fn scene_examples(
             drift: vec![conditions.draw(&mut rng)],
             ..SceneConfig::default()
         };
-        let mut source = SceneSource::new(config)?;
+        let mut source = SceneSource::new(config).map_err(SourceError::from)?;
         for _ in 0..FRAMES_PER_SCENE {
             let mut last = None;
             for _ in 0..FRAMES_APART {
@@ -238,7 +266,7 @@ fn fit(
     examples: &[Example],
     effort: Effort,
     seed: u64,
-) -> Result<Box<dyn Student>> {
+) -> Result<Box<dyn Student>, TrainError> {
     let fresh = Classifier::new(architecture, classes, HEAD_WIDTH, Placement::best(), seed)?;
     let config = RetrainingConfig {
         epochs: effort.epochs,
@@ -261,14 +289,16 @@ fn fit(
 ///
 /// # Errors
 /// When the model fails.
-pub fn scene_accuracy(model: &dyn Student, count: usize, conditions: Conditions) -> Result<f64> {
-    accuracy(
-        model,
-        &scene_examples(count, TEST_SEEDS, conditions, &ProgressBar::hidden())?,
-    )
+pub fn scene_accuracy(
+    model: &dyn Student,
+    count: usize,
+    conditions: Conditions,
+) -> Result<f64, TrainError> {
+    let examples = scene_examples(count, TEST_SEEDS, conditions, &ProgressBar::hidden())?;
+    Ok(accuracy(model, &examples)?)
 }
 
-fn report(name: &str, model: &dyn Student) -> Result<()> {
+fn report(name: &str, model: &dyn Student) -> Result<(), TrainError> {
     let plain = scene_accuracy(model, 300, Conditions::Undrifted)?;
     let drifted = scene_accuracy(model, 600, Conditions::Any)?;
     let (plain, drifted) = (plain * 100.0, drifted * 100.0);
@@ -276,7 +306,7 @@ fn report(name: &str, model: &dyn Student) -> Result<()> {
     Ok(())
 }
 
-fn accuracy(model: &dyn Student, examples: &[Example]) -> Result<f64> {
+fn accuracy(model: &dyn Student, examples: &[Example]) -> Result<f64, ModelError> {
     let mut scores = Vec::with_capacity(examples.len());
     for example in examples {
         let regions: Vec<_> = example.objects.iter().map(|object| object.bbox).collect();
@@ -286,7 +316,7 @@ fn accuracy(model: &dyn Student, examples: &[Example]) -> Result<f64> {
     Ok(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
 }
 
-fn progress(what: &'static str, length: usize) -> ProgressBar {
+pub(crate) fn progress(what: &'static str, length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64).with_prefix(what);
     if let Ok(style) =
         ProgressStyle::with_template("{prefix:>10} {wide_bar} {pos}/{len} {eta} {msg}")

@@ -109,7 +109,7 @@ fn ekya_profiles_retrains_and_says_why() {
     );
     let retrained: Vec<_> = entries
         .iter()
-        .filter_map(|entry| entry.retraining.as_ref())
+        .flat_map(|entry| &entry.retrainings)
         .collect();
     assert!(
         !retrained.is_empty(),
@@ -155,7 +155,7 @@ fn no_retraining_retrains_nothing() {
     assert!(
         entries
             .clone()
-            .all(|entry| entry.retraining.is_none() && entry.profiles.is_empty())
+            .all(|entry| entry.retrainings.is_empty() && entry.profiles.is_empty())
     );
 }
 
@@ -168,10 +168,9 @@ fn uniform_retrains_every_stream_with_its_one_configuration() {
         .iter()
         .flat_map(|window| &window.streams)
     {
-        let retraining = entry
-            .retraining
-            .as_ref()
-            .expect("every stream is retrained in every window");
+        let [retraining] = &entry.retrainings[..] else {
+            panic!("every stream is retrained once in every window: {entry:?}")
+        };
         assert_eq!(retraining.config, config.learning.configurations[1]);
         assert!(
             entry

@@ -2,19 +2,20 @@
 //!
 //! # How the evidence is combined
 //!
-//! Three estimates of the gain of a configuration, each with a standard deviation, are averaged
-//! with the inverse of their variances as weights ([`Estimate::combine`]), as for independent
+//! There are three sources for the gain of a configuration. Estimates, each with a standard
+//! deviation, are averaged with the inverse of their variances as weights ([`Estimate::combine`]), as for independent
 //! normal errors:
 //!
 //! 1. a weak prior: a retraining removes a quarter of the error, give or take 0.15;
 //! 2. the micro-profile of this window, that is the curve, less the mean error that it had in
 //!    earlier windows. Its deviation is what the number of validation examples, the length of the
 //!    extrapolation and its earlier errors suggest, whichever is largest;
-//! 3. the gains that real retrainings had before. Gain is taken to be proportional to the error
-//!    that there was to remove, `gain = r · (1 − start accuracy)`: one number `r` a
-//!    configuration, which two outcomes determine well enough. Each configuration's `r` is pulled
+//! 3. the gains that real retrainings had before, as a straight line a configuration:
+//!    `gain = a + b · (1 − start accuracy)`, by least squares. `a` is what it does to a student that
+//!    had nothing to learn, which with few pictures is harm. Each configuration's line is pulled
 //!    towards that of all of them together with the weight of [`POOLED_OUTCOMES`] outcomes, so that
-//!    one never tried is not unknown, and one lucky outcome decides nothing.
+//!    one never tried is not unknown, and one lucky outcome decides nothing; that of all is pulled
+//!    towards the prior in the same way.
 //!
 //! With no history the prediction is the curve, drawn towards the prior by as much as the curve
 //! is doubtful; with a few outcomes the history outweighs a curve that comes from ten pictures.
@@ -26,6 +27,7 @@
 //! predicted from its observed GPU-seconds.
 
 use ekya_sched::RetrainingConfig;
+use serde::{Deserialize, Serialize};
 
 /// Outcomes, of all configurations, after which an outcome counts half: with four streams and a
 /// retraining in most windows, about eight windows.
@@ -42,6 +44,10 @@ const PRIOR_SD: f64 = 0.15;
 
 /// No history is more certain than this.
 const SD_MIN: f64 = 0.03;
+
+/// Where the errors of the imagined outcomes lie that pull a line: their mean, and their standard
+/// deviation.
+const USUAL_ERROR: (f64, f64) = (0.35, 0.2);
 
 /// Most configurations remembered; the ones not used for longest are forgotten.
 const CONFIGS_MAX: usize = 256;
@@ -67,6 +73,39 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// How much better a student has to measure than the one before, with errors of standard
+    /// deviation `gate_sd`, for a gain to be likelier than a loss: not at all where a gain was
+    /// expected, by more the surer a loss was.
+    ///
+    /// With a gain `g ~ N(mean, sd²)` measured as `d ~ N(g, gate_sd²)`, the mean of `g` given `d` is
+    /// above 0 exactly when `d > −mean · gate_sd² / sd²`.
+    #[must_use]
+    pub fn gate(self, gate_sd: f64) -> f64 {
+        (-self.mean * (gate_sd / self.sd.max(1e-9)).powi(2)).max(0.0)
+    }
+
+    /// What a gain is worth behind that [gate](Self::gate): a loss is seldom suffered, so a doubtful
+    /// gain is worth more than its mean.
+    ///
+    /// With threshold `c` the mean of `g` where `d > c`, and of 0 elsewhere, is
+    /// mean · Φ(z) + sd²/s · φ(z) with s² = sd² + gate_sd²
+    /// and z = (mean − c)/s.
+    #[must_use]
+    pub fn behind_gate(self, gate_sd: f64) -> f64 {
+        let s = self.sd.hypot(gate_sd).max(1e-9);
+        let z = (self.mean - self.gate(gate_sd)) / s;
+        let density = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        self.mean * normal_distribution(z) + self.sd * self.sd / s * density
+    }
+}
+
+/// Φ, by a logistic function with a cubic term: within 0.0002 of it (Page 1977).
+fn normal_distribution(z: f64) -> f64 {
+    let exponent = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (z + 0.044_715 * z * z * z);
+    1.0 / (1.0 + (-exponent).exp())
+}
+
 /// How a real retraining went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -76,7 +115,7 @@ pub struct Outcome {
     pub start_accuracy: f64,
     /// Accuracy of the retrained student on the same examples, promoted or not.
     pub end_accuracy: f64,
-    /// What it cost, on a whole device.
+    /// What it cost, on a whole device; 0 when that is not known.
     pub gpu_seconds: f64,
     /// [`Profile::curve_accuracy`](crate::Profile::curve_accuracy) of the profile that led to it.
     pub curve_accuracy: Option<f64>,
@@ -86,22 +125,27 @@ pub struct Outcome {
 
 /// Decayed sums over the outcomes. Keep one for all streams that are of one kind (same student,
 /// similar scenes): they learn from each other.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct History {
     /// What one outcome leaves of the weight of those before.
     decay: f64,
     /// Least recently used first.
     configs: Vec<(RetrainingConfig, Sums)>,
     all: Sums,
+    /// What the last micro-profile of a configuration said, in GPU-seconds; oldest first.
+    profiled_costs: Vec<(RetrainingConfig, f64)>,
 }
 
 /// Sums over outcomes, each multiplied by its weight.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Sums {
     weight: f64,
-    /// gain · error, error², gain²; error is 1 − start accuracy.
+    /// error, gain · error, error², gain, gain²; error is 1 − start accuracy.
+    error: f64,
     gain_error: f64,
     error_squared: f64,
+    gain: f64,
     gain_squared: f64,
     curve: Moments,
     /// Of ln(observed / measured GPU-seconds).
@@ -110,8 +154,27 @@ struct Sums {
     cost: Moments,
 }
 
+/// A gain as a straight line over the error that there is to remove.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Line {
+    base: f64,
+    slope: f64,
+}
+
+impl Line {
+    /// What is expected of a retraining that nothing is known of.
+    const PRIOR: Self = Self {
+        base: 0.0,
+        slope: PRIOR_GAIN,
+    };
+
+    fn at(self, error: f64) -> f64 {
+        self.base + self.slope * error
+    }
+}
+
 /// Weight, sum and sum of squares of a quantity.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Moments {
     weight: f64,
     sum: f64,
@@ -131,6 +194,12 @@ impl Moments {
         self.squares *= factor;
     }
 
+    fn include(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
     /// Mean, pulled towards `pooled` with the weight of [`POOLED_OUTCOMES`].
     fn mean_towards(&self, pooled: f64) -> f64 {
         (self.sum + POOLED_OUTCOMES * pooled) / (self.weight + POOLED_OUTCOMES)
@@ -142,8 +211,10 @@ impl Sums {
         let error = 1.0 - outcome.start_accuracy;
         let gain = outcome.end_accuracy - outcome.start_accuracy;
         self.weight += 1.0;
+        self.error += error;
         self.gain_error += gain * error;
         self.error_squared += error * error;
+        self.gain += gain;
         self.gain_squared += gain * gain;
         if let Some(curve) = outcome.curve_accuracy.filter(|curve| curve.is_finite()) {
             self.curve.add(curve - outcome.end_accuracy);
@@ -161,25 +232,56 @@ impl Sums {
 
     fn decay(&mut self, factor: f64) {
         self.weight *= factor;
+        self.error *= factor;
         self.gain_error *= factor;
         self.error_squared *= factor;
+        self.gain *= factor;
         self.gain_squared *= factor;
         self.curve.decay(factor);
         self.cost_ratio.decay(factor);
         self.cost.decay(factor);
     }
 
-    /// The part `r` of the error that a retraining removes, pulled towards `pooled`.
-    fn removed_part(&self, pooled: f64) -> f64 {
-        // The pull has the weight of outcomes with a usual error.
-        let pull = POOLED_OUTCOMES * (self.error_squared / self.weight.max(1e-9)).max(0.01);
-        (self.gain_error + pull * pooled) / (self.error_squared + pull)
+    fn include(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.error += other.error;
+        self.gain_error += other.gain_error;
+        self.error_squared += other.error_squared;
+        self.gain += other.gain;
+        self.gain_squared += other.gain_squared;
+        self.curve.include(&other.curve);
+        self.cost_ratio.include(&other.cost_ratio);
+        self.cost.include(&other.cost);
     }
 
-    /// Mean squared deviation of the gains from `r · error`.
-    fn gain_variance(&self, r: f64) -> f64 {
-        let sum = self.gain_squared - 2.0 * r * self.gain_error + r * r * self.error_squared;
-        (sum / self.weight.max(1e-9)).max(0.0)
+    /// The line through the gains, pulled towards another: least squares over the outcomes and
+    /// [`POOLED_OUTCOMES`] imagined ones on that other line.
+    fn line(&self, towards: Line) -> Line {
+        let pull = POOLED_OUTCOMES;
+        let (mean, sd) = USUAL_ERROR;
+        let squared = mean * mean + sd * sd;
+        let weight = self.weight + pull;
+        let error = (self.error + pull * mean) / weight;
+        let gain = (self.gain + pull * towards.at(mean)) / weight;
+        let error_squared = (self.error_squared + pull * squared) / weight;
+        let imagined = towards.base * mean + towards.slope * squared;
+        let gain_error = (self.gain_error + pull * imagined) / weight;
+        // The imagined outcomes keep the variance of the errors above zero.
+        let slope = (gain_error - gain * error) / (error_squared - error * error);
+        Line {
+            base: gain - slope * error,
+            slope,
+        }
+    }
+
+    /// Sum of the squared deviations of the gains from a line.
+    fn squared_deviation(&self, line: Line) -> f64 {
+        let Line { base, slope } = line;
+        let sum = self.gain_squared - 2.0 * base * self.gain - 2.0 * slope * self.gain_error
+            + base * base * self.weight
+            + 2.0 * base * slope * self.error
+            + slope * slope * self.error_squared;
+        sum.max(0.0)
     }
 }
 
@@ -203,7 +305,24 @@ impl History {
             decay: 0.5_f64.powf(half_life.max(1.0).recip()),
             configs: Vec::new(),
             all: Sums::default(),
+            profiled_costs: Vec::new(),
         }
+    }
+
+    /// The same evidence with each configuration's weighing at most `outcomes` new ones, and decaying
+    /// as it does by default: how a node takes up what was found out elsewhere, which the outcomes
+    /// of its own streams soon outweigh.
+    #[must_use]
+    pub fn as_prior(mut self, outcomes: f64) -> Self {
+        self.decay = Self::new().decay;
+        self.all = Sums::default();
+        for (_, sums) in &mut self.configs {
+            if sums.weight > outcomes {
+                sums.decay(outcomes / sums.weight);
+            }
+            self.all.include(sums);
+        }
+        self
     }
 
     /// Takes in how a retraining went. Outcomes whose accuracies or cost are no numbers are left
@@ -255,17 +374,23 @@ impl History {
             return prior;
         }
         let sums = self.sums(config);
-        let pooled = self.all.removed_part(PRIOR_GAIN);
-        let r = sums.removed_part(pooled);
-        let variance = self.all.gain_variance(pooled).max(SD_MIN * SD_MIN);
+        let pooled = self.all.line(Line::PRIOR);
+        let line = sums.line(pooled);
+        let variance_of = |sums: &Sums, line: Line, variance: f64| {
+            let sum = sums.squared_deviation(line) + POOLED_OUTCOMES * variance;
+            sum / (sums.weight + POOLED_OUTCOMES)
+        };
+        let variance = variance_of(&self.all, pooled, PRIOR_SD * PRIOR_SD);
+        let variance = variance_of(&sums, line, variance);
         // Other configurations' outcomes tell less about this one.
         let others = (self.all.weight - sums.weight).clamp(0.0, POOLED_OUTCOMES);
         let evidence = sums.weight + others / 2.0;
-        let known = Estimate {
-            mean: r * error,
-            sd: (variance * (1.0 + 1.0 / evidence.max(1e-6))).sqrt(),
-        };
-        prior.combine(known)
+        Estimate {
+            mean: line.at(error),
+            sd: (variance * (1.0 + 1.0 / evidence.max(1e-6)))
+                .sqrt()
+                .max(SD_MIN),
+        }
     }
 
     /// The micro-profile's estimate of the gain, corrected by what it was wrong by before;
@@ -289,11 +414,31 @@ impl History {
         self.sums(config).cost_ratio.mean_towards(pooled).exp()
     }
 
-    /// Mean GPU-seconds that this configuration really took; `None` when it was never retrained.
+    /// Mean GPU-seconds that this configuration really took, else what its last micro-profile
+    /// said; `None` when it was neither retrained with nor profiled.
     #[must_use]
-    pub fn observed_gpu_seconds(&self, config: &RetrainingConfig) -> Option<f64> {
+    pub fn known_gpu_seconds(&self, config: &RetrainingConfig) -> Option<f64> {
         let cost = self.sums(config).cost;
-        (cost.weight > 0.0).then(|| cost.sum / cost.weight)
+        if cost.weight > 0.0 {
+            return Some(cost.sum / cost.weight);
+        }
+        let profiled = self
+            .profiled_costs
+            .iter()
+            .find(|(known, _)| known == config);
+        profiled.map(|(_, gpu_seconds)| *gpu_seconds)
+    }
+
+    /// Takes in what a micro-profile said that a configuration would cost.
+    pub fn record_profiled_cost(&mut self, config: &RetrainingConfig, gpu_seconds: f64) {
+        if !(gpu_seconds.is_finite() && gpu_seconds >= 0.0) {
+            return;
+        }
+        self.profiled_costs.retain(|(known, _)| known != config);
+        self.profiled_costs.push((config.clone(), gpu_seconds));
+        if self.profiled_costs.len() > CONFIGS_MAX {
+            self.profiled_costs.remove(0);
+        }
     }
 
     fn sums(&self, config: &RetrainingConfig) -> Sums {
@@ -336,6 +481,28 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_harms_who_has_nothing_to_learn_is_seen_through() {
+        let mut history = History::new();
+        for _ in 0..20 {
+            history.record(&outcome(10, 0.4, 0.6));
+            history.record(&outcome(10, 0.9, 0.82));
+        }
+        let [low, high] = [0.4, 0.9].map(|start| history.gain(&config(10), start).mean);
+        assert!((low - 0.2).abs() < 0.03, "{low}");
+        assert!((high + 0.08).abs() < 0.03, "{high}");
+    }
+
+    #[test]
+    fn a_profiled_cost_counts_until_there_is_a_real_one() {
+        let mut history = History::new();
+        assert_eq!(history.known_gpu_seconds(&config(10)), None);
+        history.record_profiled_cost(&config(10), 4.0);
+        assert_eq!(history.known_gpu_seconds(&config(10)), Some(4.0));
+        history.record(&outcome(10, 0.5, 0.6));
+        assert_eq!(history.known_gpu_seconds(&config(10)), Some(10.0));
+    }
+
+    #[test]
     fn configurations_differ_once_they_were_tried() {
         let mut history = History::new();
         for _ in 0..4 {
@@ -375,8 +542,42 @@ mod tests {
         let ratio = history.cost_ratio(&config(10));
         assert!((1.7..=2.0).contains(&ratio), "{ratio}");
         assert_eq!(History::new().cost_ratio(&config(10)), 1.0);
-        let observed = history.observed_gpu_seconds(&config(10));
+        let observed = history.known_gpu_seconds(&config(10));
         assert!(observed.is_some_and(|seconds| (seconds - 10.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_prior_says_the_same_and_is_soon_outweighed() {
+        let mut elsewhere = History::with_half_life(1e9);
+        for _ in 0..100 {
+            elsewhere.record(&outcome(10, 0.5, 0.7));
+        }
+        let mut history = elsewhere.as_prior(8.0);
+        assert!((history.outcomes(&config(10)) - 8.0).abs() < 1e-9);
+        let before = history.gain(&config(10), 0.5).mean;
+        assert!((before - 0.2).abs() < 0.02, "{before}");
+        for _ in 0..16 {
+            history.record(&outcome(10, 0.5, 0.5));
+        }
+        let after = history.gain(&config(10), 0.5).mean;
+        assert!(after < 0.08, "{after}");
+    }
+
+    #[test]
+    fn a_gate_asks_for_proof_where_a_loss_was_expected() {
+        let gate = |mean| Estimate { mean, sd: 0.1 }.gate(0.2);
+        assert_eq!(gate(0.05), 0.0);
+        assert!((gate(-0.05) - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_gate_spares_most_of_a_loss_and_keeps_a_sure_gain() {
+        let worth = |mean, sd, gate_sd| Estimate { mean, sd }.behind_gate(gate_sd);
+        assert!((worth(0.1, 0.01, 0.01) - 0.1).abs() < 1e-3);
+        assert!(worth(-0.1, 0.01, 0.01).abs() < 1e-3);
+        // A fair coin of a gain: half of the mean absolute deviation, through a perfect gate.
+        assert!((worth(0.0, 0.1, 0.0) - 0.039_894).abs() < 1e-4);
+        assert!(worth(0.0, 0.1, 0.1) < worth(0.0, 0.1, 0.0));
     }
 
     #[test]

@@ -13,6 +13,10 @@ const EXTRAPOLATION_DOUBT: f64 = 0.5;
 /// Epochs before a run may be stopped early; one point says nothing of the slope.
 const EPOCHS_BEFORE_STOP: usize = 2;
 
+/// Outcomes of a configuration, older ones counting less, from which on a micro-profile of it adds
+/// little: the history's estimate is then surer than one from a few held-out pictures.
+const WELL_KNOWN: f64 = 8.0;
+
 /// A learner that can be profiled. It holds one candidate at a time.
 pub trait Trainable {
     /// What can go wrong; ends the profiling. A candidate that merely trains badly (a loss that
@@ -69,8 +73,9 @@ pub struct Situation {
     pub start_accuracy: f64,
     /// How many held-out examples candidates are validated on.
     pub validation_examples: usize,
-    /// GPU-seconds that profiling may spend; the epoch that passes it is the last, and what was
-    /// not started is predicted from the history alone. Infinite for no limit.
+    /// GPU-seconds that profiling may spend on configurations that the history knows; the epoch
+    /// that passes it is the last, and what was not started is predicted from the history alone.
+    /// Configurations whose cost nothing tells are trained regardless. Infinite for no limit.
     pub budget_gpu_seconds: f64,
     /// The most GPU-seconds a retraining can get in this window; costlier candidates cannot win.
     /// Infinite when not known.
@@ -86,6 +91,9 @@ pub struct Profile {
     pub end_accuracy: f64,
     /// Lower and upper end of an 80 % interval of it.
     pub interval: (f64, f64),
+    /// The gain over [`Situation::start_accuracy`], with its standard deviation, that the two above
+    /// are made from.
+    pub gain: Estimate,
     /// Expected cost on a whole device.
     pub gpu_seconds: f64,
     /// What the curve alone says; hand it to [`History::record`] with the outcome. `None` when the
@@ -155,7 +163,9 @@ impl MicroProfiler {
             history,
         };
         for group in profiler.groups(active) {
-            let observed = if profiling.gpu_seconds < situation.budget_gpu_seconds {
+            let within = profiling.gpu_seconds < situation.budget_gpu_seconds
+                && !profiler.is_well_known(&group);
+            let observed = if within || profiler.is_unknown(&group) {
                 self.train(learner, &profiler, &group, &mut profiling)?
             } else {
                 None
@@ -187,7 +197,8 @@ impl MicroProfiler {
             if !observed.add(epoch, &trained) {
                 return Ok(None);
             }
-            let spent = profiling.gpu_seconds >= run.situation.budget_gpu_seconds;
+            let spent =
+                profiling.gpu_seconds >= run.situation.budget_gpu_seconds && !run.is_unknown(group);
             let hopeless =
                 epoch >= EPOCHS_BEFORE_STOP && run.cannot_win(group, &observed, profiling);
             if spent || hopeless {
@@ -276,13 +287,25 @@ impl Run<'_> {
         groups
     }
 
+    /// Whether the history knows enough of the whole group for a micro-profile to add little.
+    fn is_well_known(&self, group: &[usize]) -> bool {
+        let outcomes = |&config: &usize| self.history.outcomes(&self.configs[config]);
+        group.iter().all(|config| outcomes(config) >= WELL_KNOWN)
+    }
+
+    /// Whether nothing tells the cost of one of the group.
+    fn is_unknown(&self, group: &[usize]) -> bool {
+        let cost = |&config: &usize| self.history.known_gpu_seconds(&self.configs[config]);
+        group.iter().any(|config| cost(config).is_none())
+    }
+
     /// The prediction for a configuration; `None` when nothing tells its cost.
     fn predict(&self, config: usize, observed: Option<&Observed>) -> Option<Profile> {
         let gamma = &self.configs[config];
         let measured_gpu_seconds = observed.map(|observed| observed.gpu_seconds(gamma));
         let gpu_seconds = match measured_gpu_seconds {
             Some(measured) => measured * self.history.cost_ratio(gamma),
-            None => self.history.observed_gpu_seconds(gamma)?,
+            None => self.history.known_gpu_seconds(gamma)?,
         };
         let curve = observed.and_then(|observed| observed.extrapolate(gamma));
         let gain = self.gain(gamma, curve);
@@ -292,6 +315,7 @@ impl Run<'_> {
             config,
             end_accuracy: at(0.0),
             interval: (at(-SD_OF_80_PERCENT), at(SD_OF_80_PERCENT)),
+            gain,
             gpu_seconds,
             curve_accuracy: curve.map(|(end, _)| end),
             measured_gpu_seconds,
@@ -483,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_budget_is_spent_the_history_answers() {
+    fn when_the_budget_is_spent_the_history_answers_for_what_it_knows() {
         let configs = [config(2, 1.0, 0), config(2, 1.0, 1)];
         let situation = Situation {
             budget_gpu_seconds: 0.1,
@@ -501,7 +525,8 @@ mod tests {
         let mut learner = Fake::default();
         let profiler = MicroProfiler::default();
         let Ok(profiling) = profiler.profile(&mut learner, &configs, &[0, 1], &situation, &history);
-        assert_eq!((learner.runs, learner.epochs), (1, 1));
+        // The other one is not known, so it is trained to the end although the budget is spent.
+        assert_eq!((learner.runs, learner.epochs), (1, 5));
         let untrained = &profiling.profiles[0];
         assert_eq!(untrained.curve_accuracy, None);
         assert!((untrained.gpu_seconds - 4.0).abs() < 1e-9);

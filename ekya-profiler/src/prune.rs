@@ -126,6 +126,7 @@ mod tests {
             config,
             end_accuracy,
             interval: (end_accuracy, end_accuracy),
+            gain: crate::Estimate { mean: 0.0, sd: 0.1 },
             gpu_seconds,
             curve_accuracy: None,
             measured_gpu_seconds: None,

@@ -201,10 +201,9 @@ pub struct LearningConfig {
 
 impl Default for LearningConfig {
     fn default() -> Self {
-        let config = |epochs, layers_frozen, data_fraction, learning_rate| RetrainingConfig {
+        let config = |epochs, layers_frozen, learning_rate| RetrainingConfig {
             epochs,
             layers_frozen,
-            data_fraction,
             learning_rate,
             ..RetrainingConfig::default()
         };
@@ -218,10 +217,10 @@ impl Default for LearningConfig {
             profile_epochs: 3,
             measure: false,
             configurations: vec![
-                config(10, usize::MAX, 1.0, 3e-3),
-                config(4, 0, 0.5, 2e-3),
-                config(5, 0, 1.0, 2e-3),
-                config(12, 0, 1.0, 2e-3),
+                config(10, usize::MAX, 2e-3),
+                config(8, 3, 1e-3),
+                config(6, 0, 5e-4),
+                config(12, 0, 5e-4),
             ],
         }
     }

@@ -10,12 +10,17 @@ use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
-use super::memory::{Memory, Split};
-use super::retrain::{Outcome, Progress, Retraining};
+use super::memory::{Labelled, Memory, Split};
+use super::retrain::{Gate, Outcome, Progress, Retraining};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared};
 use crate::config::{InferenceConfig, LearningConfig};
 use crate::stream::Metric;
+
+/// Standard deviation of the difference between the mean scores of two students on one held-out
+/// frame, if frames were independent: what makes the gate err. Frames are not, since most show an
+/// object that the one before showed too, so it is twice what single frames scatter by.
+const FRAME_SD: f64 = 0.7;
 
 /// Learns for one stream.
 pub struct Learner {
@@ -28,7 +33,7 @@ pub struct Learner {
     memory: Memory,
     /// What retrainings have shown, shared by all streams of the node.
     history: Arc<Mutex<History>>,
-    /// What the profiler expected in this window.
+    /// What the profiler expected last.
     profiles: Vec<Profile>,
 }
 
@@ -67,8 +72,9 @@ impl Learner {
         order: Prepare,
         work: &mut Work,
     ) -> Result<Prepared, LearnError> {
-        self.memory.remember(&self.split);
-        self.split = Split::new(order.labelled, self.learning.holdout);
+        let recent = self.spread();
+        let old = self.split.advance(order.labelled, self.held_out(), recent);
+        self.memory.remember(&old);
         self.profiles.clear();
         let mut prepared = Prepared::default();
         if order.measure_inference {
@@ -77,11 +83,21 @@ impl Learner {
         if order.evaluate {
             prepared.accuracy = accuracy(&*self.student, self.split.fresh(), self.metric, work)?;
         }
-        if order.profile {
-            prepared.options = self.profile(prepared.accuracy, order.seed, work)?;
+        if let Some(budget) = order.profile {
+            prepared.options = self.profile(prepared.accuracy, budget, order.seed, work)?;
         }
         prepared.gpu_seconds = work.spent();
         Ok(prepared)
+    }
+
+    /// Frames that students are compared on.
+    fn held_out(&self) -> usize {
+        (self.spread() as f64 * self.learning.holdout).ceil() as usize
+    }
+
+    /// Frames labelled in a window, the burst apart: what counts as recent.
+    fn spread(&self) -> usize {
+        self.learning.samples.saturating_sub(self.learning.burst)
     }
 
     fn measure_inference(
@@ -98,16 +114,17 @@ impl Learner {
         )
     }
 
-    /// What each configuration would give and cost. Gains are measured on the held-out frames and
-    /// added to `accuracy`, which stands on more frames.
+    /// What each configuration would give and cost. Candidates are compared with the serving
+    /// student on the held-out frames; `serving`, its accuracy on all, stands on more frames.
     fn profile(
         &mut self,
-        accuracy_on_all: Option<f64>,
+        serving: Option<f64>,
+        budget_gpu_seconds: f64,
         seed: u64,
         work: &mut Work,
     ) -> Result<Vec<(usize, RetrainingOption)>, LearnError> {
         let on_holdout = accuracy(&*self.student, &self.split.holdout, self.metric, work)?;
-        let (Some(start_accuracy), Some(serving)) = (on_holdout, accuracy_on_all) else {
+        let (Some(on_holdout), Some(serving)) = (on_holdout, serving) else {
             return Ok(Vec::new());
         };
         let examples = self.memory.with(&self.split);
@@ -116,7 +133,8 @@ impl Learner {
             student: &*self.student,
             examples: &examples,
             holdout: &self.split.holdout,
-            start_accuracy,
+            serving,
+            on_holdout,
             metric: self.metric,
             epochs: self.learning.profile_epochs,
             seed,
@@ -124,9 +142,9 @@ impl Learner {
             training: None,
         };
         let situation = Situation {
-            start_accuracy,
+            start_accuracy: serving,
             validation_examples: self.split.holdout.len(),
-            budget_gpu_seconds: f64::INFINITY,
+            budget_gpu_seconds,
             affordable_gpu_seconds: f64::INFINITY,
         };
         let profiler = MicroProfiler {
@@ -138,41 +156,61 @@ impl Learner {
         let profiling =
             profiler.profile(&mut candidates, configurations, &all, &situation, &history)?;
         self.profiles = profiling.profiles;
+        self.remember_costs();
+        let gate_sd = gate_sd(self.split.holdout.len());
         let option = |profile: &Profile| {
-            let gain = profile.end_accuracy - start_accuracy;
-            let end_accuracy = (serving + gain).clamp(0.0, 1.0);
-            (
-                profile.config,
-                RetrainingOption {
-                    end_accuracy,
-                    gpu_seconds: profile.gpu_seconds,
-                },
-            )
+            // The gate drops most of what would turn out a loss.
+            let gain = profile.gain.behind_gate(gate_sd);
+            let option = RetrainingOption {
+                end_accuracy: (serving + gain).clamp(0.0, 1.0),
+                gpu_seconds: profile.gpu_seconds,
+            };
+            (profile.config, option)
         };
         Ok(self.profiles.iter().map(option).collect())
     }
 
-    /// Retrains with one of the configurations. On promotion the twin follows.
+    fn remember_costs(&self) {
+        let mut history = self.history.lock();
+        for profile in &self.profiles {
+            if let Some(gpu_seconds) = profile.measured_gpu_seconds {
+                let config = &self.learning.configurations[profile.config];
+                history.record_profiled_cost(config, gpu_seconds);
+            }
+        }
+    }
+
+    /// Retrains with one of the configurations; the gate also looks at what of the `newest` labels
+    /// has come in the meantime. On promotion the twin follows.
     ///
     /// # Errors
     /// See [`Retraining::run`].
     pub(super) fn retrain(
         &mut self,
         configuration: usize,
+        newest: &Mutex<Vec<Labelled>>,
         seed: u64,
         work: &mut Work,
         report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
         let examples = self.memory.with(&self.split);
+        let expected = self
+            .profiles
+            .iter()
+            .find(|profile| profile.config == configuration)
+            .map(|profile| profile.gain);
         let retraining = Retraining {
             serving: &*self.student,
             examples: &examples,
-            holdout: &self.split.holdout,
             config: &self.learning.configurations[configuration],
             metric: self.metric,
             seed,
         };
-        let mut outcome = retraining.run(work, report)?;
+        let gate = Gate {
+            held_out: &|| self.split.newest(&newest.lock(), self.held_out()),
+            threshold: &|frames| expected.map_or(0.0, |gain| gain.gate(gate_sd(frames))),
+        };
+        let mut outcome = retraining.run(&gate, work, report)?;
         if let Some(student) = &outcome.promoted {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
@@ -202,4 +240,9 @@ impl Learner {
             measured_gpu_seconds: profile.and_then(|profile| profile.measured_gpu_seconds),
         });
     }
+}
+
+/// Standard deviation of what the gate measures on so many held-out frames.
+fn gate_sd(frames: usize) -> f64 {
+    FRAME_SD / (frames.max(1) as f64).sqrt()
 }

@@ -62,8 +62,8 @@ impl Labelled {
     }
 }
 
-/// The labelled frames of one window, divided by time: students train on the earlier ones and are
-/// compared on the later ones.
+/// The newest labelled frames, divided by time: students train on the earlier ones and are compared
+/// on the later ones, which no student has been trained on yet.
 #[derive(Debug, Clone, Default)]
 pub struct Split {
     /// To train on.
@@ -72,29 +72,47 @@ pub struct Split {
     pub holdout: Vec<Labelled>,
     /// Consecutive frames to profile frame sampling on.
     pub burst: Vec<Labelled>,
+    /// How many of `training`, the earliest, were there to train on before the last advance.
+    seen: usize,
 }
 
 impl Split {
-    /// Divides labelled frames; `holdout` is the fraction of the spread samples that is held out.
-    #[must_use]
-    pub fn new(labelled: Vec<Labelled>, holdout: f64) -> Self {
-        let (burst, mut training): (Vec<_>, Vec<_>) =
-            labelled.into_iter().partition(|one| one.burst);
-        training.sort_by(|a, b| a.at.total_cmp(&b.at));
-        let held = ((training.len() as f64 * holdout).ceil() as usize)
-            .min(training.len().saturating_sub(1));
-        let holdout = training.split_off(training.len() - held);
-        Self {
-            training,
-            holdout,
-            burst,
+    /// Takes in newly labelled frames: what was held out may be trained on now, and the latest
+    /// `held` are held out, but at most half of those not trained on yet. At most `recent` frames stay to train
+    /// on; older ones are returned, for the [`Memory`]. A new burst replaces the one before.
+    pub fn advance(
+        &mut self,
+        labelled: Vec<Labelled>,
+        held: usize,
+        recent: usize,
+    ) -> Vec<Labelled> {
+        let (burst, spread): (Vec<_>, Vec<_>) = labelled.into_iter().partition(|one| one.burst);
+        if !burst.is_empty() {
+            self.burst = burst;
         }
+        let mut untrained = std::mem::take(&mut self.holdout);
+        untrained.extend(spread);
+        untrained.sort_by(|a, b| a.at.total_cmp(&b.at));
+        self.holdout = untrained.split_off(untrained.len() - held.min(untrained.len() / 2));
+        self.seen = self.training.len();
+        self.training.append(&mut untrained);
+        let old = self.training.len().saturating_sub(recent);
+        self.seen = self.seen.saturating_sub(old);
+        self.training.drain(..old).collect()
     }
 
-    /// All labelled frames that the serving student has not been trained on: every one of them,
-    /// since they are newer than it.
+    /// The latest `count` frames to compare students on, out of those held out and `newer` ones.
+    #[must_use]
+    pub fn newest(&self, newer: &[Labelled], count: usize) -> Vec<Labelled> {
+        let spread = newer.iter().filter(|one| !one.burst);
+        let mut all: Vec<Labelled> = self.holdout.iter().chain(spread).cloned().collect();
+        all.sort_by(|a, b| a.at.total_cmp(&b.at));
+        all.split_off(all.len().saturating_sub(count))
+    }
+
+    /// The frames that the serving student cannot have been trained on, earliest first.
     pub fn fresh(&self) -> impl Iterator<Item = &Labelled> {
-        self.training.iter().chain(&self.holdout)
+        self.training[self.seen..].iter().chain(&self.holdout)
     }
 }
 
@@ -122,7 +140,7 @@ impl Memory {
         memory
     }
 
-    /// What to train on: the window's own frames and everything remembered.
+    /// What to train on: the recent frames and everything remembered.
     #[must_use]
     pub fn with(&self, split: &Split) -> Vec<Example> {
         split
@@ -133,10 +151,9 @@ impl Memory {
             .collect()
     }
 
-    /// Remembers the training part of a window.
-    pub fn remember(&mut self, split: &Split) {
-        self.kept
-            .extend(split.training.iter().map(Labelled::example));
+    /// Remembers frames that are no longer recent.
+    pub fn remember(&mut self, frames: &[Labelled]) {
+        self.kept.extend(frames.iter().map(Labelled::example));
         self.forget();
     }
 
@@ -210,7 +227,8 @@ mod tests {
     #[test]
     fn holdout_is_later_than_training() {
         let frames = [3.0, 1.0, 2.0, 4.0].map(|at| labelled(at, false)).to_vec();
-        let split = Split::new(frames, 0.25);
+        let mut split = Split::default();
+        split.advance(frames, 1, 9);
         assert_eq!(split.holdout.len(), 1);
         assert!(
             split
@@ -222,11 +240,46 @@ mod tests {
 
     #[test]
     fn something_is_left_to_train_on() {
-        assert_eq!(
-            Split::new(vec![labelled(0.0, false)], 0.9).training.len(),
-            1
-        );
-        assert!(Split::new(vec![], 0.5).training.is_empty());
+        let mut split = Split::default();
+        split.advance(vec![labelled(0.0, false)], 9, 9);
+        assert_eq!((split.training.len(), split.holdout.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_was_held_out_is_trained_on_next() {
+        let frames = |times: &[f64]| times.iter().map(|at| labelled(*at, false)).collect();
+        let times = |frames: &[Labelled]| frames.iter().map(|one| one.at).collect::<Vec<_>>();
+        let mut split = Split::default();
+        split.advance(frames(&[1.0, 2.0, 3.0, 4.0]), 2, 3);
+        let old = split.advance(frames(&[5.0, 6.0]), 2, 3);
+        assert_eq!(times(&old), [1.0]);
+        assert_eq!(times(&split.training), [2.0, 3.0, 4.0]);
+        let fresh: Vec<f64> = split.fresh().map(|one| one.at).collect();
+        assert_eq!(fresh, [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(times(&split.holdout), [5.0, 6.0]);
+    }
+
+    #[test]
+    fn students_are_compared_on_the_newest_frames() {
+        let frames = |times: &[f64]| {
+            times
+                .iter()
+                .map(|at| labelled(*at, false))
+                .collect::<Vec<_>>()
+        };
+        let mut split = Split::default();
+        split.advance(frames(&[1.0, 2.0, 3.0, 4.0]), 2, 9);
+        let newest = split.newest(&frames(&[5.0]), 2);
+        let times: Vec<f64> = newest.iter().map(|one| one.at).collect();
+        assert_eq!(times, [4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_burst_stays_until_the_next() {
+        let mut split = Split::default();
+        split.advance(vec![labelled(1.0, true)], 2, 9);
+        split.advance(vec![labelled(2.0, false)], 2, 9);
+        assert_eq!((split.burst.len(), split.training.len()), (1, 1));
     }
 
     #[test]
@@ -263,10 +316,10 @@ mod tests {
     fn memory_is_bounded() {
         let mut memory = Memory::new(5, vec![], 1);
         for window in 0..4 {
-            let frames = (0..8)
-                .map(|i| labelled(f64::from(window * 8 + i), i == 0))
+            let frames: Vec<Labelled> = (0..8)
+                .map(|i| labelled(f64::from(window * 8 + i), false))
                 .collect();
-            memory.remember(&Split::new(frames, 0.25));
+            memory.remember(&frames);
             assert!(memory.len() <= 5);
         }
         assert_eq!(memory.len(), 5);

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub serving_accuracy: Option<f64>,
     /// Accuracy of the retrained student on the same frames.
     pub retrained_accuracy: Option<f64>,
+    /// By how much it had to be more accurate to be promoted.
+    pub needed: f64,
     /// Inference configurations measured on the promoted student; empty when none was.
     pub inference: Vec<Measurement>,
     /// Labelled pictures that were there to train on.
@@ -41,8 +43,6 @@ pub(super) struct Retraining<'a> {
     pub(super) serving: &'a dyn Student,
     /// Labelled pictures to train on.
     pub(super) examples: &'a [Example],
-    /// Later frames to compare on.
-    pub(super) holdout: &'a [Labelled],
     /// How to train.
     pub(super) config: &'a RetrainingConfig,
     /// How answers are scored.
@@ -51,14 +51,24 @@ pub(super) struct Retraining<'a> {
     pub(super) seed: u64,
 }
 
+/// What a retrained student must pass.
+pub(super) struct Gate<'a> {
+    /// Frames to compare on, later than those trained on; asked for when training is over.
+    pub(super) held_out: &'a dyn Fn() -> Vec<Labelled>,
+    /// By how much it must be more accurate on so many of them; not negative.
+    pub(super) threshold: &'a dyn Fn(usize) -> f64,
+}
+
 impl Retraining<'_> {
     /// Trains to the end, then through the gate: the retrained student is promoted when it is more
-    /// accurate on the held-out frames than the serving one; a tie keeps the serving one.
+    /// accurate on the held-out frames than the serving one, by more than the gate's threshold; a
+    /// tie keeps the serving one.
     ///
     /// # Errors
     /// [`LearnError::Cancelled`] when cut off; the model's own. Nothing is promoted then.
     pub(super) fn run(
         &self,
+        gate: &Gate<'_>,
         work: &mut Work,
         mut report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
@@ -74,14 +84,19 @@ impl Retraining<'_> {
             });
         }
         let retrained = work.minibatch(|| training.student())?;
-        let serving_accuracy = accuracy(self.serving, self.holdout, self.metric, work)?;
-        let retrained_accuracy = accuracy(&*retrained, self.holdout, self.metric, work)?;
+        let held_out = (gate.held_out)();
+        let serving_accuracy = accuracy(self.serving, &held_out, self.metric, work)?;
+        let retrained_accuracy = accuracy(&*retrained, &held_out, self.metric, work)?;
+        let needed = (gate.threshold)(held_out.len());
         // Incomparable (no held-out frame with anything to score) is not better.
-        let better = retrained_accuracy > serving_accuracy && serving_accuracy.is_some();
+        let better = serving_accuracy
+            .zip(retrained_accuracy)
+            .is_some_and(|(old, new)| new - old > needed);
         Ok(Outcome {
             promoted: better.then_some(retrained),
             serving_accuracy,
             retrained_accuracy,
+            needed,
             inference: Vec::new(),
             examples: self.examples.len(),
             gpu_seconds: work.spent(),

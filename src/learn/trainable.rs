@@ -16,8 +16,11 @@ pub(super) struct Candidates<'a> {
     pub(super) student: &'a dyn Student,
     pub(super) examples: &'a [Example],
     pub(super) holdout: &'a [Labelled],
-    /// Accuracy of the serving student on the held-out frames.
-    pub(super) start_accuracy: f64,
+    /// Accuracy of the serving student, on all that is labelled.
+    pub(super) serving: f64,
+    /// Its accuracy on the held-out frames alone, which are few: what they are easier or harder by
+    /// is taken off the candidates' accuracies.
+    pub(super) on_holdout: f64,
     pub(super) metric: Metric,
     pub(super) epochs: usize,
     pub(super) seed: u64,
@@ -52,7 +55,7 @@ impl Trainable for Candidates<'_> {
         );
         Ok(Start {
             sample_fraction: count as f64 / self.examples.len().max(1) as f64,
-            accuracy: (config.head_width == 0).then_some(self.start_accuracy),
+            accuracy: (config.head_width == 0).then_some(self.serving),
             gpu_seconds: self.work.spent() - before,
         })
     }
@@ -69,7 +72,9 @@ impl Trainable for Candidates<'_> {
         let student = self.work.minibatch(|| training.student())?;
         let accuracy = accuracy(&*student, self.holdout, self.metric, self.work)?;
         Ok(Epoch {
-            accuracy: accuracy.unwrap_or(f64::NAN),
+            accuracy: accuracy.map_or(f64::NAN, |accuracy| {
+                (self.serving + accuracy - self.on_holdout).clamp(0.0, 1.0)
+            }),
             training_gpu_seconds: trained - before,
             validation_gpu_seconds: self.work.spent() - trained,
         })

@@ -18,12 +18,15 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// What a trainer is asked to do.
 pub enum Order {
-    /// Take these labels as the window's, and measure what a plan needs.
+    /// Take in new labels, and measure what a plan needs.
     Prepare(Prepare),
-    /// Retrain on the window's labels and the memory.
+    /// Retrain on the labels and the memory.
     Retrain {
         /// Index into the configurations.
         configuration: usize,
+        /// Labels that have come since the last [`Order::Prepare`], and go on coming: the gate looks
+        /// at them when training is over.
+        newest: Arc<Mutex<Vec<Labelled>>>,
         /// Seed of order, augmentation and new weights.
         seed: u64,
     },
@@ -31,12 +34,13 @@ pub enum Order {
 
 /// What to measure before a plan.
 pub struct Prepare {
-    /// The window's labelled frames.
+    /// The newly labelled frames.
     pub labelled: Vec<Labelled>,
     /// Measure the serving student's accuracy on them.
     pub evaluate: bool,
-    /// Profile the retraining configurations.
-    pub profile: bool,
+    /// Profile the retraining configurations, with so many GPU-seconds for those that retrainings
+    /// have shown before.
+    pub profile: Option<f64>,
     /// Measure the inference configurations.
     pub measure_inference: bool,
     /// Seed of the profiles.
@@ -133,6 +137,7 @@ impl Handler<TrainerOrder> for TrainerActor {
             }
             Order::Retrain {
                 configuration,
+                newest,
                 seed,
             } => {
                 let report = Arc::new(Mutex::new(report));
@@ -141,7 +146,7 @@ impl Handler<TrainerOrder> for TrainerActor {
                 let task = move || {
                     learner
                         .lock()
-                        .retrain(configuration, seed, &mut work, progress)
+                        .retrain(configuration, &newest, seed, &mut work, progress)
                 };
                 self.compute.run(task, move |result| {
                     report.lock()(Report::Finished(flatten(result)))

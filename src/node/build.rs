@@ -11,9 +11,9 @@ use ekya_profiler::History;
 use parking_lot::Mutex;
 
 use super::feed::feed;
-use super::models::{Opened, load_student, load_teacher, metric, open_source};
+use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::NodeError;
-use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, TeacherConfig};
+use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
 use crate::learn::{LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
@@ -62,8 +62,8 @@ pub(super) struct Node {
     pub(super) devices: Vec<NodeDevice>,
     pub(super) streams: Vec<NodeStream>,
     pub(super) stop: StopFlag,
-    /// What retrainings of any stream have shown.
-    history: Arc<Mutex<History>>,
+    /// What retrainings have shown, one for each kind of student.
+    histories: Vec<(StudentConfig, Arc<Mutex<History>>)>,
 }
 
 impl Node {
@@ -87,7 +87,7 @@ impl Node {
             devices,
             streams: Vec::new(),
             stop,
-            history: Arc::default(),
+            histories: Vec::new(),
         };
         for (index, stream) in config.streams.iter().enumerate() {
             let built = node.build_stream(index, stream, sink)?;
@@ -136,13 +136,15 @@ impl Node {
                 .map_err(start_error)?;
         let job = Arc::new(on.device.job(training_job(&stream.name)));
         let training_id = job.id();
+        let history = self.history(&stream.student)?;
+        let on = &self.devices[device];
         let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
         let learner = Learner::new(
             twin,
             metric(stream),
             learning,
             inference_config,
-            self.history.clone(),
+            history,
             exemplars(stream)?,
             seed,
         );
@@ -193,6 +195,24 @@ impl Node {
             .as_ref()
             .and_then(named)
             .unwrap_or(index % self.devices.len())
+    }
+
+    /// The history of a stream: streams with equal students learn from each other.
+    fn history(&mut self, student: &StudentConfig) -> Result<Arc<Mutex<History>>, NodeError> {
+        let known = self.histories.iter().find(|(of, _)| of == student);
+        if let Some((_, history)) = known {
+            return Ok(history.clone());
+        }
+        let history = if student.is_built_in() {
+            builtin_history().map_err(|error| NodeError::Start {
+                reason: format!("the built-in history: {error}"),
+            })?
+        } else {
+            History::new()
+        };
+        let history = Arc::new(Mutex::new(history));
+        self.histories.push((student.clone(), history.clone()));
+        Ok(history)
     }
 
     /// The labeller of a stream: streams of a device with equal teachers share one.

@@ -81,19 +81,12 @@ fn jobs(out: &mut String, record: &RunRecord) -> fmt::Result {
 }
 
 fn write_window(out: &mut String, record: &RunRecord, window: &WindowRecord) -> fmt::Result {
-    let retrained = window
-        .streams
-        .iter()
-        .filter(|stream| stream.retraining.is_some())
-        .count();
-    let promoted = window
-        .streams
-        .iter()
-        .filter(|stream| is_promoted(stream))
-        .count();
+    let all = || window.streams.iter().flat_map(|stream| &stream.retrainings);
+    let retrained = all().count();
+    let promoted = all().filter(|retraining| retraining.promoted).count();
     writeln!(
         out,
-        "<details><summary>Window {} ({:.0} to {:.0} s)<span>{retrained} retrained, {promoted} \
+        "<details><summary>Window {} ({:.0} to {:.0} s)<span>{retrained} retrainings, {promoted} \
          promoted</span></summary>",
         window.index, window.from, window.to,
     )?;
@@ -105,13 +98,6 @@ fn write_window(out: &mut String, record: &RunRecord, window: &WindowRecord) -> 
     }
     out.push_str("</details>\n");
     Ok(())
-}
-
-fn is_promoted(stream: &WindowStream) -> bool {
-    stream
-        .retraining
-        .as_ref()
-        .is_some_and(|retraining| retraining.promoted)
 }
 
 fn accuracies<'a>(
@@ -146,9 +132,9 @@ fn retrainings<'a>(
     streams: impl Iterator<Item = (&'a str, &'a WindowStream)>,
 ) -> fmt::Result {
     let rows: Vec<Vec<String>> = streams
-        .filter_map(|(name, stream)| {
-            let retraining = stream.retraining.as_ref()?;
-            Some(retraining_cells(name, stream, retraining))
+        .flat_map(|(name, stream)| {
+            let retrainings = stream.retrainings.iter();
+            retrainings.map(move |one| retraining_cells(name, one))
         })
         .collect();
     if rows.is_empty() {
@@ -166,28 +152,18 @@ fn retrainings<'a>(
     table(out, &titles, &rows)
 }
 
-fn retraining_cells(
-    name: &str,
-    stream: &WindowStream,
-    retraining: &RetrainingRecord,
-) -> Vec<String> {
-    let profile = stream
-        .profiles
-        .iter()
-        .find(|profile| profile.config == retraining.config);
+fn retraining_cells(name: &str, retraining: &RetrainingRecord) -> Vec<String> {
     let serving = retraining.serving_accuracy;
-    let predicted = profile
+    let predicted = retraining
+        .predicted_accuracy
         .zip(serving)
-        .map(|(profile, serving)| profile.end_accuracy - serving);
+        .map(|(end, serving)| end - serving);
     let measured = retraining
         .retrained_accuracy
         .zip(serving)
         .map(|(new, old)| new - old);
-    let cost = match profile {
-        Some(profile) => format!(
-            "{:.1} (predicted {:.1})",
-            retraining.gpu_seconds, profile.gpu_seconds
-        ),
+    let cost = match retraining.predicted_gpu_seconds {
+        Some(predicted) => format!("{:.1} (predicted {predicted:.1})", retraining.gpu_seconds),
         None => seconds(retraining.gpu_seconds),
     };
     vec![
@@ -317,24 +293,21 @@ mod tests {
     use super::super::synthetic;
     use super::*;
 
-    fn first_retraining() -> (WindowStream, RetrainingRecord) {
+    fn first_retraining() -> RetrainingRecord {
         let record = synthetic::records(&[1], &[None], &["ekya"]).remove(0).1;
-        let stream = record.windows[0].streams[0].clone();
-        let retraining = stream.retraining.clone().unwrap();
-        (stream, retraining)
+        record.windows[0].streams[0].retrainings[0].clone()
     }
 
     #[test]
     fn gains_are_told_beside_each_other() {
-        let (stream, retraining) = first_retraining();
-        let cells = retraining_cells("a", &stream, &retraining);
+        let cells = retraining_cells("a", &first_retraining());
         let expected = ["promoted", "+9.0", "+8.0", "2.3 (predicted 4.0)", "312"];
         assert_eq!(cells[1..6], expected);
     }
 
     #[test]
     fn every_outcome_has_its_reason() {
-        let (_, promoted) = first_retraining();
+        let promoted = first_retraining();
         let dropped = |retrained_accuracy| RetrainingRecord {
             promoted: false,
             retrained_accuracy,

@@ -59,7 +59,7 @@ pub(super) fn record_for_shares<'a>(records: &[&'a RunRecord]) -> Option<&'a Run
     let ekya = records.iter().find(|record| record.scheduler == EKYA);
     let retrained = |record: &RunRecord| {
         let mut streams = record.windows.iter().flat_map(|window| &window.streams);
-        streams.any(|stream| stream.retraining.is_some())
+        streams.any(|stream| !stream.retrainings.is_empty())
     };
     ekya.or_else(|| records.iter().find(|record| retrained(record)))
         .copied()
@@ -109,7 +109,9 @@ fn share_chart(record: &RunRecord, stream: usize) -> ShareChart {
     for window in &record.windows {
         if let Some(entry) = window.streams.get(stream) {
             add_shares(&mut chart, entry);
-            chart.retrainings.extend(mark(window, entry));
+            chart
+                .retrainings
+                .extend(entry.retrainings.iter().map(|one| mark(window, one)));
         }
     }
     chart
@@ -130,13 +132,12 @@ fn add_shares(chart: &mut ShareChart, entry: &WindowStream) {
     }
 }
 
-fn mark(window: &WindowRecord, entry: &WindowStream) -> Option<RetrainingMark> {
-    let retraining = entry.retraining.as_ref()?;
-    Some(RetrainingMark {
+fn mark(window: &WindowRecord, retraining: &RetrainingRecord) -> RetrainingMark {
+    RetrainingMark {
         from: retraining.from,
         to: retraining.to.unwrap_or(window.to),
         outcome: outcome(retraining),
-    })
+    }
 }
 
 /// Names of the schedulers, in the order of the table.

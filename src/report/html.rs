@@ -346,8 +346,8 @@ impl Spent {
             for stream in &window.streams {
                 spent.labelling += stream.labelling_seconds;
                 spent.profiling += stream.profiling_seconds;
-                let retraining = stream.retraining.as_ref();
-                spent.training += retraining.map_or(0.0, |retraining| retraining.gpu_seconds);
+                let retrainings = stream.retrainings.iter();
+                spent.training += retrainings.map(|one| one.gpu_seconds).sum::<f64>();
                 let segments = stream.segments.iter();
                 spent.inference += segments
                     .map(|segment| segment.inference_used * (segment.to - segment.from))

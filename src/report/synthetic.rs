@@ -139,7 +139,10 @@ fn window_stream(scheduler: &str, index: usize, stream: usize, from: f64) -> Win
             gpu_seconds: 4.0,
         }],
         segments: segments(from, stream, retrains),
-        retraining: retrains.then(|| retraining(from, stream)),
+        retrainings: retrains
+            .then(|| retraining(from, stream))
+            .into_iter()
+            .collect(),
         decisions: if retrains {
             vec![
                 decision(from + 4.0, "retrain: predicted 69 % → 78 % for 4.0 GPU-s"),
@@ -182,6 +185,8 @@ fn retraining(from: f64, stream: usize) -> RetrainingRecord {
         from: from + 4.0,
         to: (stream != 3).then_some(from + 14.0),
         gpu_seconds: 2.3,
+        predicted_accuracy: Some(0.78),
+        predicted_gpu_seconds: Some(4.0),
         examples: 312,
         serving_accuracy: (stream != 3).then_some(0.69),
         retrained_accuracy: (stream != 3).then_some(if stream == 2 { 0.66 } else { 0.77 }),

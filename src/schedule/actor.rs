@@ -16,6 +16,9 @@ use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
 use crate::stream::{InferenceActor, Intake, Sample, SampleSchedule};
 
+/// How often in a window the samples so far are handed to the teacher.
+const COLLECTIONS: f64 = 16.0;
+
 /// How long labelling the last window's samples may take after the run.
 const LAST_LABELS_MAX: Duration = Duration::from_secs(120);
 
@@ -66,8 +69,10 @@ pub struct SchedulerActor {
     pub(super) streams: Vec<StreamState>,
     pub(super) journal: Journal,
     pub(super) window: usize,
-    /// Set when the work of the present window is to end.
+    /// Set when the trainers are to end what they are at.
     pub(super) cancelled: Arc<AtomicBool>,
+    /// Set when the teachers are to stop.
+    pub(super) stopped: Arc<AtomicBool>,
     pub(super) sequence: u64,
     /// All windows are over; only the last samples are still being labelled.
     pub(super) finishing: bool,
@@ -89,6 +94,7 @@ impl SchedulerActor {
             journal: Journal::default(),
             window: 0,
             cancelled: Arc::default(),
+            stopped: Arc::default(),
             sequence: 0,
             finishing: false,
             finished: false,
@@ -103,13 +109,34 @@ impl SchedulerActor {
         (self.window + 1) as f64 * self.setup.config.run.window_seconds
     }
 
-    pub(super) fn remaining(&self) -> Duration {
+    fn remaining(&self) -> Duration {
         Duration::from_secs_f64((self.window_end() - self.now()).max(0.0))
     }
 
-    /// Seed for stream `stream` in this window; `purpose` keeps draws for different ends apart.
-    pub(super) fn seed(&self, stream: usize, purpose: u64) -> u64 {
-        let mix = [stream as u64, self.window as u64, purpose];
+    /// How far a plan looks ahead. A fixed configuration is bound to its window. Where retrainings
+    /// go on across windows and begin anew with new labels, what is decided now is in force for
+    /// about a window's length, at most until the run ends.
+    pub(super) fn horizon(&self) -> Duration {
+        let run = &self.setup.config.run;
+        if self.bound_to_window() {
+            return self.remaining();
+        }
+        let length = match run.windows {
+            0 => run.window_seconds,
+            windows => (windows as f64 * run.window_seconds - self.now()).min(run.window_seconds),
+        };
+        Duration::from_secs_f64(length.max(0.0))
+    }
+
+    /// Whether each stream is retrained once a window and cut off at its end.
+    pub(super) fn bound_to_window(&self) -> bool {
+        matches!(self.policy.retraining, Retraining::Fixed(_))
+    }
+
+    /// Seed for the `turn`-th draw of stream `stream`; `purpose` keeps draws for different ends
+    /// apart.
+    pub(super) fn seed(&self, stream: usize, turn: u64, purpose: u64) -> u64 {
+        let mix = [stream as u64, turn, purpose];
         mix.iter().fold(self.setup.config.run.seed, |seed, part| {
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .wrapping_add(part + 1)
@@ -126,21 +153,20 @@ impl Handler<Event> for SchedulerActor {
         }
         match event {
             Event::Begin => self.begin_window(ctx),
-            // A slow camera's first burst may end in a later window, whose labels bring it anyway.
-            Event::BurstReady { stream } if self.window == 0 => self.label_burst(stream, ctx),
+            Event::BurstReady { stream } => self.burst_ready(stream, ctx),
+            Event::CollectSamples => self.collect_samples(ctx),
             Event::Labelled {
                 stream,
-                window,
                 labelled,
                 gpu_seconds,
             } => {
-                self.labelled(stream, window, labelled, gpu_seconds, ctx);
+                self.labelled(stream, labelled, gpu_seconds, ctx);
             }
             Event::Trainer {
                 stream,
-                window,
+                order,
                 report,
-            } if window == self.window => match report {
+            } if order == self.streams[stream].order => match report {
                 Report::Prepared(result) => self.prepared(stream, result, ctx),
                 Report::Progressed(progress) => self.progressed(stream, progress, ctx),
                 Report::Finished(result) => self.retrained(stream, result, ctx),
@@ -148,8 +174,8 @@ impl Handler<Event> for SchedulerActor {
             Event::SourceEnded { stream, failure } => self.source_ended(stream, failure, ctx),
             Event::WindowOver(window) if window == self.window => self.end_window(ctx),
             Event::Interrupt => self.finish(),
-            // From a window that is over.
-            Event::BurstReady { .. } | Event::Trainer { .. } | Event::WindowOver(_) => {}
+            // From an order that was cut off, or a window that was ended early.
+            Event::Trainer { .. } | Event::WindowOver(_) => {}
         }
     }
 }
@@ -157,7 +183,6 @@ impl Handler<Event> for SchedulerActor {
 /// Windows.
 impl SchedulerActor {
     pub(super) fn begin_window(&mut self, ctx: &mut Ctx<Self>) {
-        self.cancelled = Arc::default();
         let seconds = self.setup.config.run.window_seconds;
         let from = self.window as f64 * seconds;
         self.journal
@@ -174,11 +199,30 @@ impl SchedulerActor {
                 self.setup.streams[stream]
                     .intake
                     .with_log(|log| log.on_burst(ready));
-            } else if self.wants_labels() {
+                continue;
+            }
+            // A slow camera's first burst may not be complete yet; its labels will do without.
+            self.streams[stream].burst_complete = true;
+            self.streams[stream].due = self.bound_to_window();
+            if self.wants_labels() {
                 self.label(stream, samples, ctx);
+                self.prepare_when_due(stream, ctx);
             }
         }
+        if self.wants_labels() {
+            self.collect_later(ctx);
+        }
         self.plan(ctx);
+    }
+
+    /// Has the samples collected after a part of the window; the window's end collects the last.
+    pub(super) fn collect_later(&self, ctx: &mut Ctx<Self>) {
+        let seconds = self.setup.config.run.window_seconds / COLLECTIONS;
+        if self.remaining().as_secs_f64() > 1.5 * seconds
+            && let Err(error) = ctx.after(Duration::from_secs_f64(seconds), Event::CollectSamples)
+        {
+            tracing::error!(%error, "no timer; samples are labelled at the window's end only");
+        }
     }
 
     pub(super) fn resample(&mut self, stream: usize, from: f64, to: f64) -> Vec<Sample> {
@@ -190,7 +234,7 @@ impl SchedulerActor {
             samples,
             burst,
             self.window == 0,
-            self.seed(stream, 1),
+            self.seed(stream, self.window as u64, 1),
         );
         self.setup.streams[stream].intake.resample(schedule)
     }
@@ -212,29 +256,40 @@ impl SchedulerActor {
         }
     }
 
-    pub(super) fn close_window(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+    fn close_window(&mut self) {
         let now = self.now();
         self.journal.cut_window(now);
+        if self.bound_to_window() {
+            self.cut_off("the window is over");
+        }
         for stream in 0..self.streams.len() {
-            if matches!(self.streams[stream].stage, Stage::Training(_)) {
-                self.journal
-                    .decide(stream, now, "retraining cut off: the window is over");
-            }
-            self.streams[stream].stage = Stage::Idle;
             let used = self.used(stream);
             self.journal.segment(stream, now, used, None);
+        }
+    }
+
+    /// Ends what the trainers are at.
+    fn cut_off(&mut self, why: &str) {
+        std::mem::take(&mut self.cancelled).store(true, Ordering::Relaxed);
+        let now = self.now();
+        for (stream, state) in self.streams.iter_mut().enumerate() {
+            if matches!(state.stage, Stage::Training(_)) {
+                self.journal
+                    .decide(stream, now, format!("retraining cut off: {why}"));
+            }
+            state.stage = Stage::Idle;
+            // What still comes from it is not listened to.
+            state.order += 1;
         }
     }
 
     /// After the last window: its samples are labelled too, for the record only.
     pub(super) fn label_last(&mut self, ctx: &mut Ctx<Self>) {
         self.finishing = true;
-        self.cancelled = Arc::default();
+        self.cut_off("the run is over");
         if !self.wants_labels() {
             return self.finish();
         }
-        self.window += 1;
         let end = self.now();
         for stream in &self.setup.streams {
             // What arrives from here on belongs to no window.
@@ -242,6 +297,7 @@ impl SchedulerActor {
         }
         for stream in 0..self.streams.len() {
             let samples = self.resample(stream, end, end + 1.0);
+            self.streams[stream].burst_complete = true;
             self.label(stream, samples, ctx);
         }
         self.grant_labelling_only();
@@ -253,11 +309,7 @@ impl SchedulerActor {
     }
 
     pub(super) fn finish_when_labelled(&mut self) {
-        if self
-            .streams
-            .iter()
-            .all(|stream| stream.stage != Stage::Labelling)
-        {
+        if self.streams.iter().all(|stream| stream.labels.complete()) {
             self.finish();
         }
     }
@@ -265,8 +317,9 @@ impl SchedulerActor {
     pub(super) fn finish(&mut self) {
         if !self.finishing {
             self.close_window();
+            self.cut_off("the run is over");
         }
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
         self.finished = true;
         // Room for one, and this is the only one.
         let _ = self.setup.done.try_send(std::mem::take(&mut self.journal));

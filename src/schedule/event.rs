@@ -4,8 +4,7 @@ use ekya_actors::Message;
 
 use crate::learn::{Labelled, Report};
 
-/// Something happened. `stream` is the index of the stream, `window` the window that the work
-/// belongs to: what comes from an earlier window is late and ignored.
+/// Something happened. `stream` is the index of the stream.
 pub enum Event {
     /// The run begins.
     Begin,
@@ -14,12 +13,12 @@ pub enum Event {
         /// The stream.
         stream: usize,
     },
-    /// The teacher is done, or was cut off.
+    /// It is time to hand the samples so far to the teacher.
+    CollectSamples,
+    /// The teacher is done with the samples it was given.
     Labelled {
         /// The stream.
         stream: usize,
-        /// The window in which the labels were asked for.
-        window: usize,
         /// The labelled frames.
         labelled: Vec<Labelled>,
         /// Device seconds spent.
@@ -29,8 +28,8 @@ pub enum Event {
     Trainer {
         /// The stream.
         stream: usize,
-        /// The window in which the order was given.
-        window: usize,
+        /// Number of the order; what comes from an order that was cut off is ignored.
+        order: u64,
         /// What it reports.
         report: Report,
     },

@@ -1,15 +1,14 @@
 //! How the scheduler actor plans and grants.
 //!
-//! While labels and profiles are being made, part of each device concerned is set aside for them,
-//! half for the teacher and half for the profiles; the plan shares out the rest.
+//! Part of each device is set aside for the teacher as long as labels are wanted, and as much again
+//! while profiles are being made; the plan shares out the rest.
 
 use ekya_actors::{Ctx, Grant, JobId};
-use ekya_sched::{DeviceSpec, NoRetraining, Plan, Problem, Scheduler, Share, StreamPlan};
+use ekya_sched::{DeviceSpec, Plan, Problem, Share, StreamPlan};
 
 use super::actor::{SchedulerActor, StreamSetup};
 use super::device::ApplyGrants;
 use super::journal::OpenSegment;
-use super::policy::Retraining;
 use super::stream::{Stage, StreamState};
 use crate::stream::SetInference;
 
@@ -19,16 +18,12 @@ impl SchedulerActor {
         if self.finishing {
             return;
         }
-        let preparing = self.overhead_streams();
-        // A profiled policy weighs all streams against each other, so it waits for all of them.
-        let waits = self.policy.retraining == Retraining::Profiled && !preparing.is_empty();
-        let problem = self.problem(&preparing, waits);
-        let plan = if waits {
-            NoRetraining.plan(&problem)
-        } else {
-            self.policy.scheduler.plan(&problem)
-        };
-        match plan {
+        let preparing = self.preparing();
+        // Retrainings are weighed against each other, so none starts while one more may be
+        // possible in a moment.
+        let waits = !preparing.is_empty();
+        let problem = self.problem(waits);
+        match self.policy.scheduler.plan(&problem) {
             Ok(plan) => {
                 self.carry_out(&plan, &preparing);
                 if !waits {
@@ -42,42 +37,29 @@ impl SchedulerActor {
         }
     }
 
-    /// Streams whose labels or profiles are being made.
-    pub(super) fn overhead_streams(&self) -> Vec<usize> {
-        let busy = |stream: &usize| {
-            matches!(
-                self.streams[*stream].stage,
-                Stage::Labelling | Stage::Preparing
-            )
-        };
-        (0..self.streams.len()).filter(busy).collect()
+    /// Streams whose profiles are being made.
+    fn preparing(&self) -> Vec<usize> {
+        let preparing = |stream: &usize| self.streams[*stream].stage == Stage::Preparing;
+        (0..self.streams.len()).filter(preparing).collect()
     }
 
-    pub(super) fn problem(&self, preparing: &[usize], inference_only: bool) -> Problem {
+    /// What the scheduler is asked; with `waits` only about retrainings that run already.
+    fn problem(&self, waits: bool) -> Problem {
         let run = &self.setup.config.run;
-        let capacity = |device: usize| {
-            let overhead = preparing
-                .iter()
-                .any(|stream| self.streams[*stream].device == device);
-            let taken = if overhead {
-                self.setup.config.learning.overhead_share
-            } else {
-                Share::ZERO
-            };
-            DeviceSpec {
-                capacity: Share::WHOLE.saturating_sub(taken),
-            }
+        let capacity = |device: usize| DeviceSpec {
+            capacity: Share::WHOLE
+                .saturating_sub(self.labelling_share(device))
+                .saturating_sub(self.profiling_share(device)),
         };
         let spec = |stream: &StreamState| {
             let mut spec = stream.spec();
-            if inference_only {
+            if waits && !spec.training_running {
                 spec.retraining.clear();
-                spec.training_running = false;
             }
             spec
         };
         Problem {
-            remaining: self.remaining(),
+            remaining: self.horizon(),
             quantum: run.quantum,
             min_accuracy: run.min_accuracy,
             devices: (0..self.setup.devices.len()).map(capacity).collect(),
@@ -85,7 +67,32 @@ impl SchedulerActor {
         }
     }
 
-    pub(super) fn carry_out(&mut self, plan: &Plan, preparing: &[usize]) {
+    /// Half of what is set aside, as long as labels are wanted on the device.
+    fn labelling_share(&self, device: usize) -> Share {
+        let here = |stream: &StreamState| stream.device == device && stream.labels.in_progress;
+        if self.wants_labels() || self.streams.iter().any(here) {
+            self.half_of_overhead()
+        } else {
+            Share::ZERO
+        }
+    }
+
+    /// The other half, while profiles are being made on the device.
+    fn profiling_share(&self, device: usize) -> Share {
+        let here =
+            |stream: &StreamState| stream.device == device && stream.stage == Stage::Preparing;
+        if self.streams.iter().any(here) {
+            self.half_of_overhead()
+        } else {
+            Share::ZERO
+        }
+    }
+
+    fn half_of_overhead(&self) -> Share {
+        Share::from_micro(self.setup.config.learning.overhead_share.micro() / 2)
+    }
+
+    fn carry_out(&mut self, plan: &Plan, preparing: &[usize]) {
         let now = self.now();
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
         self.sequence += 1;
@@ -101,7 +108,7 @@ impl SchedulerActor {
             grants[device].push(self.grant(training_job, training));
             self.serve(stream, decided, training, now);
         }
-        self.grant_labelling(preparing, &mut grants);
+        self.grant_labelling(&mut grants);
         for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
             spare_a_sliver(&mut grants, &self.setup.streams);
             if let Err(error) = actor.tell(ApplyGrants(grants)) {
@@ -143,14 +150,9 @@ impl SchedulerActor {
         }
     }
 
-    /// The plan's share for training, or while labels and profiles are made an even part of what
-    /// is set aside for them.
-    pub(super) fn training_share(
-        &self,
-        stream: usize,
-        decided: &StreamPlan,
-        preparing: &[usize],
-    ) -> Share {
+    /// The plan's share for training, or while profiles are made an even part of what is set aside
+    /// for them.
+    fn training_share(&self, stream: usize, decided: &StreamPlan, preparing: &[usize]) -> Share {
         if !preparing.contains(&stream) {
             return decided.training_share;
         }
@@ -159,13 +161,10 @@ impl SchedulerActor {
             .iter()
             .filter(|other| self.streams[**other].device == device)
             .count();
-        // Half for the teacher, half for the profiles.
-        let micro = self.setup.config.learning.overhead_share.micro() / 2;
-        Share::from_micro(micro / u32::try_from(sharing.max(1)).unwrap_or(u32::MAX))
+        even_part(self.profiling_share(device), sharing)
     }
 
-    pub(super) fn grant_labelling(&self, preparing: &[usize], grants: &mut [Vec<Grant>]) {
-        let half = Share::from_micro(self.setup.config.learning.overhead_share.micro() / 2);
+    fn grant_labelling(&self, grants: &mut [Vec<Grant>]) {
         for (device, grants) in grants.iter_mut().enumerate() {
             let here = self
                 .setup
@@ -175,35 +174,26 @@ impl SchedulerActor {
             let mut jobs: Vec<JobId> = here.map(|stream| stream.labelling_job).collect();
             jobs.sort();
             jobs.dedup();
-            let busy = preparing
-                .iter()
-                .any(|stream| self.streams[*stream].device == device);
-            let count = u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
-            let each = if busy {
-                Share::from_micro(half.micro() / count)
-            } else {
-                Share::ZERO
-            };
+            let each = even_part(self.labelling_share(device), jobs.len());
             grants.extend(jobs.into_iter().map(|job| self.grant(job, each)));
         }
     }
 
     pub(super) fn grant_labelling_only(&mut self) {
         self.sequence += 1;
-        let preparing: Vec<usize> = (0..self.streams.len()).collect();
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
         for stream in &self.setup.streams {
             grants[stream.device].push(self.grant(stream.inference_job, Share::ZERO));
             grants[stream.device].push(self.grant(stream.training_job, Share::ZERO));
         }
-        self.grant_labelling(&preparing, &mut grants);
+        self.grant_labelling(&mut grants);
         for ((_, actor), grants) in self.setup.devices.iter().zip(grants) {
             // A device that is gone labels nothing: the record then lacks the last window's figure.
             let _ = actor.tell(ApplyGrants(grants));
         }
     }
 
-    pub(super) fn grant(&self, job: JobId, share: Share) -> Grant {
+    fn grant(&self, job: JobId, share: Share) -> Grant {
         Grant {
             job,
             share,
@@ -213,7 +203,7 @@ impl SchedulerActor {
     }
 
     /// Sets the inference configuration and opens the segment of the new shares.
-    pub(super) fn serve(&mut self, stream: usize, decided: &StreamPlan, training: Share, now: f64) {
+    fn serve(&mut self, stream: usize, decided: &StreamPlan, training: Share, now: f64) {
         let state = &self.streams[stream];
         let choice = decided
             .inference
@@ -274,6 +264,10 @@ impl SchedulerActor {
         };
         (busy(inference_job), busy(training_job))
     }
+}
+
+fn even_part(share: Share, parts: usize) -> Share {
+    Share::from_micro(share.micro() / u32::try_from(parts.max(1)).unwrap_or(u32::MAX))
 }
 
 /// What inference gets when the plan has nothing for it: enough to be dispatched when the device

@@ -95,9 +95,22 @@ impl Journal {
         self.open.get(stream).copied().flatten()
     }
 
-    /// The retraining of a stream in the open window.
+    /// The last retraining of a stream; it may have begun in an earlier window.
     pub(super) fn retraining(&mut self, stream: usize) -> Option<&mut RetrainingRecord> {
-        self.now(stream)?.retraining.as_mut()
+        let newest_first = self.windows.iter_mut().rev();
+        let mut streams = newest_first.filter_map(|window| window.streams.get_mut(stream));
+        streams.find_map(|entry| entry.retrainings.last_mut())
+    }
+
+    /// Adds scores of labelled frames that arrived in the window of that index to its mean.
+    pub(super) fn measured(&mut self, window: usize, stream: usize, scores: &[f64]) {
+        let Some(entry) = self.entry(window, stream).filter(|_| !scores.is_empty()) else {
+            return;
+        };
+        let before = entry.measured_accuracy.unwrap_or(0.0) * entry.labelled_frames as f64;
+        entry.labelled_frames += scores.len();
+        let sum = before + scores.iter().sum::<f64>();
+        entry.measured_accuracy = Some(sum / entry.labelled_frames as f64);
     }
 
     /// Ends the open window early.

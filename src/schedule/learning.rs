@@ -13,111 +13,168 @@ use crate::learn::{
 use crate::record::{ProfileRecord, RetrainingRecord};
 use crate::stream::{Sample, Serve};
 
+/// Of a window's samples, the part that must be newly labelled before another retraining is
+/// weighed.
+const ROUND: f64 = 0.25;
+
+/// GPU-seconds that a profile may take for what earlier retrainings have shown, as a part of the
+/// window.
+const PROFILING: f64 = 0.0025;
+
+/// Samples may wait for the teacher for about so many windows.
+const WAITING_WINDOWS: usize = 2;
+
 impl SchedulerActor {
-    pub(super) fn label_burst(&mut self, stream: usize, ctx: &mut Ctx<Self>) {
-        let samples = self.setup.streams[stream].intake.with_log(|log| {
-            log.samples()
-                .iter()
-                .filter(|sample| sample.burst)
-                .cloned()
-                .collect()
-        });
-        self.label(stream, samples, ctx);
+    pub(super) fn burst_ready(&mut self, stream: usize, ctx: &mut Ctx<Self>) {
+        self.streams[stream].burst_complete = true;
+        self.label_new(stream, ctx);
         self.plan(ctx);
     }
 
-    pub(super) fn label(&mut self, stream: usize, samples: Vec<Sample>, ctx: &Ctx<Self>) {
-        if samples.is_empty() {
+    pub(super) fn collect_samples(&mut self, ctx: &mut Ctx<Self>) {
+        if self.finishing {
             return;
         }
-        let (me, window) = (ctx.me(), self.window);
+        for stream in 0..self.streams.len() {
+            // A burst that is torn in two cannot be profiled on.
+            if self.streams[stream].burst_complete {
+                self.label_new(stream, ctx);
+            }
+        }
+        self.collect_later(ctx);
+    }
+
+    fn label_new(&mut self, stream: usize, ctx: &Ctx<Self>) {
+        let intake = &self.setup.streams[stream].intake;
+        let samples = intake.with_log(|log| log.take_samples());
+        self.label(stream, samples, ctx);
+    }
+
+    /// Hands samples to the teacher, after those that it has not got round to.
+    pub(super) fn label(&mut self, stream: usize, samples: Vec<Sample>, ctx: &Ctx<Self>) {
+        let bound = WAITING_WINDOWS * self.setup.config.learning.samples;
+        let labels = &mut self.streams[stream].labels;
+        let surplus = labels.wait(samples, bound);
+        let ready = !labels.in_progress && !labels.waiting.is_empty();
+        if surplus > 0 {
+            let now = self.now();
+            let text = format!(
+                "{surplus} samples not labelled, the teacher is too slow: label fewer samples, or make windows longer"
+            );
+            self.journal.decide(stream, now, text);
+        }
+        if ready {
+            self.order_labels(stream, ctx);
+        }
+    }
+
+    fn order_labels(&mut self, stream: usize, ctx: &Ctx<Self>) {
+        let me = ctx.me();
         let done = Box::new(move |labelled, gpu_seconds| {
             drop(me.tell(Event::Labelled {
                 stream,
-                window,
                 labelled,
                 gpu_seconds,
             }));
         });
         let label = Label {
-            samples,
-            cancelled: self.cancelled.clone(),
+            samples: std::mem::take(&mut self.streams[stream].labels.waiting),
+            cancelled: self.stopped.clone(),
             done,
         };
         match self.setup.streams[stream].labeller.tell(label) {
-            Ok(()) => self.streams[stream].stage = Stage::Labelling,
-            Err(error) => self.journal.decide(
-                stream,
-                self.setup.start.elapsed().as_secs_f64(),
-                format!("not labelled: {error}"),
-            ),
+            Ok(()) => self.streams[stream].labels.in_progress = true,
+            Err(error) => {
+                let now = self.now();
+                self.journal
+                    .decide(stream, now, format!("not labelled: {error}"));
+            }
         }
     }
 
     pub(super) fn labelled(
         &mut self,
         stream: usize,
-        window: usize,
         labelled: Vec<Labelled>,
         gpu_seconds: f64,
         ctx: &mut Ctx<Self>,
     ) {
-        self.record_measured(stream, window, &labelled);
-        if let Some(entry) = self.journal.entry(window, stream) {
+        self.record_measured(stream, &labelled);
+        if let Some(entry) = self.journal.now(stream) {
             entry.labelling_seconds += gpu_seconds;
         }
-        if window != self.window {
-            let now = self.now();
-            let text =
-                "the labels came after their window: label fewer samples, or make windows longer";
-            return self.journal.decide(stream, now, text);
+        let labels = &mut self.streams[stream].labels;
+        labels.in_progress = false;
+        if !labels.waiting.is_empty() {
+            self.order_labels(stream, ctx);
         }
-        self.streams[stream].stage = Stage::Idle;
         if self.finishing {
             return self.finish_when_labelled();
         }
-        let learns = self.policy.retraining != Retraining::Never && window > 0;
-        let measures = self.streams[stream].inference.is_empty();
-        if (learns || measures) && !labelled.is_empty() {
-            let profiled = self.policy.retraining == Retraining::Profiled;
-            let order = Order::Prepare(Prepare {
-                labelled,
-                evaluate: profiled,
-                profile: learns && profiled,
-                measure_inference: measures,
-                seed: self.seed(stream, 2),
-            });
-            self.order(stream, order, Stage::Preparing, ctx);
+        let bound = WAITING_WINDOWS * self.setup.config.learning.samples;
+        {
+            let mut fresh = self.streams[stream].labels.fresh.lock();
+            fresh.extend(labelled);
+            let surplus = fresh.len().saturating_sub(bound);
+            fresh.drain(..surplus);
         }
+        self.prepare_when_due(stream, ctx);
         self.plan(ctx);
     }
 
-    /// Live accuracy of the window that the labelled frames are from: the one before, as labels
-    /// are asked for when it is over.
-    pub(super) fn record_measured(&mut self, stream: usize, window: usize, labelled: &[Labelled]) {
-        let metric = self.setup.streams[stream]
-            .intake
-            .with_log(|log| log.metric());
-        // A burst is one moment, not a sample of the window.
-        let spread = labelled.iter().filter(|one| !one.burst);
-        let scores: Vec<f64> = spread.filter_map(|one| one.live_score(metric)).collect();
-        let Some(before) = window.checked_sub(1).filter(|_| !scores.is_empty()) else {
+    /// Has the trainer measure what a plan needs, when there are labels enough.
+    pub(super) fn prepare_when_due(&mut self, stream: usize, ctx: &Ctx<Self>) {
+        let state = &self.streams[stream];
+        let fresh = state.labels.fresh.lock().len();
+        if !matches!(state.stage, Stage::Idle | Stage::Ready(_)) || fresh == 0 {
             return;
-        };
-        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-        if let Some(entry) = self.journal.entry(before, stream) {
-            entry.measured_accuracy = Some(mean);
-            entry.labelled_frames = scores.len();
+        }
+        let measures = state.inference.is_empty();
+        let round = ROUND * self.setup.config.learning.samples as f64;
+        let learns = self.window > 0
+            && match self.policy.retraining {
+                Retraining::Never => false,
+                Retraining::Fixed(_) => state.due && state.labels.complete(),
+                Retraining::Profiled => fresh as f64 >= round,
+            };
+        if !learns && !measures {
+            return;
+        }
+        let profiled = self.policy.retraining == Retraining::Profiled;
+        let profile = PROFILING * self.setup.config.run.window_seconds;
+        let order = Order::Prepare(Prepare {
+            labelled: std::mem::take(&mut *self.streams[stream].labels.fresh.lock()),
+            evaluate: profiled,
+            profile: (learns && profiled).then_some(profile),
+            measure_inference: measures,
+            seed: self.seed(stream, self.streams[stream].order, 2),
+        });
+        self.order(stream, order, Stage::Preparing, ctx);
+    }
+
+    /// Live accuracy of the windows that the labelled frames are from.
+    fn record_measured(&mut self, stream: usize, labelled: &[Labelled]) {
+        let intake = &self.setup.streams[stream].intake;
+        let metric = intake.with_log(|log| log.metric());
+        let seconds = self.setup.config.run.window_seconds;
+        // A burst is one moment, not a sample of the window.
+        for one in labelled.iter().filter(|one| !one.burst) {
+            if let Some(score) = one.live_score(metric) {
+                // Times are not negative.
+                let window = (one.at / seconds) as usize;
+                self.journal.measured(window, stream, &[score]);
+            }
         }
     }
 
     pub(super) fn order(&mut self, stream: usize, order: Order, stage: Stage, ctx: &Ctx<Self>) {
-        let (me, window) = (ctx.me(), self.window);
+        self.streams[stream].order += 1;
+        let (me, number) = (ctx.me(), self.streams[stream].order);
         let report = Box::new(move |report| {
             // Progress may be lost to a full mailbox; results find room, as nothing else floods it.
             drop(me.tell(Event::Trainer {
                 stream,
-                window,
+                order: number,
                 report,
             }));
         });
@@ -147,8 +204,10 @@ impl SchedulerActor {
         match result {
             Ok(mut prepared) => {
                 self.journal_profiles(stream, &prepared);
-                if let (Retraining::Fixed(index), true) = (self.policy.retraining, self.window > 0)
+                if let (Retraining::Fixed(index), true) =
+                    (self.policy.retraining, self.streams[stream].due)
                 {
+                    self.streams[stream].due = false;
                     // A fixed configuration is not weighed against anything: nominal figures do.
                     let end_accuracy = self.streams[stream].accuracy;
                     let nominal = RetrainingOption {
@@ -161,11 +220,8 @@ impl SchedulerActor {
             }
             Err(error) => {
                 self.streams[stream].stage = Stage::Idle;
-                self.journal.decide(
-                    stream,
-                    now,
-                    format!("not retrained in this window: {error}"),
-                );
+                self.journal
+                    .decide(stream, now, format!("not retrained for now: {error}"));
             }
         }
         self.plan(ctx);
@@ -194,18 +250,21 @@ impl SchedulerActor {
     ) {
         let now = self.now();
         let config = self.setup.config.learning.configurations[configuration].clone();
+        let predicted = (self.policy.retraining == Retraining::Profiled).then_some(option);
         let record = RetrainingRecord {
             config,
             from: now,
             to: None,
             gpu_seconds: 0.0,
+            predicted_accuracy: predicted.map(|option| option.end_accuracy),
+            predicted_gpu_seconds: predicted.map(|option| option.gpu_seconds),
             examples: 0,
             serving_accuracy: None,
             retrained_accuracy: None,
             promoted: false,
         };
         if let Some(entry) = self.journal.now(stream) {
-            entry.retraining = Some(record);
+            entry.retrainings.push(record);
         }
         let running = Running {
             configuration,
@@ -219,7 +278,8 @@ impl SchedulerActor {
         };
         let order = Order::Retrain {
             configuration,
-            seed: self.seed(stream, 3),
+            newest: self.streams[stream].labels.fresh.clone(),
+            seed: self.seed(stream, self.streams[stream].order, 3),
         };
         self.order(stream, order, Stage::Training(running), ctx);
     }
@@ -295,7 +355,10 @@ impl SchedulerActor {
             self.journal.decide(
                 stream,
                 now,
-                format!("dropped: {new} on held-out frames, the serving student {old}"),
+                format!(
+                    "dropped: {new} on held-out frames, the serving student {old}, {:.1} points more needed",
+                    outcome.needed * 100.0
+                ),
             );
         }
     }

@@ -1,13 +1,17 @@
 //! What the scheduler knows about one stream.
 
+use std::sync::Arc;
+
 use ekya_profiler::inference::{InferenceProfile, Measurement, profiles};
 use ekya_sched::{RetrainingOption, StreamSpec};
+use parking_lot::Mutex;
 
-use crate::learn::{Prepared, Progress};
+use crate::learn::{Labelled, Prepared, Progress};
+use crate::stream::Sample;
 
 /// Inference may be late by a minibatch of training now and then: a configuration is only chosen
 /// when its share covers its cost with this much to spare.
-const HEADROOM: f64 = 1.15;
+const HEADROOM: f64 = 1.5;
 
 /// How much of an old measurement of an inference configuration is kept when a new one comes: a
 /// burst of a dozen frames is a small sample.
@@ -16,13 +20,11 @@ const KEEP: f64 = 0.5;
 /// A retraining whose pace differs by more than this factor from the plan's is planned again.
 const PACE_TOLERANCE: f64 = 1.3;
 
-/// How far learning is in the present window.
+/// How far learning is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
-    /// Nothing to do: no labels yet, no retraining wanted, or all done.
+    /// Nothing to do: too few new labels, no retraining wanted, or all done.
     Idle,
-    /// The teacher labels.
-    Labelling,
     /// The trainer evaluates and profiles.
     Preparing,
     /// May be retrained, with these options (index into the configurations, option).
@@ -71,6 +73,33 @@ impl Running {
     }
 }
 
+/// The way of a stream's samples to labels.
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    /// Samples that the teacher has not been given yet, oldest first.
+    pub(super) waiting: Vec<Sample>,
+    /// The teacher is at work on samples of this stream.
+    pub(super) in_progress: bool,
+    /// Labelled frames that the trainer has not been given to train on yet; its gate looks at them.
+    pub(super) fresh: Arc<Mutex<Vec<Labelled>>>,
+}
+
+impl Labels {
+    /// Whether every sample so far is labelled.
+    pub(super) fn complete(&self) -> bool {
+        !self.in_progress && self.waiting.is_empty()
+    }
+
+    /// Lets `samples` wait for the teacher, at most `bound` in all: the oldest go first. Returns
+    /// how many went.
+    pub(super) fn wait(&mut self, samples: Vec<Sample>, bound: usize) -> usize {
+        self.waiting.extend(samples);
+        let surplus = self.waiting.len().saturating_sub(bound);
+        self.waiting.drain(..surplus);
+        surplus
+    }
+}
+
 /// One stream as the scheduler knows it.
 #[derive(Debug)]
 pub(super) struct StreamState {
@@ -84,7 +113,14 @@ pub(super) struct StreamState {
     measurements: Vec<Measurement>,
     /// Those worth choosing from, cheapest first.
     pub(super) inference: Vec<InferenceProfile>,
+    pub(super) labels: Labels,
+    /// The first burst of consecutive samples is complete.
+    pub(super) burst_complete: bool,
+    /// The window's one retraining of a fixed configuration is still to come.
+    pub(super) due: bool,
     pub(super) stage: Stage,
+    /// Number of the last order that the trainer was given.
+    pub(super) order: u64,
     pub(super) ended: bool,
 }
 
@@ -99,7 +135,11 @@ impl StreamState {
             accuracy: 0.5,
             measurements: Vec::new(),
             inference: Vec::new(),
+            labels: Labels::default(),
+            burst_complete: false,
+            due: false,
             stage: Stage::Idle,
+            order: 0,
             ended: false,
         }
     }
@@ -146,7 +186,7 @@ impl StreamState {
         let (retraining, training_running) = match &self.stage {
             Stage::Ready(options) => (options.iter().map(|(_, option)| *option).collect(), false),
             Stage::Training(running) => (vec![running.remaining()], true),
-            Stage::Idle | Stage::Labelling | Stage::Preparing => (Vec::new(), false),
+            Stage::Idle | Stage::Preparing => (Vec::new(), false),
         };
         StreamSpec {
             name: self.name.clone(),

@@ -190,7 +190,7 @@ impl Intake {
         self.state.lock().counts
     }
 
-    /// Samples by `schedule` from now on, and returns the samples of the schedule before.
+    /// Samples by `schedule` from now on, and returns the samples that were not taken yet.
     pub fn resample(&self, schedule: SampleSchedule) -> Vec<Sample> {
         self.state.lock().log.resample(schedule)
     }

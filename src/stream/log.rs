@@ -89,13 +89,13 @@ impl StreamLog {
     /// See [`super::Intake::resample`].
     pub(super) fn resample(&mut self, schedule: SampleSchedule) -> Vec<Sample> {
         self.schedule = Some(schedule);
-        std::mem::take(&mut self.samples)
+        self.take_samples()
     }
 
-    /// The samples so far, which stay.
+    /// The samples that have come since they were last taken.
     #[must_use]
-    pub fn samples(&self) -> &[Sample] {
-        &self.samples
+    pub fn take_samples(&mut self) -> Vec<Sample> {
+        std::mem::take(&mut self.samples)
     }
 
     /// Calls `done` once the burst of the schedule in force is complete.

@@ -1,0 +1,190 @@
+//! Rehearsals: every retraining configuration tried to its end on procedural scenes, so that a node
+//! knows what each is worth before it has retrained anything.
+//!
+//! Offline work, like [`crate::train`]: no shares, no windows, and no scene that a demo shows. What
+//! comes out is a [`History`] of real outcomes, with which the streams of the built-in student
+//! begin. Costs are left out, since they are the machine's.
+
+use std::path::Path;
+
+use ekya_models::{ModelError, Placement, Student, Teacher};
+use ekya_profiler::{History, Outcome};
+use ekya_sched::RetrainingConfig;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::LearningConfig;
+use crate::learn::{Labelled, Memory, Split};
+use crate::node::{builtin_student, builtin_teacher};
+use crate::source::scene::{Preset, SceneConfig, SceneSource};
+use crate::source::{Frame, Source, SourceError};
+use crate::stream::{Metric, Sample};
+use crate::train::{self, TrainError, progress};
+use crate::write::{WriteError, write_atomically};
+
+/// Seeds of the scenes begin here, far from those of training, tests and demos.
+const SEEDS: u64 = 3_000_000;
+/// Frames a second of the scenes.
+const FPS: usize = 10;
+/// Seconds of traffic in a second, so that a short scene sees many objects.
+const PACE: f64 = 4.0;
+/// Seconds between two rounds of retraining.
+const ROUND_SECONDS: usize = 4;
+/// Rounds of a scene; the first only fills the pool of labelled frames.
+const ROUNDS: usize = 9;
+/// Labelled frames a second.
+const LABELS_PER_SECOND: usize = 5;
+/// Frames held out from training.
+const HELD_OUT: usize = 15;
+/// Frames that count as recent.
+const RECENT: usize = 50;
+/// Frames of their first training that the students remember.
+const EXEMPLARS: usize = 60;
+
+/// Tries `learning`'s configurations on `scenes` scenes of every preset and writes the history of
+/// what came of them to `out`, as JSON.
+///
+/// # Errors
+/// When a scene or a training fails, or `out` cannot be written.
+pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<(), TrainError> {
+    let exemplars = train::exemplars(EXEMPLARS)?;
+    let teacher = builtin_teacher(Placement::Cpu)?;
+    let bar = progress("rehearsing", scenes as usize * Preset::ALL.len());
+    let mut history = History::with_half_life(f64::MAX);
+    let mut tried = 0;
+    for scene in 0..scenes {
+        for (index, preset) in Preset::ALL.into_iter().enumerate() {
+            let seed = SEEDS + scene * Preset::ALL.len() as u64 + index as u64;
+            let mut rehearsal = Rehearsal {
+                student: Box::new(builtin_student(Placement::Cpu)?),
+                memory: Memory::new(learning.memory, exemplars.clone(), seed),
+                split: Split::default(),
+                rng: ChaCha8Rng::seed_from_u64(seed),
+            };
+            let rounds = rounds(preset, seed)?;
+            for pair in rounds.windows(2) {
+                let labelled = label(&teacher, &pair[0])?;
+                let old = rehearsal.split.advance(labelled, HELD_OUT, RECENT);
+                rehearsal.memory.remember(&old);
+                for outcome in rehearsal.round(&learning.configurations, &pair[1])? {
+                    history.record(&outcome);
+                    tried += 1;
+                }
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    let json = serde_json::to_vec_pretty(&history).map_err(|error| WriteError {
+        path: out.to_owned(),
+        step: "put the history into words",
+        source: error.into(),
+    })?;
+    write_atomically(out, &json)?;
+    println!("{tried} retrainings: {}", out.display());
+    Ok(())
+}
+
+/// Frames of a scene that drifts for half of its length, round by round.
+fn rounds(preset: Preset, seed: u64) -> Result<Vec<Vec<Frame>>, TrainError> {
+    let mut source = SceneSource::new(SceneConfig {
+        fps: FPS as f64,
+        seed,
+        preset: Some(preset),
+        drift_seconds: (ROUNDS * ROUND_SECONDS / 2) as f64,
+        pace: PACE,
+        ..SceneConfig::default()
+    })
+    .map_err(SourceError::from)?;
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut frames = Vec::new();
+        for _ in 0..FPS * ROUND_SECONDS {
+            frames.extend(source.next_frame()?);
+        }
+        rounds.push(frames);
+    }
+    Ok(rounds)
+}
+
+fn label(teacher: &dyn Teacher, frames: &[Frame]) -> Result<Vec<Labelled>, TrainError> {
+    let sampled = frames.iter().step_by(FPS / LABELS_PER_SECOND);
+    sampled
+        .map(|frame| {
+            let labels = teacher.label(&frame.image, &frame.regions)?;
+            let sample = Sample {
+                frame: frame.clone(),
+                at: frame.at.as_secs_f64(),
+                answer: None,
+                burst: false,
+            };
+            Ok(Labelled::new(sample, labels))
+        })
+        .collect()
+}
+
+/// One stream in rehearsal.
+struct Rehearsal {
+    student: Box<dyn Student>,
+    memory: Memory,
+    split: Split,
+    rng: ChaCha8Rng,
+}
+
+impl Rehearsal {
+    /// Tries every configuration, measured on the frames that come next; goes on with one of them,
+    /// drawn at random, when it is better on the held-out frames, as a live stream would.
+    fn round(
+        &mut self,
+        configs: &[RetrainingConfig],
+        next: &[Frame],
+    ) -> Result<Vec<Outcome>, TrainError> {
+        let examples = self.memory.with(&self.split);
+        let seed = self.rng.random();
+        let start_accuracy = accuracy(&*self.student, next)?;
+        let chosen = self.rng.random_range(0..configs.len());
+        let mut outcomes = Vec::new();
+        let mut promoted = None;
+        for (index, config) in configs.iter().enumerate() {
+            let mut training = self.student.train(&examples, config, seed)?;
+            for _ in 0..training.steps() {
+                training.step()?;
+            }
+            let retrained = training.student()?;
+            outcomes.push(Outcome {
+                config: config.clone(),
+                start_accuracy,
+                end_accuracy: accuracy(&*retrained, next)?,
+                gpu_seconds: 0.0,
+                curve_accuracy: None,
+                measured_gpu_seconds: None,
+            });
+            let held_out: Vec<Frame> = self
+                .split
+                .holdout
+                .iter()
+                .map(|one| one.frame.clone())
+                .collect();
+            let better = index == chosen
+                && accuracy(&*retrained, &held_out)? > accuracy(&*self.student, &held_out)?;
+            if better {
+                promoted = Some(retrained);
+            }
+        }
+        if let Some(student) = promoted {
+            self.student = student;
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Accuracy against the scene's truth.
+fn accuracy(student: &dyn Student, frames: &[Frame]) -> Result<f64, ModelError> {
+    let mut scores = Vec::new();
+    for frame in frames {
+        let answers = student.infer(&frame.image, &frame.regions, 1.0)?;
+        let truth = frame.truth.as_deref().unwrap_or_default();
+        scores.extend(Metric::Accuracy.score(truth, &answers));
+    }
+    Ok(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
+}

@@ -181,12 +181,13 @@ pub struct LearningConfig {
     pub samples: usize,
     /// Consecutive frames among them, on which the inference configurations are profiled.
     pub burst: usize,
-    /// Fraction of the labelled frames, the latest, that retraining does not see; the gate
-    /// compares students on them. In (0, 1).
+    /// Fraction of a window's labelled frames, the latest at any time, that retraining does not see
+    /// yet; the gate compares students on them. In (0, 1).
     pub holdout: f64,
-    /// Labelled frames of earlier windows that a stream keeps and replays.
+    /// Labelled frames older than about a window that a stream keeps and replays.
     pub memory: usize,
-    /// Share of each device for labelling and profiling while they last.
+    /// Share of each device for labelling (half of it, as long as labels are wanted) and profiling
+    /// (the other half, while it lasts).
     pub overhead_share: Share,
     /// Fraction of the labelled frames that a micro-profile trains on, in (0, 1].
     pub profile_fraction: f64,

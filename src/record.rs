@@ -108,7 +108,7 @@ pub struct WindowStream {
     /// Labelled frames that `measured_accuracy` is the mean of.
     #[serde(default)]
     pub labelled_frames: usize,
-    /// What the scheduler's first plan of the window expected the mean to be.
+    /// What the scheduler's first plan of the window expected the mean over its horizon to be.
     pub predicted_accuracy: Option<f64>,
     /// Device seconds spent on labelling.
     pub labelling_seconds: f64,
@@ -129,7 +129,7 @@ pub struct WindowStream {
 pub struct ProfileRecord {
     /// The configuration.
     pub config: RetrainingConfig,
-    /// Predicted accuracy after the retraining.
+    /// Predicted accuracy of the stream after the retraining and its gate.
     pub end_accuracy: f64,
     /// Predicted cost on a whole device.
     pub gpu_seconds: f64,
@@ -163,11 +163,13 @@ pub struct RetrainingRecord {
     pub config: RetrainingConfig,
     /// When it started.
     pub from: f64,
-    /// When it ended; absent when it was cut off.
+    /// When it ended.
     pub to: Option<f64>,
+    /// It was ended before it was through, or failed.
+    pub cut_off: bool,
     /// Device seconds it took.
     pub gpu_seconds: f64,
-    /// Accuracy that was predicted for its end; absent under a scheduler that predicts nothing.
+    /// Accuracy of the stream that was predicted for its end, gate included; absent under a scheduler that predicts nothing.
     pub predicted_accuracy: Option<f64>,
     /// Cost on a whole device that was predicted; likewise.
     pub predicted_gpu_seconds: Option<f64>,
@@ -177,6 +179,8 @@ pub struct RetrainingRecord {
     pub serving_accuracy: Option<f64>,
     /// Accuracy of the retrained student on the same frames.
     pub retrained_accuracy: Option<f64>,
+    /// By how much it had to be more accurate to be promoted.
+    pub margin: f64,
     /// Whether it replaced the serving student.
     pub promoted: bool,
 }

@@ -35,6 +35,8 @@ pub struct Learner {
     history: Arc<Mutex<History>>,
     /// What the profiler expected last.
     profiles: Vec<Profile>,
+    /// The accuracy of the serving student that it expected it from.
+    profiled_from: f64,
 }
 
 impl Learner {
@@ -60,10 +62,11 @@ impl Learner {
             memory,
             history,
             profiles,
+            profiled_from: 0.0,
         }
     }
 
-    /// Takes the labels as the window's and measures what was asked for.
+    /// Takes in new labels and measures what was asked for.
     ///
     /// # Errors
     /// See [`Work::minibatch`].
@@ -156,6 +159,7 @@ impl Learner {
         let profiling =
             profiler.profile(&mut candidates, configurations, &all, &situation, &history)?;
         self.profiles = profiling.profiles;
+        self.profiled_from = serving;
         self.remember_costs();
         let gate_sd = gate_sd(self.split.holdout.len());
         let option = |profile: &Profile| {
@@ -236,7 +240,10 @@ impl Learner {
             start_accuracy,
             end_accuracy,
             gpu_seconds: outcome.gpu_seconds,
-            curve_accuracy: profile.and_then(|profile| profile.curve_accuracy),
+            // At the level of the frames that the outcome was measured on.
+            curve_accuracy: profile
+                .and_then(|profile| profile.curve_accuracy)
+                .map(|curve| start_accuracy + curve - self.profiled_from),
             measured_gpu_seconds: profile.and_then(|profile| profile.measured_gpu_seconds),
         });
     }

@@ -88,7 +88,7 @@ impl Split {
     ) -> Vec<Labelled> {
         let (burst, spread): (Vec<_>, Vec<_>) = labelled.into_iter().partition(|one| one.burst);
         if !burst.is_empty() {
-            self.burst = burst;
+            self.burst = last_run(burst);
         }
         let mut untrained = std::mem::take(&mut self.holdout);
         untrained.extend(spread);
@@ -114,6 +114,14 @@ impl Split {
     pub fn fresh(&self) -> impl Iterator<Item = &Labelled> {
         self.training[self.seen..].iter().chain(&self.holdout)
     }
+}
+
+/// The last run of consecutive frames: two windows' bursts may come together.
+fn last_run(mut frames: Vec<Labelled>) -> Vec<Labelled> {
+    frames.sort_by_key(|one| one.frame.index);
+    let consecutive = |pair: &[Labelled]| pair[0].frame.index + 1 == pair[1].frame.index;
+    let from = frames.windows(2).rposition(|pair| !consecutive(pair));
+    frames.split_off(from.map_or(0, |gap| gap + 1))
 }
 
 /// Labelled frames of earlier times, kept for replay so that a student does not forget what a scene
@@ -310,6 +318,19 @@ mod tests {
             .filter(|one| one.objects[0].class == 1)
             .count();
         assert_eq!((memory.len(), rare), (8, 4));
+    }
+
+    #[test]
+    fn of_two_bursts_the_later_counts() {
+        let frames = [1, 2, 3, 8, 9].map(|index| {
+            let mut one = labelled(index as f64, true);
+            one.frame.index = index;
+            one
+        });
+        let mut split = Split::default();
+        split.advance(frames.to_vec(), 2, 9);
+        let burst: Vec<u64> = split.burst.iter().map(|one| one.frame.index).collect();
+        assert_eq!(burst, [8, 9]);
     }
 
     #[test]

@@ -158,6 +158,7 @@ impl Node {
             inference: self.spawn(&format!("infer/{}", stream.name), inference)?,
             inference_job: inference_id,
             labeller,
+            labels_cost: stream.teacher != TeacherConfig::Labels,
             labelling_job,
             trainer: self.spawn(&format!("train/{}", stream.name), trainer)?,
             training_job: training_id,

@@ -174,3 +174,24 @@ pub fn builtin_teacher(placement: Placement) -> Result<Classifier, ModelError> {
         placement,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LearningConfig;
+
+    #[test]
+    fn the_built_in_history_knows_every_default_configuration() {
+        let history = builtin_history().unwrap();
+        for config in LearningConfig::default().configurations {
+            assert_eq!(
+                history.outcomes(&config),
+                REHEARSED_OUTCOMES,
+                "{config:?}: make it again with `ekya rehearse`"
+            );
+            // It found that a student that errs much has more to gain.
+            let [weak, strong] = [0.4, 0.95].map(|start| history.gain(&config, start).mean);
+            assert!(weak > strong, "{config:?}");
+        }
+    }
+}

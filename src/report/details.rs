@@ -324,7 +324,7 @@ mod tests {
             "dropped: better by too little"
         );
         let cut_off = RetrainingRecord {
-            to: None,
+            cut_off: true,
             ..dropped(None)
         };
         assert_eq!(verdict(&cut_off), "cut off before its end");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ReportError;
 use super::chart::{AccuracyChart, Line, Outcome, RetrainingMark, ShareChart, ShareStep};
 use super::table::{EKYA, NONE, display_order};
-use crate::record::{RetrainingRecord, RunRecord, WindowRecord, WindowStream};
+use crate::record::{RetrainingRecord, RunRecord, WindowStream};
 
 /// Points a window in the charts of accuracy: fewer hide what happens within a window, more show
 /// the noise of single seconds.
@@ -92,10 +92,10 @@ pub(super) fn shares(record: &RunRecord) -> Result<Vec<Figure>, ReportError> {
 
 /// How a retraining ended, as the record tells.
 pub(super) fn outcome(retraining: &RetrainingRecord) -> Outcome {
-    match (retraining.promoted, retraining.to) {
+    match (retraining.promoted, retraining.cut_off) {
         (true, _) => Outcome::Promoted,
-        (false, Some(_)) => Outcome::Dropped,
-        (false, None) => Outcome::CutOff,
+        (false, false) => Outcome::Dropped,
+        (false, true) => Outcome::CutOff,
     }
 }
 
@@ -109,9 +109,7 @@ fn share_chart(record: &RunRecord, stream: usize) -> ShareChart {
     for window in &record.windows {
         if let Some(entry) = window.streams.get(stream) {
             add_shares(&mut chart, entry);
-            chart
-                .retrainings
-                .extend(entry.retrainings.iter().map(|one| mark(window, one)));
+            chart.retrainings.extend(entry.retrainings.iter().map(mark));
         }
     }
     chart
@@ -132,10 +130,10 @@ fn add_shares(chart: &mut ShareChart, entry: &WindowStream) {
     }
 }
 
-fn mark(window: &WindowRecord, retraining: &RetrainingRecord) -> RetrainingMark {
+fn mark(retraining: &RetrainingRecord) -> RetrainingMark {
     RetrainingMark {
         from: retraining.from,
-        to: retraining.to.unwrap_or(window.to),
+        to: retraining.to.unwrap_or(retraining.from),
         outcome: outcome(retraining),
     }
 }
@@ -290,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn a_retraining_without_an_end_was_cut_off() {
+    fn a_retraining_that_was_cut_off_is_marked_so() {
         let record = synthetic::records(&[1], &[None], &["ekya"]).remove(0).1;
         let chart = share_chart(&record, 3);
         let last = chart.retrainings.last().unwrap();
         assert_eq!(last.outcome, Outcome::CutOff);
-        assert_eq!(last.to, 80.0);
+        assert_eq!(last.to, last.from + 10.0);
     }
 }

@@ -183,13 +183,15 @@ fn retraining(from: f64, stream: usize) -> RetrainingRecord {
     RetrainingRecord {
         config: RetrainingConfig::default(),
         from: from + 4.0,
-        to: (stream != 3).then_some(from + 14.0),
+        to: Some(from + 14.0),
+        cut_off: stream == 3,
         gpu_seconds: 2.3,
         predicted_accuracy: Some(0.78),
         predicted_gpu_seconds: Some(4.0),
         examples: 312,
         serving_accuracy: (stream != 3).then_some(0.69),
         retrained_accuracy: (stream != 3).then_some(if stream == 2 { 0.66 } else { 0.77 }),
+        margin: 0.0,
         promoted: stream < 2,
     }
 }

@@ -14,10 +14,7 @@ use super::policy::{Policy, Retraining};
 use super::stream::{Stage, StreamState};
 use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
-use crate::stream::{InferenceActor, Intake, Sample, SampleSchedule};
-
-/// How often in a window the samples so far are handed to the teacher.
-const COLLECTIONS: f64 = 16.0;
+use crate::stream::{InferenceActor, Intake};
 
 /// How long labelling the last window's samples may take after the run.
 const LAST_LABELS_MAX: Duration = Duration::from_secs(120);
@@ -54,6 +51,8 @@ pub struct StreamSetup {
     pub inference_job: JobId,
     /// Labels its samples.
     pub labeller: Ref<LabellerActor>,
+    /// Whether its labels cost device time; those that a source brings along do not.
+    pub labels_cost: bool,
     /// The labeller's job on the device; streams with the same teacher share it.
     pub labelling_job: JobId,
     /// Retrains it.
@@ -69,8 +68,6 @@ pub struct SchedulerActor {
     pub(super) streams: Vec<StreamState>,
     pub(super) journal: Journal,
     pub(super) window: usize,
-    /// Set when the trainers are to end what they are at.
-    pub(super) cancelled: Arc<AtomicBool>,
     /// Set when the teachers are to stop.
     pub(super) stopped: Arc<AtomicBool>,
     pub(super) sequence: u64,
@@ -83,17 +80,18 @@ impl SchedulerActor {
     /// A scheduler that waits for [`Event::Begin`].
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let state =
-            |stream: &StreamSetup| StreamState::new(&stream.name, stream.device, stream.rate);
-        let streams = setup.streams.iter().map(state).collect();
         let policy = Policy::new(setup.config.run.scheduler);
+        let trains = policy.retraining != Retraining::Never;
+        let state = |stream: &StreamSetup| {
+            StreamState::new(&stream.name, stream.device, stream.rate, trains)
+        };
+        let streams = setup.streams.iter().map(state).collect();
         Self {
             setup,
             policy,
             streams,
             journal: Journal::default(),
             window: 0,
-            cancelled: Arc::default(),
             stopped: Arc::default(),
             sequence: 0,
             finishing: false,
@@ -109,7 +107,7 @@ impl SchedulerActor {
         (self.window + 1) as f64 * self.setup.config.run.window_seconds
     }
 
-    fn remaining(&self) -> Duration {
+    pub(super) fn remaining(&self) -> Duration {
         Duration::from_secs_f64((self.window_end() - self.now()).max(0.0))
     }
 
@@ -154,7 +152,7 @@ impl Handler<Event> for SchedulerActor {
         match event {
             Event::Begin => self.begin_window(ctx),
             Event::BurstReady { stream } => self.burst_ready(stream, ctx),
-            Event::CollectSamples => self.collect_samples(ctx),
+            Event::CollectSamples(window) if window == self.window => self.collect_samples(ctx),
             Event::Labelled {
                 stream,
                 labelled,
@@ -172,10 +170,12 @@ impl Handler<Event> for SchedulerActor {
                 Report::Finished(result) => self.retrained(stream, result, ctx),
             },
             Event::SourceEnded { stream, failure } => self.source_ended(stream, failure, ctx),
-            Event::WindowOver(window) if window == self.window => self.end_window(ctx),
+            Event::WindowOver(window) if window == self.window && !self.finishing => {
+                self.end_window(ctx);
+            }
             Event::Interrupt => self.finish(),
             // From an order that was cut off, or a window that was ended early.
-            Event::Trainer { .. } | Event::WindowOver(_) => {}
+            Event::Trainer { .. } | Event::CollectSamples(_) | Event::WindowOver(_) => {}
         }
     }
 }
@@ -201,8 +201,6 @@ impl SchedulerActor {
                     .with_log(|log| log.on_burst(ready));
                 continue;
             }
-            // A slow camera's first burst may not be complete yet; its labels will do without.
-            self.streams[stream].burst_complete = true;
             self.streams[stream].due = self.bound_to_window();
             if self.wants_labels() {
                 self.label(stream, samples, ctx);
@@ -213,34 +211,6 @@ impl SchedulerActor {
             self.collect_later(ctx);
         }
         self.plan(ctx);
-    }
-
-    /// Has the samples collected after a part of the window; the window's end collects the last.
-    pub(super) fn collect_later(&self, ctx: &mut Ctx<Self>) {
-        let seconds = self.setup.config.run.window_seconds / COLLECTIONS;
-        if self.remaining().as_secs_f64() > 1.5 * seconds
-            && let Err(error) = ctx.after(Duration::from_secs_f64(seconds), Event::CollectSamples)
-        {
-            tracing::error!(%error, "no timer; samples are labelled at the window's end only");
-        }
-    }
-
-    pub(super) fn resample(&mut self, stream: usize, from: f64, to: f64) -> Vec<Sample> {
-        let learning = &self.setup.config.learning;
-        let (samples, burst) = (learning.samples, learning.burst);
-        let schedule = SampleSchedule::new(
-            from,
-            to,
-            samples,
-            burst,
-            self.window == 0,
-            self.seed(stream, self.window as u64, 1),
-        );
-        self.setup.streams[stream].intake.resample(schedule)
-    }
-
-    pub(super) fn wants_labels(&self) -> bool {
-        self.policy.retraining != Retraining::Never || self.setup.config.learning.measure
     }
 
     pub(super) fn end_window(&mut self, ctx: &mut Ctx<Self>) {
@@ -270,16 +240,13 @@ impl SchedulerActor {
 
     /// Ends what the trainers are at.
     fn cut_off(&mut self, why: &str) {
-        std::mem::take(&mut self.cancelled).store(true, Ordering::Relaxed);
         let now = self.now();
         for (stream, state) in self.streams.iter_mut().enumerate() {
             if matches!(state.stage, Stage::Training(_)) {
                 self.journal
-                    .decide(stream, now, format!("retraining cut off: {why}"));
+                    .cut_off(stream, now, format!("retraining cut off: {why}"));
             }
-            state.stage = Stage::Idle;
-            // What still comes from it is not listened to.
-            state.order += 1;
+            state.cut_off();
         }
     }
 
@@ -297,7 +264,6 @@ impl SchedulerActor {
         }
         for stream in 0..self.streams.len() {
             let samples = self.resample(stream, end, end + 1.0);
-            self.streams[stream].burst_complete = true;
             self.label(stream, samples, ctx);
         }
         self.grant_labelling_only();

@@ -13,8 +13,8 @@ pub enum Event {
         /// The stream.
         stream: usize,
     },
-    /// It is time to hand the samples so far to the teacher.
-    CollectSamples,
+    /// It is time to hand the samples of the window of that index, so far, to the teacher.
+    CollectSamples(usize),
     /// The teacher is done with the samples it was given.
     Labelled {
         /// The stream.

@@ -19,17 +19,14 @@ impl SchedulerActor {
             return;
         }
         let preparing = self.preparing();
-        // Retrainings are weighed against each other, so none starts while one more may be
-        // possible in a moment.
-        let waits = !preparing.is_empty();
-        let problem = self.problem(waits);
+        let problem = self.problem(&preparing);
         match self.policy.scheduler.plan(&problem) {
             Ok(plan) => {
                 self.carry_out(&plan, &preparing);
-                if !waits {
+                if preparing.is_empty() {
                     self.journal_prediction(&plan);
-                    self.start_retrainings(&plan, ctx);
                 }
+                self.start_retrainings(&plan, &preparing, ctx);
             }
             Err(error) => {
                 tracing::error!(%error, "no plan; the shares before stay in force");
@@ -43,8 +40,16 @@ impl SchedulerActor {
         (0..self.streams.len()).filter(preparing).collect()
     }
 
-    /// What the scheduler is asked; with `waits` only about retrainings that run already.
-    fn problem(&self, waits: bool) -> Problem {
+    /// Whether new retrainings on the stream's device have to wait: they are weighed against each
+    /// other, so none starts while one more may be possible in a moment.
+    fn waits(&self, stream: &StreamState, preparing: &[usize]) -> bool {
+        preparing
+            .iter()
+            .any(|other| self.streams[*other].device == stream.device)
+    }
+
+    /// What the scheduler is asked; where new retrainings have to wait, about running ones only.
+    fn problem(&self, preparing: &[usize]) -> Problem {
         let run = &self.setup.config.run;
         let capacity = |device: usize| DeviceSpec {
             capacity: Share::WHOLE
@@ -53,7 +58,7 @@ impl SchedulerActor {
         };
         let spec = |stream: &StreamState| {
             let mut spec = stream.spec();
-            if waits && !spec.training_running {
+            if self.waits(stream, preparing) && !spec.training_running {
                 spec.retraining.clear();
             }
             spec
@@ -67,10 +72,14 @@ impl SchedulerActor {
         }
     }
 
-    /// Half of what is set aside, as long as labels are wanted on the device.
+    /// Half of what is set aside, as long as labels that cost something are wanted on the device.
     fn labelling_share(&self, device: usize) -> Share {
-        let here = |stream: &StreamState| stream.device == device && stream.labels.in_progress;
-        if self.wants_labels() || self.streams.iter().any(here) {
+        let costs = |(stream, setup): (&StreamState, &StreamSetup)| {
+            let wanted = self.wants_labels() || stream.labels.in_progress.is_some();
+            stream.device == device && setup.labels_cost && wanted
+        };
+        let mut streams = self.streams.iter().zip(&self.setup.streams);
+        if streams.any(costs) {
             self.half_of_overhead()
         } else {
             Share::ZERO
@@ -131,21 +140,34 @@ impl SchedulerActor {
         }
     }
 
-    fn start_retrainings(&mut self, plan: &Plan, ctx: &Ctx<Self>) {
+    /// Starts the retrainings that were chosen, and gives up those that are not worth their share
+    /// any more: they would hold their place without ever ending.
+    fn start_retrainings(&mut self, plan: &Plan, preparing: &[usize], ctx: &Ctx<Self>) {
         let now = self.now();
         for (stream, decided) in plan.streams.iter().enumerate() {
-            let Stage::Ready(options) = &self.streams[stream].stage else {
-                continue;
-            };
-            if options.is_empty() {
+            if self.waits(&self.streams[stream], preparing) {
                 continue;
             }
-            let chosen = decided
-                .retraining
-                .and_then(|index| options.get(index).copied());
-            self.journal.decide(stream, now, decided.reason.clone());
-            if let Some((configuration, option)) = chosen {
-                self.retrain(stream, configuration, option, ctx);
+            match &self.streams[stream].stage {
+                Stage::Ready(options) if !options.is_empty() => {
+                    let chosen = decided
+                        .retraining
+                        .and_then(|index| options.get(index).copied());
+                    // Once a round: the same verdict comes again with every plan.
+                    if chosen.is_some() || !self.streams[stream].weighed {
+                        self.journal.decide(stream, now, decided.reason.clone());
+                    }
+                    self.streams[stream].weighed = true;
+                    if let Some((configuration, option)) = chosen {
+                        self.retrain(stream, configuration, option, ctx);
+                    }
+                }
+                Stage::Training(_) if decided.retraining.is_none() => {
+                    self.streams[stream].cut_off();
+                    let text = format!("retraining given up: {}", decided.reason);
+                    self.journal.cut_off(stream, now, text);
+                }
+                _ => {}
             }
         }
     }

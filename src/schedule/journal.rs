@@ -102,6 +102,15 @@ impl Journal {
         streams.find_map(|entry| entry.retrainings.last_mut())
     }
 
+    /// Writes down that a stream's running retraining has ended before it was through.
+    pub(super) fn cut_off(&mut self, stream: usize, at: f64, text: String) {
+        if let Some(record) = self.retraining(stream) {
+            record.to = Some(at);
+            record.cut_off = true;
+        }
+        self.decide(stream, at, text);
+    }
+
     /// Adds scores of labelled frames that arrived in the window of that index to its mean.
     pub(super) fn measured(&mut self, window: usize, stream: usize, scores: &[f64]) {
         let Some(entry) = self.entry(window, stream).filter(|_| !scores.is_empty()) else {
@@ -124,5 +133,63 @@ impl Journal {
     #[must_use]
     pub fn into_windows(self) -> Vec<WindowRecord> {
         self.windows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retraining(from: f64) -> RetrainingRecord {
+        RetrainingRecord {
+            config: ekya_sched::RetrainingConfig::default(),
+            from,
+            to: None,
+            cut_off: false,
+            gpu_seconds: 0.0,
+            predicted_accuracy: None,
+            predicted_gpu_seconds: None,
+            examples: 0,
+            serving_accuracy: None,
+            retrained_accuracy: None,
+            margin: 0.0,
+            promoted: false,
+        }
+    }
+
+    #[test]
+    fn a_retraining_stays_in_the_window_in_which_it_began() {
+        let mut journal = Journal::default();
+        journal.begin_window(0.0, 8.0, 1);
+        journal
+            .now(0)
+            .unwrap()
+            .retrainings
+            .extend([retraining(1.0), retraining(6.0)]);
+        journal.begin_window(8.0, 16.0, 1);
+        journal.cut_off(0, 9.0, "given up".to_owned());
+        let windows = journal.into_windows();
+        let [first, second] = &windows[0].streams[0].retrainings[..] else {
+            panic!("{windows:?}")
+        };
+        assert_eq!((first.to, second.to), (None, Some(9.0)));
+        assert!(!first.cut_off && second.cut_off);
+        assert_eq!(windows[1].streams[0].decisions.len(), 1);
+    }
+
+    #[test]
+    fn scores_may_come_in_parts() {
+        let mut journal = Journal::default();
+        journal.begin_window(0.0, 8.0, 1);
+        journal.measured(0, 0, &[1.0, 0.0, 1.0]);
+        journal.measured(0, 0, &[]);
+        journal.measured(0, 0, &[0.0]);
+        // A frame that arrived after the last window belongs to none.
+        journal.measured(1, 0, &[1.0]);
+        let entry = &journal.into_windows()[0].streams[0];
+        assert_eq!(
+            (entry.measured_accuracy, entry.labelled_frames),
+            (Some(0.5), 4)
+        );
     }
 }

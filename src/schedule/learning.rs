@@ -1,4 +1,7 @@
-//! How the scheduler actor orders labels, profiles and retrainings, and what it makes of them.
+//! How the scheduler actor orders profiles and retrainings, and what it makes of them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ekya_actors::Ctx;
 use ekya_sched::RetrainingOption;
@@ -7,11 +10,9 @@ use super::actor::SchedulerActor;
 use super::event::Event;
 use super::policy::Retraining;
 use super::stream::{Running, Stage};
-use crate::learn::{
-    Label, Labelled, LearnError, Order, Outcome, Prepare, Prepared, Progress, TrainerOrder,
-};
+use crate::learn::{LearnError, Order, Outcome, Prepare, Prepared, Progress, TrainerOrder};
 use crate::record::{ProfileRecord, RetrainingRecord};
-use crate::stream::{Sample, Serve};
+use crate::stream::Serve;
 
 /// Of a window's samples, the part that must be newly labelled before another retraining is
 /// weighed.
@@ -21,123 +22,26 @@ const ROUND: f64 = 0.25;
 /// window.
 const PROFILING: f64 = 0.0025;
 
-/// Samples may wait for the teacher for about so many windows.
-const WAITING_WINDOWS: usize = 2;
-
 impl SchedulerActor {
-    pub(super) fn burst_ready(&mut self, stream: usize, ctx: &mut Ctx<Self>) {
-        self.streams[stream].burst_complete = true;
-        self.label_new(stream, ctx);
-        self.plan(ctx);
-    }
-
-    pub(super) fn collect_samples(&mut self, ctx: &mut Ctx<Self>) {
-        if self.finishing {
-            return;
-        }
-        for stream in 0..self.streams.len() {
-            // A burst that is torn in two cannot be profiled on.
-            if self.streams[stream].burst_complete {
-                self.label_new(stream, ctx);
-            }
-        }
-        self.collect_later(ctx);
-    }
-
-    fn label_new(&mut self, stream: usize, ctx: &Ctx<Self>) {
-        let intake = &self.setup.streams[stream].intake;
-        let samples = intake.with_log(|log| log.take_samples());
-        self.label(stream, samples, ctx);
-    }
-
-    /// Hands samples to the teacher, after those that it has not got round to.
-    pub(super) fn label(&mut self, stream: usize, samples: Vec<Sample>, ctx: &Ctx<Self>) {
-        let bound = WAITING_WINDOWS * self.setup.config.learning.samples;
-        let labels = &mut self.streams[stream].labels;
-        let surplus = labels.wait(samples, bound);
-        let ready = !labels.in_progress && !labels.waiting.is_empty();
-        if surplus > 0 {
-            let now = self.now();
-            let text = format!(
-                "{surplus} samples not labelled, the teacher is too slow: label fewer samples, or make windows longer"
-            );
-            self.journal.decide(stream, now, text);
-        }
-        if ready {
-            self.order_labels(stream, ctx);
-        }
-    }
-
-    fn order_labels(&mut self, stream: usize, ctx: &Ctx<Self>) {
-        let me = ctx.me();
-        let done = Box::new(move |labelled, gpu_seconds| {
-            drop(me.tell(Event::Labelled {
-                stream,
-                labelled,
-                gpu_seconds,
-            }));
-        });
-        let label = Label {
-            samples: std::mem::take(&mut self.streams[stream].labels.waiting),
-            cancelled: self.stopped.clone(),
-            done,
-        };
-        match self.setup.streams[stream].labeller.tell(label) {
-            Ok(()) => self.streams[stream].labels.in_progress = true,
-            Err(error) => {
-                let now = self.now();
-                self.journal
-                    .decide(stream, now, format!("not labelled: {error}"));
-            }
-        }
-    }
-
-    pub(super) fn labelled(
-        &mut self,
-        stream: usize,
-        labelled: Vec<Labelled>,
-        gpu_seconds: f64,
-        ctx: &mut Ctx<Self>,
-    ) {
-        self.record_measured(stream, &labelled);
-        if let Some(entry) = self.journal.now(stream) {
-            entry.labelling_seconds += gpu_seconds;
-        }
-        let labels = &mut self.streams[stream].labels;
-        labels.in_progress = false;
-        if !labels.waiting.is_empty() {
-            self.order_labels(stream, ctx);
-        }
-        if self.finishing {
-            return self.finish_when_labelled();
-        }
-        let bound = WAITING_WINDOWS * self.setup.config.learning.samples;
-        {
-            let mut fresh = self.streams[stream].labels.fresh.lock();
-            fresh.extend(labelled);
-            let surplus = fresh.len().saturating_sub(bound);
-            fresh.drain(..surplus);
-        }
-        self.prepare_when_due(stream, ctx);
-        self.plan(ctx);
-    }
-
     /// Has the trainer measure what a plan needs, when there are labels enough.
     pub(super) fn prepare_when_due(&mut self, stream: usize, ctx: &Ctx<Self>) {
         let state = &self.streams[stream];
-        let fresh = state.labels.fresh.lock().len();
-        if !matches!(state.stage, Stage::Idle | Stage::Ready(_)) || fresh == 0 {
+        let (spread, burst) = state.labels.counts();
+        if !matches!(state.stage, Stage::Idle | Stage::Ready(_)) || spread + burst == 0 {
             return;
         }
-        let measures = state.inference.is_empty();
         let round = ROUND * self.setup.config.learning.samples as f64;
+        let begin = self.window as f64 * self.setup.config.run.window_seconds;
         let learns = self.window > 0
             && match self.policy.retraining {
                 Retraining::Never => false,
-                Retraining::Fixed(_) => state.due && state.labels.complete(),
-                Retraining::Profiled => fresh as f64 >= round,
+                Retraining::Fixed(_) => state.due && state.labels.complete_until(begin),
+                Retraining::Profiled => spread as f64 >= round,
             };
-        if !learns && !measures {
+        let measures = state.inference.is_empty() && burst > 0;
+        // Alone it is measured where no retraining will come, or before the first one may.
+        let alone = self.window == 0 || self.policy.retraining == Retraining::Never;
+        if !(learns || measures && alone) {
             return;
         }
         let profiled = self.policy.retraining == Retraining::Profiled;
@@ -152,23 +56,10 @@ impl SchedulerActor {
         self.order(stream, order, Stage::Preparing, ctx);
     }
 
-    /// Live accuracy of the windows that the labelled frames are from.
-    fn record_measured(&mut self, stream: usize, labelled: &[Labelled]) {
-        let intake = &self.setup.streams[stream].intake;
-        let metric = intake.with_log(|log| log.metric());
-        let seconds = self.setup.config.run.window_seconds;
-        // A burst is one moment, not a sample of the window.
-        for one in labelled.iter().filter(|one| !one.burst) {
-            if let Some(score) = one.live_score(metric) {
-                // Times are not negative.
-                let window = (one.at / seconds) as usize;
-                self.journal.measured(window, stream, &[score]);
-            }
-        }
-    }
-
     pub(super) fn order(&mut self, stream: usize, order: Order, stage: Stage, ctx: &Ctx<Self>) {
+        let cancelled = Arc::<AtomicBool>::default();
         self.streams[stream].order += 1;
+        self.streams[stream].cancelled = cancelled.clone();
         let (me, number) = (ctx.me(), self.streams[stream].order);
         let report = Box::new(move |report| {
             // Progress may be lost to a full mailbox; results find room, as nothing else floods it.
@@ -180,7 +71,7 @@ impl SchedulerActor {
         });
         let order = TrainerOrder {
             order,
-            cancelled: self.cancelled.clone(),
+            cancelled,
             report,
         };
         match self.setup.streams[stream].trainer.tell(order) {
@@ -222,6 +113,7 @@ impl SchedulerActor {
                 self.streams[stream].stage = Stage::Idle;
                 self.journal
                     .decide(stream, now, format!("not retrained for now: {error}"));
+                self.prepare_when_due(stream, ctx);
             }
         }
         self.plan(ctx);
@@ -255,12 +147,14 @@ impl SchedulerActor {
             config,
             from: now,
             to: None,
+            cut_off: false,
             gpu_seconds: 0.0,
             predicted_accuracy: predicted.map(|option| option.end_accuracy),
             predicted_gpu_seconds: predicted.map(|option| option.gpu_seconds),
             examples: 0,
             serving_accuracy: None,
             retrained_accuracy: None,
+            margin: 0.0,
             promoted: false,
         };
         if let Some(entry) = self.journal.now(stream) {
@@ -312,8 +206,9 @@ impl SchedulerActor {
             Ok(outcome) => self.gate(stream, outcome, now),
             Err(error) => self
                 .journal
-                .decide(stream, now, format!("retraining failed: {error}")),
+                .cut_off(stream, now, format!("retraining failed: {error}")),
         }
+        self.prepare_when_due(stream, ctx);
         self.plan(ctx);
     }
 
@@ -325,6 +220,7 @@ impl SchedulerActor {
             record.examples = outcome.examples;
             record.serving_accuracy = outcome.serving_accuracy;
             record.retrained_accuracy = outcome.retrained_accuracy;
+            record.margin = outcome.needed;
             record.promoted = promoted;
         }
         let points = |accuracy: Option<f64>| {

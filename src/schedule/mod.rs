@@ -10,6 +10,7 @@ mod device;
 mod event;
 mod grants;
 mod journal;
+mod labelling;
 mod learning;
 mod policy;
 mod stream;

@@ -1,6 +1,7 @@
 //! What the scheduler knows about one stream.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ekya_profiler::inference::{InferenceProfile, Measurement, profiles};
 use ekya_sched::{RetrainingOption, StreamSpec};
@@ -9,9 +10,11 @@ use parking_lot::Mutex;
 use crate::learn::{Labelled, Prepared, Progress};
 use crate::stream::Sample;
 
-/// Inference may be late by a minibatch of training now and then: a configuration is only chosen
-/// when its share covers its cost with this much to spare.
-const HEADROOM: f64 = 1.5;
+/// Inference may be late by a minibatch of training now and then: where there is training, an
+/// inference configuration is only chosen when its share covers its cost with this much to spare.
+const HEADROOM_BESIDE_TRAINING: f64 = 1.5;
+/// The same where there is none.
+const HEADROOM: f64 = 1.15;
 
 /// How much of an old measurement of an inference configuration is kept when a new one comes: a
 /// burst of a dozen frames is a small sample.
@@ -19,6 +22,10 @@ const KEEP: f64 = 0.5;
 
 /// A retraining whose pace differs by more than this factor from the plan's is planned again.
 const PACE_TOLERANCE: f64 = 1.3;
+
+/// The part of a retraining after which its pace is judged: the first epoch may do what later ones
+/// need not, such as computing the features of frozen blocks.
+const PACE_FROM: f64 = 0.2;
 
 /// How far learning is.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,12 +65,15 @@ impl Running {
     /// Takes note of a minibatch; true when the pace has left what the plan assumed, which is then
     /// corrected.
     pub(super) fn observe(&mut self, progress: Progress) -> bool {
-        self.progress = progress;
-        // Too early to tell: the first minibatches warm caches up.
-        if progress.done < 4 {
+        let before = std::mem::replace(&mut self.progress, progress);
+        let minibatches = progress.done.saturating_sub(before.done);
+        if (progress.done as f64) < PACE_FROM * progress.steps as f64 || minibatches == 0 {
             return false;
         }
-        let projected = progress.gpu_seconds * progress.steps as f64 / progress.done as f64;
+        // At its present pace; what is behind may have been slower or faster.
+        let pace = (progress.gpu_seconds - before.gpu_seconds) / minibatches as f64;
+        let left = progress.steps.saturating_sub(progress.done);
+        let projected = progress.gpu_seconds + pace * left as f64;
         let ratio = projected / self.gpu_seconds.max(1e-9);
         let off = !(1.0 / PACE_TOLERANCE..=PACE_TOLERANCE).contains(&ratio);
         if off {
@@ -78,8 +88,8 @@ impl Running {
 pub(super) struct Labels {
     /// Samples that the teacher has not been given yet, oldest first.
     pub(super) waiting: Vec<Sample>,
-    /// The teacher is at work on samples of this stream.
-    pub(super) in_progress: bool,
+    /// The time of the first of the samples that the teacher is at work on.
+    pub(super) in_progress: Option<f64>,
     /// Labelled frames that the trainer has not been given to train on yet; its gate looks at them.
     pub(super) fresh: Arc<Mutex<Vec<Labelled>>>,
 }
@@ -87,7 +97,21 @@ pub(super) struct Labels {
 impl Labels {
     /// Whether every sample so far is labelled.
     pub(super) fn complete(&self) -> bool {
-        !self.in_progress && self.waiting.is_empty()
+        self.complete_until(f64::INFINITY)
+    }
+
+    /// Whether every sample from before `time` is labelled.
+    pub(super) fn complete_until(&self, time: f64) -> bool {
+        let first_waiting = self.waiting.first().map(|sample| sample.at);
+        let later = |at: f64| at >= time;
+        self.in_progress.is_none_or(later) && first_waiting.is_none_or(later)
+    }
+
+    /// How many labels the trainer has not been given yet: of spread samples, and of bursts.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let fresh = self.fresh.lock();
+        let burst = fresh.iter().filter(|one| one.burst).count();
+        (fresh.len() - burst, burst)
     }
 
     /// Lets `samples` wait for the teacher, at most `bound` in all: the oldest go first. Returns
@@ -114,19 +138,23 @@ pub(super) struct StreamState {
     /// Those worth choosing from, cheapest first.
     pub(super) inference: Vec<InferenceProfile>,
     pub(super) labels: Labels,
-    /// The first burst of consecutive samples is complete.
-    pub(super) burst_complete: bool,
     /// The window's one retraining of a fixed configuration is still to come.
     pub(super) due: bool,
     pub(super) stage: Stage,
     /// Number of the last order that the trainer was given.
     pub(super) order: u64,
+    /// Set to end that order.
+    pub(super) cancelled: Arc<AtomicBool>,
+    /// The options of the present stage were weighed, and the verdict was written down.
+    pub(super) weighed: bool,
+    headroom: f64,
     pub(super) ended: bool,
 }
 
 impl StreamState {
-    /// A stream about which nothing has been measured yet.
-    pub(super) fn new(name: &str, device: usize, rate: f64) -> Self {
+    /// A stream about which nothing has been measured yet; `trains` says whether students may be
+    /// retrained beside it.
+    pub(super) fn new(name: &str, device: usize, rate: f64, trains: bool) -> Self {
         Self {
             name: name.to_owned(),
             device,
@@ -136,10 +164,16 @@ impl StreamState {
             measurements: Vec::new(),
             inference: Vec::new(),
             labels: Labels::default(),
-            burst_complete: false,
             due: false,
             stage: Stage::Idle,
             order: 0,
+            cancelled: Arc::default(),
+            weighed: false,
+            headroom: if trains {
+                HEADROOM_BESIDE_TRAINING
+            } else {
+                HEADROOM
+            },
             ended: false,
         }
     }
@@ -149,6 +183,7 @@ impl StreamState {
         self.accuracy = prepared.accuracy.unwrap_or(self.accuracy);
         self.measured(&prepared.inference);
         self.stage = Stage::Ready(prepared.options.clone());
+        self.weighed = false;
     }
 
     /// Takes over measurements of the inference configurations.
@@ -178,7 +213,14 @@ impl StreamState {
                 None => now,
             };
         self.measurements = measurements.iter().map(relative).map(smooth).collect();
-        self.inference = profiles(&self.measurements, self.rate, HEADROOM);
+        self.inference = profiles(&self.measurements, self.rate, self.headroom);
+    }
+
+    /// Ends what the trainer is at; what still comes from it is not listened to.
+    pub(super) fn cut_off(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.stage = Stage::Idle;
+        self.order += 1;
     }
 
     /// The stream as a scheduler is asked about it.
@@ -217,8 +259,31 @@ mod tests {
     }
 
     #[test]
+    fn samples_that_wait_too_long_make_room_for_newer_ones() {
+        let sample = |index| Sample {
+            frame: crate::source::Frame {
+                index,
+                at: std::time::Duration::ZERO,
+                image: Arc::new(ekya_models::Image::new(1, 1, vec![0; 3]).unwrap()),
+                regions: vec![],
+                truth: None,
+            },
+            at: 0.0,
+            answer: None,
+            burst: false,
+        };
+        let mut labels = Labels::default();
+        assert!(labels.complete());
+        assert_eq!(labels.wait((0..3).map(sample).collect(), 4), 0);
+        assert_eq!(labels.wait((3..6).map(sample).collect(), 4), 2);
+        let waiting: Vec<u64> = labels.waiting.iter().map(|one| one.frame.index).collect();
+        assert_eq!(waiting, [2, 3, 4, 5]);
+        assert!(!labels.complete());
+    }
+
+    #[test]
     fn sampling_divides_the_share_needed() {
-        let mut stream = StreamState::new("a", 0, 25.0);
+        let mut stream = StreamState::new("a", 0, 25.0, false);
         stream.measured(&[measurement(1, 0.8), measurement(5, 0.6)]);
         let spec = stream.spec();
         assert_eq!(spec.inference[1].accuracy_factor, 1.0);
@@ -241,8 +306,42 @@ mod tests {
             progress: progress(0, 0.0),
         };
         assert!(!running.observe(progress(10, 1.0)));
-        assert!(running.observe(progress(20, 4.0)));
-        assert!(!running.observe(progress(30, 6.0)));
+        assert!(running.observe(progress(20, 3.0)));
+        assert!(!running.observe(progress(30, 5.0)));
         assert!((running.remaining().gpu_seconds - 14.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_costly_first_epoch_asks_for_no_plan() {
+        let mut running = Running {
+            configuration: 0,
+            end_accuracy: 0.9,
+            gpu_seconds: 2.0,
+            progress: Progress {
+                done: 0,
+                steps: 100,
+                gpu_seconds: 0.0,
+            },
+        };
+        // Ten minibatches cost a tenth of a second each, the other ninety a hundredth.
+        for done in [4_usize, 10, 20, 60, 100] {
+            let gpu_seconds = 0.1 * done.min(10) as f64 + 0.01 * done.saturating_sub(10) as f64;
+            assert!(!running.observe(Progress {
+                done,
+                steps: 100,
+                gpu_seconds,
+            }));
+        }
+    }
+
+    #[test]
+    fn labels_of_a_window_are_complete_although_newer_samples_wait() {
+        let mut labels = Labels {
+            in_progress: Some(8.2),
+            ..Labels::default()
+        };
+        assert!(labels.complete_until(8.0) && !labels.complete());
+        labels.in_progress = Some(7.9);
+        assert!(!labels.complete_until(8.0));
     }
 }

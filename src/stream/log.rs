@@ -89,13 +89,19 @@ impl StreamLog {
     /// See [`super::Intake::resample`].
     pub(super) fn resample(&mut self, schedule: SampleSchedule) -> Vec<Sample> {
         self.schedule = Some(schedule);
-        self.take_samples()
+        std::mem::take(&mut self.samples)
     }
 
-    /// The samples that have come since they were last taken.
+    /// The samples that have come since they were last taken. A burst is given whole: what there is
+    /// of it stays until it is complete.
     #[must_use]
     pub fn take_samples(&mut self) -> Vec<Sample> {
-        std::mem::take(&mut self.samples)
+        let complete = self.schedule.as_ref().is_none_or(|s| s.burst_done());
+        let (given, kept) = std::mem::take(&mut self.samples)
+            .into_iter()
+            .partition(|sample| complete || !sample.burst);
+        self.samples = kept;
+        given
     }
 
     /// Calls `done` once the burst of the schedule in force is complete.
@@ -121,5 +127,51 @@ impl std::fmt::Debug for StreamLog {
         f.debug_struct("StreamLog")
             .field("stream", &self.stream)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ekya_models::Image;
+
+    use super::*;
+
+    fn settled(index: u64, at: f64) -> Settled {
+        Settled {
+            frame: Frame {
+                index,
+                at: Duration::from_secs_f64(at),
+                image: Arc::new(Image::new(1, 1, vec![0; 3]).unwrap()),
+                regions: vec![],
+                truth: None,
+            },
+            at,
+            fate: Fate::Skipped,
+            answer: None,
+        }
+    }
+
+    #[test]
+    fn a_burst_is_given_whole() {
+        let mut log = StreamLog::new("a", Metric::Accuracy, None);
+        // The burst is at the very start: frames 0 to 3.
+        let _ = log.resample(SampleSchedule::new(0.0, 8.0, 12, 4, true, 1));
+        for index in 0..3 {
+            log.record(settled(index, index as f64 / 10.0));
+        }
+        assert!(log.take_samples().iter().all(|sample| !sample.burst));
+        for index in 3..80 {
+            log.record(settled(index, index as f64 / 10.0));
+        }
+        let given = log.take_samples();
+        let burst: Vec<u64> = given
+            .iter()
+            .filter(|sample| sample.burst)
+            .map(|sample| sample.frame.index)
+            .collect();
+        assert_eq!(burst, [0, 1, 2, 3]);
+        assert!(log.take_samples().is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The demo: four procedural scenes that drift differently, each scheduler in turn.
 //!
-//! Drift, loads and the uniforms' configurations were fixed on seeds 101 and up; the demo's own
-//! seeds count from 1.
+//! Drift, loads and configurations were fixed on seeds 101 and up; the demo's own seeds count
+//! from 1.
 
 use anyhow::Result;
 

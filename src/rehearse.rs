@@ -133,7 +133,8 @@ struct Rehearsal {
 
 impl Rehearsal {
     /// Tries every configuration, measured on the frames that come next; goes on with one of them,
-    /// drawn at random, when it is better on the held-out frames, as a live stream would.
+    /// drawn at random, when it is better on the held-out frames, much as a live stream would (its
+    /// gate asks the teacher, this one the truth).
     fn round(
         &mut self,
         configs: &[RetrainingConfig],

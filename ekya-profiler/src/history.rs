@@ -29,8 +29,8 @@
 use ekya_sched::RetrainingConfig;
 use serde::{Deserialize, Serialize};
 
-/// Outcomes, of all configurations, after which an outcome counts half: with four streams and a
-/// retraining in most windows, about eight windows.
+/// Outcomes, of all configurations, after which an outcome counts half: with four streams and
+/// three retrainings of each a window, about three windows.
 pub const HALF_LIFE: f64 = 32.0;
 
 /// With how many outcomes' weight a configuration is pulled towards all others.

@@ -69,7 +69,8 @@ pub struct Epoch {
 /// What is to be predicted from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Situation {
-    /// Accuracy of the serving student on the held-out examples, in 0..=1.
+    /// Accuracy of the serving student, in 0..=1, on the examples at whose level the learner reports
+    /// those of candidates.
     pub start_accuracy: f64,
     /// How many held-out examples candidates are validated on.
     pub validation_examples: usize,

@@ -1,4 +1,4 @@
-//! What a stream has learnt from and learns with: the serving student's twin, the window's labels,
+//! What a stream has learnt from and learns with: the serving student's twin, the newest labels,
 //! the memory, and what earlier retrainings have shown.
 
 use std::sync::Arc;

@@ -104,7 +104,7 @@ impl TrainerActor {
         job: Arc<JobHandle>,
         threads: usize,
     ) -> std::io::Result<Self> {
-        // One window's orders: prepare, retrain, and the ones of the window before that are ending.
+        // A round's orders: prepare, retrain, and the ones before them that are ending.
         let compute = Compute::start(&format!("train-{stream}"), 8)?;
         // An empty queue takes its first task.
         let _ = compute.submit(move || ekya_models::set_compute_threads(threads));

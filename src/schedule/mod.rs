@@ -1,4 +1,4 @@
-//! The scheduler actor: labels → profiles → plan → grants, window by window.
+//! The scheduler actor: labels → profiles → plan → grants, round by round.
 //!
 //! It owns no thread and computes nothing: it is told what happened ([`Event`]), keeps what is
 //! known about each stream, asks a [`ekya_sched::Scheduler`] for a plan when that changes, and

@@ -169,7 +169,8 @@ pub struct RetrainingRecord {
     pub cut_off: bool,
     /// Device seconds it took.
     pub gpu_seconds: f64,
-    /// Accuracy of the stream that was predicted for its end, gate included; absent under a scheduler that predicts nothing.
+    /// Accuracy of the stream that was predicted for its end, gate included; absent under a
+    /// scheduler that predicts nothing.
     pub predicted_accuracy: Option<f64>,
     /// Cost on a whole device that was predicted; likewise.
     pub predicted_gpu_seconds: Option<f64>,

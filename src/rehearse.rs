@@ -34,12 +34,6 @@ const ROUND_SECONDS: usize = 4;
 const ROUNDS: usize = 9;
 /// Labelled frames a second.
 const LABELS_PER_SECOND: usize = 5;
-/// Frames held out from training.
-const HELD_OUT: usize = 15;
-/// Frames that count as recent.
-const RECENT: usize = 50;
-/// Frames of their first training that the students remember.
-const EXEMPLARS: usize = 60;
 
 /// Tries `learning`'s configurations on `scenes` scenes of every preset and writes the history of
 /// what came of them to `out`, as JSON.
@@ -47,7 +41,8 @@ const EXEMPLARS: usize = 60;
 /// # Errors
 /// When a scene or a training fails, or `out` cannot be written.
 pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<(), TrainError> {
-    let exemplars = train::exemplars(EXEMPLARS)?;
+    let exemplars = train::exemplars()?;
+    let (held_out, recent) = (learning.held_out(), learning.spread());
     let teacher = builtin_teacher(Placement::Cpu)?;
     let bar = progress("rehearsing", scenes as usize * Preset::ALL.len());
     let mut history = History::with_half_life(f64::MAX);
@@ -64,7 +59,7 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
             let rounds = rounds(preset, seed)?;
             for pair in rounds.windows(2) {
                 let labelled = label(&teacher, &pair[0])?;
-                let old = rehearsal.split.advance(labelled, HELD_OUT, RECENT);
+                let old = rehearsal.split.advance(labelled, held_out, recent);
                 rehearsal.memory.remember(&old);
                 for outcome in rehearsal.round(&learning.configurations, &pair[1])? {
                     history.record(&outcome);
@@ -160,15 +155,7 @@ impl Rehearsal {
                 curve_accuracy: None,
                 measured_gpu_seconds: None,
             });
-            let held_out: Vec<Frame> = self
-                .split
-                .holdout
-                .iter()
-                .map(|one| one.frame.clone())
-                .collect();
-            let better = index == chosen
-                && accuracy(&*retrained, &held_out)? > accuracy(&*self.student, &held_out)?;
-            if better {
+            if index == chosen && self.is_better(&*retrained)? {
                 promoted = Some(retrained);
             }
         }
@@ -177,10 +164,18 @@ impl Rehearsal {
         }
         Ok(outcomes)
     }
+
+    fn is_better(&self, retrained: &dyn Student) -> Result<bool, ModelError> {
+        let held_out = || self.split.holdout.iter().map(|one| &one.frame);
+        Ok(accuracy(retrained, held_out())? > accuracy(&*self.student, held_out())?)
+    }
 }
 
 /// Accuracy against the scene's truth.
-fn accuracy(student: &dyn Student, frames: &[Frame]) -> Result<f64, ModelError> {
+fn accuracy<'a>(
+    student: &dyn Student,
+    frames: impl IntoIterator<Item = &'a Frame>,
+) -> Result<f64, ModelError> {
     let mut scores = Vec::new();
     for frame in frames {
         let answers = student.infer(&frame.image, &frame.regions, 1.0)?;

@@ -31,6 +31,8 @@ const FRAMES_APART: usize = 15;
 const TRAINING_SEEDS: u64 = 1_000_000;
 /// See [`TRAINING_SEEDS`].
 const TEST_SEEDS: u64 = 2_000_000;
+/// Frames of its first training that a stream of the built-in student begins to remember with.
+const EXEMPLARS: usize = 60;
 
 /// Why training from scratch failed.
 #[derive(Debug, Error)]
@@ -151,9 +153,9 @@ pub fn train_folder(
 ///
 /// # Errors
 /// When a scene cannot be drawn, which is a bug.
-pub fn exemplars(count: usize) -> Result<Vec<Example>, TrainError> {
+pub fn exemplars() -> Result<Vec<Example>, TrainError> {
     scene_examples(
-        count,
+        EXEMPLARS,
         TRAINING_SEEDS,
         Conditions::OneNoon,
         &ProgressBar::hidden(),

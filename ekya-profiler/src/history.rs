@@ -2,9 +2,9 @@
 //!
 //! # How the evidence is combined
 //!
-//! There are three sources for the gain of a configuration. Estimates, each with a standard
-//! deviation, are averaged with the inverse of their variances as weights ([`Estimate::combine`]), as for independent
-//! normal errors:
+//! There are three sources for the gain of a configuration. The first enters the third; the second
+//! and the third are estimates, each with a standard deviation, and are averaged with the inverse of
+//! their variances as weights ([`Estimate::combine`]), as for independent normal errors:
 //!
 //! 1. a weak prior: a retraining removes a quarter of the error, give or take 0.15;
 //! 2. the micro-profile of this window, that is the curve, less the mean error that it had in
@@ -71,9 +71,7 @@ impl Estimate {
             sd: (a + b).sqrt().recip(),
         }
     }
-}
 
-impl Estimate {
     /// How much better a student has to measure than the one before, with errors of standard
     /// deviation `gate_sd`, for a gain to be likelier than a loss: not at all where a gain was
     /// expected, by more the surer a loss was.
@@ -89,8 +87,7 @@ impl Estimate {
     /// gain is worth more than its mean.
     ///
     /// With threshold `c` the mean of `g` where `d > c`, and of 0 elsewhere, is
-    /// mean · Φ(z) + sd²/s · φ(z) with s² = sd² + gate_sd²
-    /// and z = (mean − c)/s.
+    /// mean · Φ(z) + sd²/s · φ(z) with s² = sd² + gate_sd² and z = (mean − c)/s.
     #[must_use]
     pub fn behind_gate(self, gate_sd: f64) -> f64 {
         let s = self.sd.hypot(gate_sd).max(1e-9);

@@ -200,6 +200,20 @@ pub struct LearningConfig {
     pub configurations: Vec<RetrainingConfig>,
 }
 
+impl LearningConfig {
+    /// Frames labelled in a window, the burst apart: as many count as recent.
+    #[must_use]
+    pub fn spread(&self) -> usize {
+        self.samples.saturating_sub(self.burst)
+    }
+
+    /// Frames, the latest of them, that students are compared on.
+    #[must_use]
+    pub fn held_out(&self) -> usize {
+        (self.spread() as f64 * self.holdout).ceil() as usize
+    }
+}
+
 impl Default for LearningConfig {
     fn default() -> Self {
         let config = |epochs, layers_frozen, learning_rate| RetrainingConfig {

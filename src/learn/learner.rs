@@ -75,8 +75,8 @@ impl Learner {
         order: Prepare,
         work: &mut Work,
     ) -> Result<Prepared, LearnError> {
-        let recent = self.spread();
-        let old = self.split.advance(order.labelled, self.held_out(), recent);
+        let (held_out, recent) = (self.learning.held_out(), self.learning.spread());
+        let old = self.split.advance(order.labelled, held_out, recent);
         self.memory.remember(&old);
         self.profiles.clear();
         let mut prepared = Prepared::default();
@@ -91,16 +91,6 @@ impl Learner {
         }
         prepared.gpu_seconds = work.spent();
         Ok(prepared)
-    }
-
-    /// Frames that students are compared on.
-    fn held_out(&self) -> usize {
-        (self.spread() as f64 * self.learning.holdout).ceil() as usize
-    }
-
-    /// Frames labelled in a window, the burst apart: what counts as recent.
-    fn spread(&self) -> usize {
-        self.learning.samples.saturating_sub(self.learning.burst)
     }
 
     fn measure_inference(
@@ -198,11 +188,7 @@ impl Learner {
         report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
         let examples = self.memory.with(&self.split);
-        let expected = self
-            .profiles
-            .iter()
-            .find(|profile| profile.config == configuration)
-            .map(|profile| profile.gain);
+        let expected = self.profile_of(configuration).map(|profile| profile.gain);
         let retraining = Retraining {
             serving: &*self.student,
             examples: &examples,
@@ -211,8 +197,8 @@ impl Learner {
             seed,
         };
         let gate = Gate {
-            held_out: &|| self.split.newest(&newest.lock(), self.held_out()),
-            threshold: &|frames| expected.map_or(0.0, |gain| gain.gate(gate_sd(frames))),
+            held_out: &|| self.split.newest(&newest.lock(), self.learning.held_out()),
+            margin: &|frames| expected.map_or(0.0, |gain| gain.gate(gate_sd(frames))),
         };
         let mut outcome = retraining.run(&gate, work, report)?;
         if let Some(student) = &outcome.promoted {
@@ -224,6 +210,11 @@ impl Learner {
         Ok(outcome)
     }
 
+    fn profile_of(&self, configuration: usize) -> Option<&Profile> {
+        let mut profiles = self.profiles.iter();
+        profiles.find(|profile| profile.config == configuration)
+    }
+
     /// Lets the next profiles know how this retraining went.
     fn observe(&self, configuration: usize, outcome: &Outcome) {
         let (Some(start_accuracy), Some(end_accuracy)) =
@@ -231,10 +222,7 @@ impl Learner {
         else {
             return;
         };
-        let profile = self
-            .profiles
-            .iter()
-            .find(|profile| profile.config == configuration);
+        let profile = self.profile_of(configuration);
         self.history.lock().record(&Observation {
             config: self.learning.configurations[configuration].clone(),
             start_accuracy,

@@ -78,8 +78,9 @@ pub struct Split {
 
 impl Split {
     /// Takes in newly labelled frames: what was held out may be trained on now, and the latest
-    /// `held` are held out, but at most half of those not trained on yet. At most `recent` frames stay to train
-    /// on; older ones are returned, for the [`Memory`]. A new burst replaces the one before.
+    /// `held` are held out, but at most half of those not trained on yet. At most `recent` frames
+    /// stay to train on; older ones are returned, for the [`Memory`]. A new burst replaces the one
+    /// before.
     pub fn advance(
         &mut self,
         labelled: Vec<Labelled>,

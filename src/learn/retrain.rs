@@ -28,7 +28,7 @@ pub struct Outcome {
     /// Accuracy of the retrained student on the same frames.
     pub retrained_accuracy: Option<f64>,
     /// By how much it had to be more accurate to be promoted.
-    pub needed: f64,
+    pub margin: f64,
     /// Inference configurations measured on the promoted student; empty when none was.
     pub inference: Vec<Measurement>,
     /// Labelled pictures that were there to train on.
@@ -56,12 +56,12 @@ pub(super) struct Gate<'a> {
     /// Frames to compare on, later than those trained on; asked for when training is over.
     pub(super) held_out: &'a dyn Fn() -> Vec<Labelled>,
     /// By how much it must be more accurate on so many of them; not negative.
-    pub(super) threshold: &'a dyn Fn(usize) -> f64,
+    pub(super) margin: &'a dyn Fn(usize) -> f64,
 }
 
 impl Retraining<'_> {
     /// Trains to the end, then through the gate: the retrained student is promoted when it is more
-    /// accurate on the held-out frames than the serving one, by more than the gate's threshold; a
+    /// accurate on the held-out frames than the serving one, by more than the gate's margin; a
     /// tie keeps the serving one.
     ///
     /// # Errors
@@ -87,16 +87,16 @@ impl Retraining<'_> {
         let held_out = (gate.held_out)();
         let serving_accuracy = accuracy(self.serving, &held_out, self.metric, work)?;
         let retrained_accuracy = accuracy(&*retrained, &held_out, self.metric, work)?;
-        let needed = (gate.threshold)(held_out.len());
+        let margin = (gate.margin)(held_out.len());
         // Incomparable (no held-out frame with anything to score) is not better.
         let better = serving_accuracy
             .zip(retrained_accuracy)
-            .is_some_and(|(old, new)| new - old > needed);
+            .is_some_and(|(old, new)| new - old > margin);
         Ok(Outcome {
             promoted: better.then_some(retrained),
             serving_accuracy,
             retrained_accuracy,
-            needed,
+            margin,
             inference: Vec::new(),
             examples: self.examples.len(),
             gpu_seconds: work.spent(),

@@ -28,9 +28,6 @@ const SCHEDULER_MAILBOX: usize = 1024;
 /// Messages that may wait for any other actor: orders come a few a window.
 const MAILBOX: usize = 64;
 
-/// Frames of its first training that the built-in student's streams begin to remember with.
-const EXEMPLARS: usize = 60;
-
 /// A device of the node.
 pub(super) struct NodeDevice {
     pub(super) device: Device,
@@ -332,7 +329,7 @@ fn exemplars(stream: &StreamConfig) -> Result<Vec<Example>, NodeError> {
     if !stream.student.is_built_in() {
         return Ok(Vec::new());
     }
-    train::exemplars(EXEMPLARS).map_err(|error| NodeError::Start {
+    train::exemplars().map_err(|error| NodeError::Start {
         reason: error.to_string(),
     })
 }

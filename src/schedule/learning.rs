@@ -1,8 +1,5 @@
 //! How the scheduler actor orders profiles and retrainings, and what it makes of them.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use ekya_actors::Ctx;
 use ekya_sched::RetrainingOption;
 
@@ -57,10 +54,8 @@ impl SchedulerActor {
     }
 
     pub(super) fn order(&mut self, stream: usize, order: Order, stage: Stage, ctx: &Ctx<Self>) {
-        let cancelled = Arc::<AtomicBool>::default();
-        self.streams[stream].order += 1;
-        self.streams[stream].cancelled = cancelled.clone();
-        let (me, number) = (ctx.me(), self.streams[stream].order);
+        let (number, cancelled) = self.streams[stream].begin_order();
+        let me = ctx.me();
         let report = Box::new(move |report| {
             // Progress may be lost to a full mailbox; results find room, as nothing else floods it.
             drop(me.tell(Event::Trainer {
@@ -220,7 +215,7 @@ impl SchedulerActor {
             record.examples = outcome.examples;
             record.serving_accuracy = outcome.serving_accuracy;
             record.retrained_accuracy = outcome.retrained_accuracy;
-            record.margin = outcome.needed;
+            record.margin = outcome.margin;
             record.promoted = promoted;
         }
         let points = |accuracy: Option<f64>| {
@@ -253,7 +248,7 @@ impl SchedulerActor {
                 now,
                 format!(
                     "dropped: {new} on held-out frames, the serving student {old}, {:.1} points more needed",
-                    outcome.needed * 100.0
+                    outcome.margin * 100.0
                 ),
             );
         }

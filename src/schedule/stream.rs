@@ -144,7 +144,7 @@ pub(super) struct StreamState {
     /// Number of the last order that the trainer was given.
     pub(super) order: u64,
     /// Set to end that order.
-    pub(super) cancelled: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
     /// The options of the present stage were weighed, and the verdict was written down.
     pub(super) weighed: bool,
     headroom: f64,
@@ -214,6 +214,13 @@ impl StreamState {
             };
         self.measurements = measurements.iter().map(relative).map(smooth).collect();
         self.inference = profiles(&self.measurements, self.rate, self.headroom);
+    }
+
+    /// A new order to the trainer: its number, and what ends it when set.
+    pub(super) fn begin_order(&mut self) -> (u64, Arc<AtomicBool>) {
+        self.order += 1;
+        self.cancelled = Arc::default();
+        (self.order, self.cancelled.clone())
     }
 
     /// Ends what the trainer is at; what still comes from it is not listened to.

@@ -30,6 +30,11 @@ fn configurations_are_valid() {
 }
 
 #[test]
+fn the_scenes_of_the_examples_are_valid() {
+    ValidConfig::parse(include_str!("../examples/scenes.toml")).unwrap();
+}
+
+#[test]
 fn commands_and_their_options_exist() {
     let mut seen = 0;
     for line in blocks("console").iter().flat_map(|block| block.lines()) {

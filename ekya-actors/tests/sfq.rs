@@ -89,8 +89,6 @@ fn cost_of(costs: &[u64], turn: &mut usize) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
     #[test]
     fn backlogged_jobs_get_their_shares(
         depth in 1_usize..5,

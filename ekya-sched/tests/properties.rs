@@ -113,8 +113,6 @@ fn assert_fills_the_window(problem: &Problem, outcome: &WindowOutcome) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
     #[test]
     fn no_plan_of_a_window_breaks_its_problem(problem in problem()) {
         for scheduler in schedulers() {

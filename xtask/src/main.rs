@@ -4,6 +4,7 @@
 //!   [`environment`] whose libtorch is meant, [`machine`] what is missing, and has [`package`] fetch
 //!   ([`wheel`]) and unpack into the cache ([`cache`]).
 //! - [`run`] calls cargo for the demo, the tests and the checks; [`summary`] counts what the tests said.
+//! - [`soak`] runs what takes longer than the tests may.
 //!
 //! **Invariant:** nothing here links libtorch or depends on another crate of the workspace, so that
 //! set-up runs on a machine that has neither.
@@ -23,6 +24,7 @@ mod machine;
 mod package;
 mod run;
 mod setup;
+mod soak;
 mod summary;
 mod wheel;
 
@@ -61,6 +63,14 @@ enum Task {
     /// Sets up, and runs `cargo test --workspace` with the arguments given here,
     /// such as `-p ekya-sched` or a part of a test's name.
     Test(Passed),
+    /// Run a long test by its name.
+    Soak {
+        /// Which one.
+        name: soak::Soak,
+        /// Length of `memory`.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        minutes: u64,
+    },
     /// Check format, lints and documentation; writes nothing in the sources.
     Check,
     /// Format the sources and apply what the lints suggest.
@@ -96,6 +106,7 @@ fn execute(task: Task) -> Result<ExitCode> {
         Task::Setup => Ok(ExitCode::SUCCESS),
         Task::Demo(passed) => run::ekya("demo", &passed.arguments),
         Task::Test(passed) => run::test(&passed.arguments),
+        Task::Soak { name, minutes } => soak::soak(name, minutes),
         Task::Check => run::check(),
         Task::Fix => run::fix(),
         Task::TrainScene(passed) => run::ekya("train-scene", &passed.arguments),

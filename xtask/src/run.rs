@@ -30,11 +30,23 @@ pub(crate) fn ekya(task: &str, arguments: &[OsString]) -> Result<ExitCode> {
 /// # Errors
 /// When cargo cannot be started or read from.
 pub(crate) fn test(arguments: &[OsString]) -> Result<ExitCode> {
+    test_with(arguments, None)
+}
+
+/// As [`test`], with `variables` in the environment of the tests.
+///
+/// # Errors
+/// When cargo cannot be started or read from.
+pub(crate) fn test_with<'a>(
+    arguments: &[OsString],
+    variables: impl IntoIterator<Item = (&'a str, &'a OsStr)>,
+) -> Result<ExitCode> {
     let started = Instant::now();
     let mut command = cargo(["test"]);
     command
         .args(test_defaults(arguments))
         .args(arguments)
+        .envs(variables)
         .stdout(Stdio::piped());
     announce(&command);
     let mut child = command.spawn().context("starting cargo")?;
@@ -111,7 +123,7 @@ pub(crate) fn fix() -> Result<ExitCode> {
 /// The cargo that started this program, in the environment that a user's own call would have: with
 /// the project's default `LIBTORCH` from `.cargo/config.toml` only, or torch-sys would be compiled
 /// for each way of calling.
-fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.args(arguments);
     let default = |value: &OsStr| environment::is_default(Path::new(value), &setup::root());
@@ -151,7 +163,7 @@ fn after_separator(arguments: &[OsString]) -> &[OsString] {
     }
 }
 
-fn must_pass(command: &mut Command, advice: &str) -> Result<()> {
+pub(crate) fn must_pass(command: &mut Command, advice: &str) -> Result<()> {
     announce(command);
     let status = command.status().context("starting cargo")?;
     if !status.success() {
@@ -160,7 +172,7 @@ fn must_pass(command: &mut Command, advice: &str) -> Result<()> {
     Ok(())
 }
 
-fn announce(command: &Command) {
+pub(crate) fn announce(command: &Command) {
     eprintln!("$ {}", shown(command));
 }
 

@@ -480,8 +480,6 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn every_configuration_is_refused_or_keeps_the_promises(config in any_config()) {
         let valid = config.validate();

@@ -50,7 +50,9 @@ fn memory(length: Duration) -> Result<ExitCode> {
     run::must_pass(run::cargo(["build"]).args(ekya), "mend what does not build")?;
     let out = tempfile::tempdir().context("no folder for the run")?;
     let mut command = run::cargo(["run", "--quiet"]);
-    command.args(ekya).args(["--", "run", "--config", "examples/scenes.toml", "--out"]);
+    command
+        .args(ekya)
+        .args(["--", "run", "--config", "examples/scenes.toml", "--out"]);
     command.arg(out.path()).env("EKYA_LOG", "warn");
     let mut child = start(&mut command)?;
     let looks = match watch(&mut child, length) {
@@ -82,7 +84,10 @@ fn memory(length: Duration) -> Result<ExitCode> {
 
 fn start(command: &mut Command) -> Result<Child> {
     run::announce(command);
-    command.stdin(Stdio::null()).spawn().context("starting cargo")
+    command
+        .stdin(Stdio::null())
+        .spawn()
+        .context("starting cargo")
 }
 
 /// Resident memory in MiB, every [`LOOK`] of `length`.
@@ -115,7 +120,9 @@ fn resident(process: u32) -> Result<f64> {
 }
 
 fn parse_resident(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
 }

@@ -33,7 +33,7 @@ pub(crate) fn test(arguments: &[OsString]) -> Result<ExitCode> {
     test_with(arguments, None)
 }
 
-/// As [`test`], with `variables` in the environment of the tests.
+/// As [`test()`], with `variables` in the environment of the tests.
 ///
 /// # Errors
 /// When cargo cannot be started or read from.

@@ -24,6 +24,10 @@
 //! | retraining configurations Γ | [`StreamSpec::retraining`] |
 //! | shares I and R | [`StreamPlan::inference_share`], [`StreamPlan::training_share`] |
 //!
+//! [`Thief`] is the paper's scheduler; [`Optimal`] looks for the best plan and states in
+//! [`Plan::upper_bound`] what none could exceed; [`NoRetraining`] and [`Uniform`] are there to
+//! compare with.
+//!
 //! Training is taken to scale linearly with its share: an option of `c` GPU-seconds under a share
 //! of `r` devices takes `c / r` seconds. Until it ends the old accuracy counts, afterwards the new
 //! one, both times the factor of the inference configuration. A student that is not better than
@@ -60,6 +64,7 @@
 
 mod baselines;
 mod config;
+mod optimal;
 mod pick;
 mod plan;
 mod problem;
@@ -71,6 +76,7 @@ mod thief;
 
 pub use baselines::{NoRetraining, Uniform};
 pub use config::RetrainingConfig;
+pub use optimal::Optimal;
 pub use plan::{Plan, PlanError, StreamPlan};
 pub use problem::{
     DEFAULT_QUANTUM, DeviceSpec, InferenceOption, Problem, ProblemError, RetrainingOption,

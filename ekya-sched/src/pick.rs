@@ -18,16 +18,18 @@ pub(crate) struct Picker {
     front: Vec<Candidate>,
 }
 
-struct Level {
-    share: Share,
-    factor: f64,
-    option: usize,
+/// An inference option that no other dominates.
+pub(crate) struct Level {
+    pub(crate) share: Share,
+    pub(crate) factor: f64,
+    pub(crate) option: usize,
 }
 
-struct Candidate {
-    gpu_seconds: f64,
-    end_accuracy: f64,
-    option: usize,
+/// A retraining option that no other dominates.
+pub(crate) struct Candidate {
+    pub(crate) gpu_seconds: f64,
+    pub(crate) end_accuracy: f64,
+    pub(crate) option: usize,
 }
 
 /// The configurations chosen, and what they are worth.
@@ -187,7 +189,8 @@ impl Pick {
     }
 }
 
-fn levels(spec: &StreamSpec) -> Vec<Level> {
+/// By rising share and rising factor.
+pub(crate) fn levels(spec: &StreamSpec) -> Vec<Level> {
     let mut all: Vec<Level> = spec
         .inference
         .iter()
@@ -208,7 +211,8 @@ fn levels(spec: &StreamSpec) -> Vec<Level> {
     all
 }
 
-fn front(spec: &StreamSpec) -> Vec<Candidate> {
+/// Those better than the serving student, by rising cost and rising end accuracy.
+pub(crate) fn front(spec: &StreamSpec) -> Vec<Candidate> {
     let mut all: Vec<Candidate> = spec
         .retraining
         .iter()

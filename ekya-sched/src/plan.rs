@@ -15,6 +15,10 @@ pub struct Plan {
     pub streams: Vec<StreamPlan>,
     /// Predicted mean over the streams and over the remaining window, in 0..=1; 0 without streams.
     pub mean_accuracy: f64,
+    /// No plan that keeps to the problem reaches a higher mean; `None` when the scheduler does not
+    /// say.
+    #[serde(default)]
+    pub upper_bound: Option<f64>,
 }
 
 /// What one stream gets.
@@ -129,6 +133,7 @@ impl Plan {
         Self {
             streams,
             mean_accuracy,
+            upper_bound: None,
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ekya_sched::simulate::{WindowOutcome, run_window};
 use ekya_sched::{
-    DeviceSpec, InferenceOption, NoRetraining, Plan, Problem, RetrainingOption, ScheduleError,
-    Scheduler, Share, Stealing, StreamSpec, Thief, Uniform,
+    DeviceSpec, InferenceOption, NoRetraining, Optimal, Plan, Problem, RetrainingOption,
+    ScheduleError, Scheduler, Share, Stealing, StreamSpec, Thief, Uniform,
 };
 use proptest::prelude::*;
 
@@ -20,6 +20,7 @@ fn schedulers() -> Vec<Box<dyn Scheduler>> {
         Box::new(uniform(0.0)),
         Box::new(uniform(0.5)),
         Box::new(uniform(1.0)),
+        Box::new(Optimal),
         Box::new(Thief::default()),
         Box::new(Thief {
             stealing: Stealing::Literal,
@@ -144,6 +145,28 @@ proptest! {
                 prop_assert_eq!(a.training_share, b.training_share);
                 prop_assert_eq!(a.inference_share, b.inference_share);
             }
+        }
+    }
+
+    /// What it finds when it re-plans at completions is never worse than what it had in mind.
+    #[test]
+    fn optimal_keeps_its_promise_below_its_bound(problem in problem()) {
+        let plan = Optimal.plan(&problem).unwrap();
+        let bound = plan.upper_bound.unwrap();
+        prop_assert!(plan.mean_accuracy <= bound + 1e-9);
+        let outcome = run_window(&Optimal, &problem).unwrap().mean_accuracy;
+        prop_assert!(outcome >= plan.mean_accuracy - 1e-6, "{} below {}", outcome, plan.mean_accuracy);
+        prop_assert!(outcome <= bound + 1e-6, "{} above {}", outcome, bound);
+    }
+
+    /// Plans that break a lowest accuracy are not bounded, so there is none here.
+    #[test]
+    fn nobody_beats_the_bound(mut problem in problem()) {
+        problem.min_accuracy = 0.0;
+        let bound = Optimal.plan(&problem).unwrap().upper_bound.unwrap();
+        for scheduler in schedulers() {
+            let outcome = run_window(scheduler.as_ref(), &problem).unwrap().mean_accuracy;
+            prop_assert!(outcome <= bound + 1e-6, "{}: {} above {}", scheduler.name(), outcome, bound);
         }
     }
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use ekya_sched::simulate::run_window;
 use ekya_sched::{
-    DeviceSpec, InferenceOption, NoRetraining, Problem, RetrainingOption, Scheduler, Share,
-    StreamSpec, Thief, Uniform,
+    DeviceSpec, InferenceOption, NoRetraining, Optimal, Problem, RetrainingOption, Scheduler,
+    Share, StreamSpec, Thief, Uniform,
 };
 
 /// Share of a GPU with which a student answers every frame.
 const STUDENT_MICRO: u32 = 250_000;
+const STEPS: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(200);
 
 /// Streams by window.
@@ -36,16 +37,32 @@ fn read(file: &str) -> Option<String> {
     }
 }
 
+/// Every n-th frame answered, for n between the measured ones too: linear in n.
 fn inference(subsampling: &str) -> Vec<InferenceOption> {
-    let option = |line: &str| {
-        let mut fields = line.split(',');
-        let every: u32 = fields.next().unwrap().parse().unwrap();
-        InferenceOption {
-            accuracy_factor: fields.next().unwrap().parse().unwrap(),
-            share: Share::from_micro(STUDENT_MICRO.div_ceil(every)),
-        }
+    let point = |line: &str| {
+        let mut fields = line.split(',').map(|field| field.parse::<f64>().unwrap());
+        (fields.next().unwrap(), fields.next().unwrap())
     };
-    subsampling.lines().skip(1).map(option).collect()
+    let points: Vec<(f64, f64)> = subsampling.lines().skip(1).map(point).collect();
+    let mut options = Vec::new();
+    for pair in points.windows(2) {
+        for step in 0..STEPS {
+            let part = f64::from(step) / f64::from(STEPS);
+            options.push(option(
+                pair[0].0 + part * (pair[1].0 - pair[0].0),
+                pair[0].1 + part * (pair[1].1 - pair[0].1),
+            ));
+        }
+    }
+    options.extend(points.last().map(|&(every, factor)| option(every, factor)));
+    options
+}
+
+fn option(every: f64, accuracy_factor: f64) -> InferenceOption {
+    InferenceOption {
+        accuracy_factor,
+        share: Share::from_micro((f64::from(STUDENT_MICRO) / every).ceil() as u32),
+    }
 }
 
 fn load() -> Option<Trace> {
@@ -73,15 +90,20 @@ fn load() -> Option<Trace> {
     Some(trace)
 }
 
+/// GPUs that jobs may span, as in the released simulator.
+fn problem(streams: &[StreamSpec], gpus: u32) -> Problem {
+    Problem {
+        devices: vec![DeviceSpec {
+            capacity: Share::from_micro(gpus * 1_000_000),
+        }],
+        streams: streams.to_vec(),
+        ..Problem::new(WINDOW)
+    }
+}
+
 fn mean_accuracy(scheduler: &dyn Scheduler, trace: &Trace, gpus: u32) -> f64 {
     let run = |streams: &Vec<StreamSpec>| {
-        let problem = Problem {
-            devices: vec![DeviceSpec {
-                capacity: Share::from_micro(gpus * 1_000_000),
-            }],
-            streams: streams.clone(),
-            ..Problem::new(WINDOW)
-        };
+        let problem = problem(streams, gpus);
         scheduler.plan(&problem).unwrap().check(&problem).unwrap();
         run_window(scheduler, &problem).unwrap().mean_accuracy
     };
@@ -131,6 +153,59 @@ fn thief_beats_every_uniform_split() {
                     uniform.name()
                 );
                 assert!(mean <= thief, "{gpus} GPUs: {mean} above {thief}");
+            }
+        }
+    }
+}
+
+#[test]
+fn optimal_is_within_a_point_and_a_half_of_its_bound() {
+    let Some(trace) = load() else { return };
+    let mut gaps = Vec::new();
+    for (gpus, wanted) in [(1, 0.632), (2, 0.841), (4, 0.895), (8, 0.914)] {
+        let mean = mean_accuracy(&Optimal, &trace, gpus);
+        let bounds = trace.values().map(|streams| {
+            let plan = Optimal.plan(&problem(streams, gpus)).unwrap();
+            plan.upper_bound.unwrap()
+        });
+        let bound = bounds.sum::<f64>() / trace.len() as f64;
+        println!("optimal, {gpus} GPUs: {mean:.4} of at most {bound:.4}");
+        assert!(mean >= wanted && mean <= bound, "{gpus} GPUs: {mean}");
+        gaps.push(1.0 - mean / bound);
+    }
+    let gap = gaps.iter().sum::<f64>() / gaps.len() as f64;
+    assert!(gap <= 0.015, "{gaps:?}");
+}
+
+/// Window by window: nobody who uses the same devices does better.
+#[test]
+fn optimal_loses_to_nobody() {
+    let Some(trace) = load() else { return };
+    let uniform = |inference_fraction, retraining| -> Box<dyn Scheduler> {
+        Box::new(Uniform {
+            inference_fraction,
+            retraining,
+        })
+    };
+    let others: Vec<Box<dyn Scheduler>> = vec![
+        Box::new(Thief::default()),
+        Box::new(NoRetraining),
+        uniform(0.5, 0),
+        uniform(0.9, 0),
+        uniform(0.5, 8),
+        uniform(0.9, 17),
+    ];
+    for gpus in [1, 2, 4, 8] {
+        for (window, streams) in &trace {
+            let problem = problem(streams, gpus);
+            let best = run_window(&Optimal, &problem).unwrap().mean_accuracy;
+            for other in &others {
+                let mean = run_window(other.as_ref(), &problem).unwrap().mean_accuracy;
+                assert!(
+                    mean <= best + 1e-9,
+                    "{}, window {window}, {gpus} GPUs",
+                    other.name()
+                );
             }
         }
     }

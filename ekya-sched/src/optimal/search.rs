@@ -1,0 +1,87 @@
+//! The best sequence of retrainings, by local search.
+
+use super::pool::{Job, Pool};
+
+/// Gains below this many accuracy-seconds end the search.
+const LEAST_GAIN: f64 = 1e-9;
+
+/// A sequence and what it is worth ([`Pool::worth`]).
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) jobs: Vec<Job>,
+    pub(super) worth: f64,
+}
+
+/// How much may still be computed, in ladders looked at: a count, so that equal problems give
+/// equal plans on any machine.
+pub(super) struct Effort(pub(super) u64);
+
+impl Effort {
+    fn spend(&mut self, pool: &Pool, jobs: usize) -> bool {
+        let cost = (pool.streams.len() * (jobs + 1)) as u64;
+        self.0 = self.0.saturating_sub(cost);
+        self.0 > 0
+    }
+}
+
+/// Improves a sequence until nothing helps or the effort is spent.
+///
+/// A step takes one stream out of the sequence and puts it back with the retraining, and at the
+/// place, that are worth most; or leaves it out. When no such step helps, neighbours that differ
+/// by an exchange of two jobs are tried.
+pub(super) fn improve(pool: &Pool, mut found: Found, effort: &mut Effort) -> Found {
+    loop {
+        let before = found.worth;
+        for stream in 0..pool.streams.len() {
+            put_back(pool, stream, &mut found, effort);
+        }
+        if found.worth <= before + LEAST_GAIN {
+            exchange(pool, &mut found, effort);
+        }
+        if found.worth <= before + LEAST_GAIN || effort.0 == 0 {
+            return found;
+        }
+    }
+}
+
+/// Gives one stream the retraining and the place that are worth most.
+fn put_back(pool: &Pool, stream: usize, found: &mut Found, effort: &mut Effort) {
+    let mut rest = found.jobs.clone();
+    rest.retain(|job| job.stream != stream);
+    consider(pool, rest.clone(), found);
+    for choice in 0..pool.streams[stream].choices.len() {
+        let mut jobs = rest.clone();
+        jobs.insert(0, Job { stream, choice });
+        for place in 0..jobs.len() {
+            if place > 0 {
+                jobs.swap(place - 1, place);
+            }
+            if !effort.spend(pool, jobs.len()) {
+                return;
+            }
+            consider(pool, jobs.clone(), found);
+        }
+    }
+}
+
+/// Exchanges the places of any two jobs where that helps.
+fn exchange(pool: &Pool, found: &mut Found, effort: &mut Effort) {
+    for a in 0..found.jobs.len() {
+        for b in a + 1..found.jobs.len() {
+            if !effort.spend(pool, found.jobs.len()) {
+                return;
+            }
+            let mut jobs = found.jobs.clone();
+            jobs.swap(a, b);
+            consider(pool, jobs, found);
+        }
+    }
+}
+
+fn consider(pool: &Pool, jobs: Vec<Job>, found: &mut Found) {
+    if let Some(worth) = pool.worth(&jobs)
+        && worth > found.worth + LEAST_GAIN
+    {
+        *found = Found { jobs, worth };
+    }
+}

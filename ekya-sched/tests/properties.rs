@@ -148,9 +148,11 @@ proptest! {
         }
     }
 
-    /// What it finds when it re-plans at completions is never worse than what it had in mind.
+    /// What it finds when it re-plans at completions is never worse than what it had in mind. A
+    /// lowest accuracy can come within reach at a completion and then costs something: none here.
     #[test]
-    fn optimal_keeps_its_promise_below_its_bound(problem in problem()) {
+    fn optimal_keeps_its_promise_below_its_bound(mut problem in problem()) {
+        problem.min_accuracy = 0.0;
         let plan = Optimal.plan(&problem).unwrap();
         let bound = plan.upper_bound.unwrap();
         prop_assert!(plan.mean_accuracy <= bound + 1e-9);

@@ -27,21 +27,24 @@ pub(super) struct Rung {
     pub(super) accuracy: f64,
 }
 
+impl Rung {
+    pub(super) const NOTHING: Self = Self {
+        share: Share::ZERO,
+        devices: 0.0,
+        accuracy: 0.0,
+    };
+}
+
 impl Ladder {
     /// For a student of this `accuracy`. Below `floor` nothing is on offer, unless no option
     /// reaches it.
     pub(super) fn new(levels: &[Level], accuracy: f64, floor: f64) -> Self {
-        let nothing = Rung {
-            share: Share::ZERO,
-            devices: 0.0,
-            accuracy: 0.0,
-        };
         let rung = |level: &Level| Rung {
             share: level.share,
             devices: level.share.as_f64(),
             accuracy: accuracy * level.factor,
         };
-        let mut rungs: Vec<Rung> = std::iter::once(nothing)
+        let mut rungs: Vec<Rung> = std::iter::once(Rung::NOTHING)
             .chain(levels.iter().map(rung))
             .collect();
         let enough = |rung: &Rung| rung.accuracy + crate::pick::EPSILON >= floor;

@@ -79,9 +79,7 @@ impl Pool {
                 .collect(),
         };
         let pool = with_floor(problem.min_accuracy);
-        let least = |stream: &Stream| u64::from(stream.now.least().share.micro());
-        let least: u64 = pool.streams.iter().map(least).sum();
-        if least <= u64::from(share.micro()) {
+        if pool.fill(&pool.now()).is_some() {
             pool
         } else {
             with_floor(0.0)
@@ -112,7 +110,7 @@ impl Pool {
         for &job in jobs {
             at_end[job.stream] = &self.choice(job).end;
         }
-        let at_end = value(&self.fill(&at_end));
+        let at_end = value(&self.fill(&at_end)?);
         let (mut loss, mut time) = (0.0, 0.0);
         for &job in jobs {
             let phase = self.phase(&serving, at_end)?;
@@ -133,7 +131,10 @@ impl Pool {
         for &job in jobs {
             at_end[job.stream] = &self.choice(job).end;
         }
-        let last = self.fill(&at_end);
+        // A sequence that was found has passed `worth`; nobody is served otherwise.
+        let last = self
+            .fill(&at_end)
+            .unwrap_or_else(|| vec![Rung::NOTHING; at_end.len()]);
         let mut serving = self.now();
         let mut spans = Vec::with_capacity(jobs.len() + 1);
         let mut left = self.length;
@@ -176,11 +177,13 @@ impl Pool {
         }
     }
 
-    /// Shares out the whole device to inference: the steepest steps first, then whatever still fits.
-    pub(super) fn fill(&self, ladders: &[&Ladder]) -> Vec<Rung> {
+    /// Shares out the whole device to inference: the steepest steps first, then whatever still fits;
+    /// `None` when it is too small for the least that all must have.
+    fn fill(&self, ladders: &[&Ladder]) -> Option<Vec<Rung>> {
         let mut rungs: Vec<Rung> = ladders.iter().map(|ladder| ladder.least()).collect();
-        let used: u32 = rungs.iter().map(|rung| rung.share.micro()).sum();
-        let mut left = self.share.saturating_sub(Share::from_micro(used));
+        let mut left = rungs
+            .iter()
+            .try_fold(self.share, |left, rung| left.checked_sub(rung.share))?;
         for (stream, rung) in steps(ladders) {
             let more = rung.share.saturating_sub(rungs[stream].share);
             if more <= left {
@@ -193,7 +196,7 @@ impl Pool {
             left = left.saturating_sub(more);
             rungs[stream] = rung;
         }
-        rungs
+        Some(rungs)
     }
 }
 
@@ -239,7 +242,7 @@ impl Stream {
 }
 
 /// Sum of the accuracies.
-pub(super) fn value(rungs: &[Rung]) -> f64 {
+fn value(rungs: &[Rung]) -> f64 {
     rungs.iter().map(|rung| rung.accuracy).sum()
 }
 

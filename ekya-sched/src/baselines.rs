@@ -1,6 +1,6 @@
 //! Schedulers to compare with: no retraining, and the paper's uniform baseline.
 
-use crate::pick::Picker;
+use crate::pick::{Picker, pickers};
 use crate::thief::equal_parts;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan, StreamSpec};
 
@@ -137,11 +137,6 @@ fn stream_plan(
         None => picker.serve(inference),
     };
     pick.into_plan(spec, problem, inference, training)
-}
-
-fn pickers(problem: &Problem) -> Vec<Picker> {
-    let streams = problem.streams.iter();
-    streams.map(|spec| Picker::new(spec, problem)).collect()
 }
 
 /// Divides a capacity evenly, but gives nobody more than is useful to it as long as another can

@@ -189,6 +189,12 @@ impl Pick {
     }
 }
 
+/// One for every stream, in the problem's order.
+pub(crate) fn pickers(problem: &Problem) -> Vec<Picker> {
+    let streams = problem.streams.iter();
+    streams.map(|spec| Picker::new(spec, problem)).collect()
+}
+
 /// By rising share and rising factor.
 pub(crate) fn levels(spec: &StreamSpec) -> Vec<Level> {
     let mut all: Vec<Level> = spec

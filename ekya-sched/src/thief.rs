@@ -24,7 +24,7 @@
 //! A steal changes the shares of two jobs, so only their one or two streams are evaluated again:
 //! one pass costs O(jobs² · (capacity/δ + |Λ|) · (|Γ| + log |Λ|)) per device.
 
-use crate::pick::{EPSILON, Pick, Picker};
+use crate::pick::{EPSILON, Pick, Picker, pickers};
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share};
 
 /// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
@@ -60,11 +60,7 @@ impl Scheduler for Thief {
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
         problem.validate()?;
-        let pickers: Vec<Picker> = problem
-            .streams
-            .iter()
-            .map(|spec| Picker::new(spec, problem))
-            .collect();
+        let pickers = pickers(problem);
         let mut shares = vec![(Share::ZERO, Share::ZERO); problem.streams.len()];
         for (device, spec) in problem.devices.iter().enumerate() {
             let streams = problem.streams_on(device);
@@ -423,11 +419,7 @@ mod tests {
     }
 
     fn traded(problem: &Problem, stealing: Stealing) -> (Change, Share) {
-        let pickers: Vec<Picker> = problem
-            .streams
-            .iter()
-            .map(|spec| Picker::new(spec, problem))
-            .collect();
+        let pickers = pickers(problem);
         let capacity = problem.devices[0].capacity;
         let fair = Market::fair(problem, &pickers, &problem.streams_on(0), capacity);
         let market = fair.clone().trade(stealing, problem.quantum);

@@ -28,7 +28,7 @@ pub(super) struct Rung {
 }
 
 impl Rung {
-    pub(super) const NOTHING: Self = Self {
+    const NOTHING: Self = Self {
         share: Share::ZERO,
         devices: 0.0,
         accuracy: 0.0,

@@ -14,7 +14,7 @@ mod ladder;
 mod pool;
 mod search;
 
-use crate::pick::{Pick, Picker};
+use crate::pick::{Picker, pickers};
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
 
 use bound::bound;
@@ -39,11 +39,11 @@ impl Scheduler for Optimal {
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
         problem.validate()?;
-        let mut plans: Vec<StreamPlan> = problem
-            .streams
-            .iter()
-            .map(|spec| {
-                let nothing = Picker::new(spec, problem).serve(Share::ZERO);
+        let pickers = pickers(problem);
+        let streams = problem.streams.iter().zip(&pickers);
+        let mut plans: Vec<StreamPlan> = streams
+            .map(|(spec, picker)| {
+                let nothing = picker.serve(Share::ZERO);
                 nothing.into_plan(spec, problem, Share::ZERO, Share::ZERO)
             })
             .collect();
@@ -53,9 +53,7 @@ impl Scheduler for Optimal {
             let pool = Pool::new(problem, device, &streams);
             let solution = Solution::of(&pool);
             upper_bound += solution.upper_bound;
-            for (stream, plan) in streams.iter().zip(solution.plans(&pool, problem, &streams)) {
-                plans[*stream] = plan;
-            }
+            solution.write(&pool, problem, &pickers, &streams, &mut plans);
         }
         let streams = plans.len().max(1) as f64;
         let mut plan = Plan::of(plans);
@@ -87,37 +85,42 @@ impl Solution {
         }
     }
 
-    /// The plans of the streams, in their order.
-    fn plans(&self, pool: &Pool, problem: &Problem, streams: &[usize]) -> Vec<StreamPlan> {
+    /// Puts the plans of the device's streams in their places.
+    fn write(
+        &self,
+        pool: &Pool,
+        problem: &Problem,
+        pickers: &[Picker],
+        streams: &[usize],
+        plans: &mut [StreamPlan],
+    ) {
         let jobs = &self.found.jobs;
-        let timeline = pool.timeline(jobs);
+        // What was found has a timeline; without one nobody is served, as the plans say already.
+        let Some(timeline) = pool.timeline(jobs) else {
+            return;
+        };
         let first = &timeline[0];
         let inference: u32 = first.rungs.iter().map(|rung| rung.share.micro()).sum();
-        let training = pool.share.saturating_sub(Share::from_micro(inference));
-        let mut plans = Vec::with_capacity(streams.len());
+        let rest = pool.share.saturating_sub(Share::from_micro(inference));
         for (place, &stream) in streams.iter().enumerate() {
             let spec = &problem.streams[stream];
             let share = first.rungs[place].share;
-            let mut pick = Picker::new(spec, problem).serve(share);
+            let mut pick = pickers[stream].serve(share);
             pick.mean = pool::mean_over(&timeline, place);
             let turn = jobs.iter().position(|job| job.stream == place);
-            let trains = turn == Some(0);
-            if let (Some(turn), true) = (turn, trains) {
-                pick = Pick {
-                    retraining: Some(pool.choice(jobs[turn]).option),
-                    ends_in: first.seconds,
-                    ..pick
-                };
+            let option = turn.map(|turn| pool.choice(jobs[turn]).option);
+            let mut training = Share::ZERO;
+            if turn == Some(0) {
+                pick.retraining = option;
+                pick.ends_in = first.seconds;
+                training = rest;
             }
-            let training = if trains { training } else { Share::ZERO };
             let mut plan = pick.into_plan(spec, problem, share, training);
-            if let Some(turn) = turn.filter(|&turn| turn > 0) {
-                let start: f64 = timeline[..turn].iter().map(|phase| phase.seconds).sum();
-                let option = pool.choice(jobs[turn]).option;
+            if let (Some(turn @ 1..), Some(option)) = (turn, option) {
+                let start: f64 = timeline[..turn].iter().map(|span| span.seconds).sum();
                 plan.reason = format!("waits: option {option} is to start after {start:.1} s");
             }
-            plans.push(plan);
+            plans[stream] = plan;
         }
-        plans
     }
 }

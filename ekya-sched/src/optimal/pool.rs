@@ -55,8 +55,8 @@ pub(super) struct Span {
 struct Phase {
     /// Loss, in accuracy, of a GPU-second of training: accuracies are summed over the streams.
     price: f64,
-    /// Devices of the inference.
-    inference: f64,
+    /// How long it takes.
+    seconds: f64,
 }
 
 impl Pool {
@@ -64,26 +64,26 @@ impl Pool {
     /// window that is over is taken for a second in which nothing is retrained.
     pub(super) fn new(problem: &Problem, device: usize, streams: &[usize]) -> Self {
         let share = problem.devices[device].capacity;
-        let over = problem.remaining.is_zero();
         let with_floor = |min_accuracy: f64| Self {
             capacity: share.as_f64(),
             share,
-            length: if over {
-                1.0
-            } else {
-                problem.remaining.as_secs_f64()
-            },
+            length: problem.remaining.as_secs_f64(),
             streams: streams
                 .iter()
                 .map(|&stream| Stream::new(problem, stream, min_accuracy))
                 .collect(),
         };
-        let pool = with_floor(problem.min_accuracy);
-        if pool.fill(&pool.now()).is_some() {
-            pool
-        } else {
-            with_floor(0.0)
+        let mut pool = with_floor(problem.min_accuracy);
+        if pool.fill(&pool.now()).is_none() {
+            pool = with_floor(0.0);
         }
+        if problem.remaining.is_zero() {
+            pool.length = 1.0;
+            pool.streams
+                .iter_mut()
+                .for_each(|stream| stream.choices.clear());
+        }
+        pool
     }
 
     /// Inference of every stream before any retraining.
@@ -105,62 +105,63 @@ impl Pool {
     /// every stream decides for itself, and it does not depend on the other jobs of the sequence
     /// but through `V`: so the best shares of a given sequence are found exactly.
     pub(super) fn worth(&self, jobs: &[Job]) -> Option<f64> {
+        let mut loss = 0.0;
+        let last = self.walk(jobs, |job, phase, _| {
+            loss += self.choice(job).gpu_seconds * phase.price;
+        })?;
+        Some(self.length * value(&last) - loss)
+    }
+
+    /// A sequence carried out: one phase a job, and what is left of the window after them; `None`
+    /// where [`Pool::worth`] has none.
+    pub(super) fn timeline(&self, jobs: &[Job]) -> Option<Vec<Span>> {
+        let mut spans = Vec::with_capacity(jobs.len() + 1);
+        let mut left = self.length;
+        let last = self.walk(jobs, |_, phase, serving| {
+            left -= phase.seconds;
+            let rungs = serving.iter().map(|ladder| ladder.at_price(phase.price));
+            spans.push(Span {
+                seconds: phase.seconds,
+                rungs: rungs.collect(),
+            });
+        })?;
+        spans.push(Span {
+            seconds: left.max(0.0),
+            rungs: last,
+        });
+        Some(spans)
+    }
+
+    /// Goes through a sequence, shows each phase with the inference that serves in it, and returns
+    /// the inference after the last.
+    fn walk(
+        &self,
+        jobs: &[Job],
+        mut show: impl FnMut(Job, Phase, &[&Ladder]),
+    ) -> Option<Vec<Rung>> {
         let mut serving = self.now();
         let mut at_end = serving.clone();
         for &job in jobs {
             at_end[job.stream] = &self.choice(job).end;
         }
-        let at_end = value(&self.fill(&at_end)?);
-        let (mut loss, mut time) = (0.0, 0.0);
+        let last = self.fill(&at_end)?;
+        let at_end = value(&last);
+        let mut time = 0.0;
         for &job in jobs {
-            let phase = self.phase(&serving, at_end)?;
             let choice = self.choice(job);
-            loss += choice.gpu_seconds * phase.price;
-            time += choice.gpu_seconds / (self.capacity - phase.inference);
+            let phase = self.phase(&serving, at_end, choice.gpu_seconds)?;
+            time += phase.seconds;
             if time > self.length {
                 return None;
             }
+            show(job, phase, &serving);
             serving[job.stream] = &choice.end;
         }
-        Some(self.length * at_end - loss)
-    }
-
-    /// A sequence carried out: one phase a job, and what is left of the window after them.
-    pub(super) fn timeline(&self, jobs: &[Job]) -> Vec<Span> {
-        let mut at_end = self.now();
-        for &job in jobs {
-            at_end[job.stream] = &self.choice(job).end;
-        }
-        // A sequence that was found has passed `worth`; nobody is served otherwise.
-        let last = self
-            .fill(&at_end)
-            .unwrap_or_else(|| vec![Rung::NOTHING; at_end.len()]);
-        let mut serving = self.now();
-        let mut spans = Vec::with_capacity(jobs.len() + 1);
-        let mut left = self.length;
-        for &job in jobs {
-            let Some(phase) = self.phase(&serving, value(&last)) else {
-                break;
-            };
-            let choice = self.choice(job);
-            let seconds = choice.gpu_seconds / (self.capacity - phase.inference);
-            let rungs = serving.iter().map(|ladder| ladder.at_price(phase.price));
-            spans.push(Span {
-                seconds,
-                rungs: rungs.collect(),
-            });
-            left -= seconds;
-            serving[job.stream] = &choice.end;
-        }
-        spans.push(Span {
-            seconds: left.max(0.0),
-            rungs: last,
-        });
-        spans
+        Some(last)
     }
 
     /// The inference that loses least per GPU-second of training, against an accuracy of `at_end`.
-    fn phase(&self, serving: &[&Ladder], at_end: f64) -> Option<Phase> {
+    fn phase(&self, serving: &[&Ladder], at_end: f64, gpu_seconds: f64) -> Option<Phase> {
         let mut bought = Bought::of(serving.iter().map(|ladder| ladder.least()));
         loop {
             let training = self.capacity - bought.devices;
@@ -170,8 +171,8 @@ impl Pool {
             }
             let better = Bought::of(serving.iter().map(|ladder| ladder.at_price(price)));
             if better.devices <= bought.devices + EPSILON {
-                let inference = bought.devices;
-                return Some(Phase { price, inference });
+                let seconds = gpu_seconds / training;
+                return Some(Phase { price, seconds });
             }
             bought = better;
         }
@@ -231,11 +232,7 @@ impl Stream {
             end: Ladder::new(&levels, candidate.end_accuracy, min_accuracy),
         };
         Self {
-            choices: if problem.remaining.is_zero() {
-                Vec::new()
-            } else {
-                front(spec).iter().map(choice).collect()
-            },
+            choices: front(spec).iter().map(choice).collect(),
             now: Ladder::new(&levels, spec.accuracy, min_accuracy),
         }
     }

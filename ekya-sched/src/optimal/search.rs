@@ -48,7 +48,7 @@ pub(super) fn improve(pool: &Pool, mut found: Found, effort: &mut Effort) -> Fou
 fn put_back(pool: &Pool, stream: usize, found: &mut Found, effort: &mut Effort) {
     let mut rest = found.jobs.clone();
     rest.retain(|job| job.stream != stream);
-    consider(pool, rest.clone(), found);
+    consider(pool, &rest, found);
     for choice in 0..pool.streams[stream].choices.len() {
         let mut jobs = rest.clone();
         jobs.insert(0, Job { stream, choice });
@@ -59,7 +59,7 @@ fn put_back(pool: &Pool, stream: usize, found: &mut Found, effort: &mut Effort) 
             if !effort.spend(pool, jobs.len()) {
                 return;
             }
-            consider(pool, jobs.clone(), found);
+            consider(pool, &jobs, found);
         }
     }
 }
@@ -73,15 +73,16 @@ fn exchange(pool: &Pool, found: &mut Found, effort: &mut Effort) {
             }
             let mut jobs = found.jobs.clone();
             jobs.swap(a, b);
-            consider(pool, jobs, found);
+            consider(pool, &jobs, found);
         }
     }
 }
 
-fn consider(pool: &Pool, jobs: Vec<Job>, found: &mut Found) {
-    if let Some(worth) = pool.worth(&jobs)
+fn consider(pool: &Pool, jobs: &[Job], found: &mut Found) {
+    if let Some(worth) = pool.worth(jobs)
         && worth > found.worth + LEAST_GAIN
     {
+        let jobs = jobs.to_vec();
         *found = Found { jobs, worth };
     }
 }

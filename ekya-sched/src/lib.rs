@@ -42,7 +42,7 @@
 //! };
 //!
 //! let problem = Problem {
-//!     devices: vec![DeviceSpec { capacity: Share::WHOLE }],
+//!     devices: vec![DeviceSpec::new(Share::WHOLE)],
 //!     streams: vec![StreamSpec {
 //!         name: "crossing".into(),
 //!         accuracy: 0.6,
@@ -50,7 +50,7 @@
 //!             InferenceOption { accuracy_factor: 1.0, share: Share::from_micro(500_000) },
 //!             InferenceOption { accuracy_factor: 0.8, share: Share::from_micro(250_000) },
 //!         ],
-//!         retraining: vec![RetrainingOption { end_accuracy: 0.9, gpu_seconds: 20.0 }],
+//!         retraining: vec![RetrainingOption::new(0.9, 20.0)],
 //!         ..StreamSpec::default()
 //!     }],
 //!     ..Problem::new(Duration::from_secs(120))
@@ -63,9 +63,11 @@
 //! ```
 
 mod baselines;
+mod check;
 mod config;
 mod optimal;
 mod pick;
+mod placement;
 mod plan;
 mod problem;
 mod reason;
@@ -73,11 +75,14 @@ mod scheduler;
 mod share;
 pub mod simulate;
 mod thief;
+mod throughput;
+mod timeline;
 
-pub use baselines::{NoRetraining, Uniform};
+pub use baselines::{Cloud, FixedConfig, FixedRes, NoRetraining, Uniform};
+pub use check::{Fault, Limited, PlanError};
 pub use config::RetrainingConfig;
 pub use optimal::Optimal;
-pub use plan::{Plan, PlanError, StreamPlan};
+pub use plan::{Plan, StreamPlan};
 pub use problem::{
     DEFAULT_QUANTUM, DeviceSpec, InferenceOption, Problem, ProblemError, RetrainingOption,
     StreamSpec,
@@ -85,3 +90,5 @@ pub use problem::{
 pub use scheduler::{ScheduleError, Scheduler};
 pub use share::{Share, ShareError};
 pub use thief::{Stealing, Thief};
+pub use throughput::{Corner, Throughput, ThroughputError};
+pub use timeline::Segment;

@@ -1,21 +1,28 @@
 //! PickConfigs (the paper's Algorithm 2): the best configurations of one stream under given shares.
 
-use crate::{Problem, Share, StreamPlan, StreamSpec, reason};
+use crate::timeline::{mean_accuracy, push};
+use crate::{Problem, Segment, Share, StreamPlan, StreamSpec, Throughput, reason};
 
 /// Two accuracies closer than this are the same; keeps rounding from deciding anything.
 pub(crate) const EPSILON: f64 = 1e-9;
 
 /// One stream, prepared for being asked many times.
-pub(crate) struct Picker {
+pub(crate) struct Picker<'a> {
+    pub(crate) weight: f64,
     accuracy: f64,
     /// Seconds left of the window.
     remaining: f64,
+    /// Seconds until a retraining may start.
+    delay: f64,
+    /// Bytes that a retraining may occupy; `None` when none may run.
+    training_memory: Option<u64>,
     /// a_MIN, or 0 when the stream cannot reach it with the whole device.
     floor: f64,
     /// Inference options that no other dominates, by rising share and rising factor.
     levels: Vec<Level>,
-    /// Retraining options that no other dominates, by rising cost and rising end accuracy.
+    /// Retraining options that no other dominates, by rising work.
     front: Vec<Candidate>,
+    throughput: &'a Throughput,
 }
 
 /// An inference option that no other dominates.
@@ -26,8 +33,12 @@ pub(crate) struct Level {
 }
 
 /// A retraining option that no other dominates.
+#[derive(Clone, Copy)]
 pub(crate) struct Candidate {
-    pub(crate) gpu_seconds: f64,
+    /// GPU-seconds left to do.
+    pub(crate) work: f64,
+    pub(crate) startup: f64,
+    pub(crate) memory: u64,
     pub(crate) end_accuracy: f64,
     pub(crate) option: usize,
 }
@@ -39,6 +50,10 @@ pub(crate) struct Pick {
     /// What the inference option needs.
     pub(crate) needed: Share,
     pub(crate) retraining: Option<usize>,
+    /// Accuracy once the retraining has ended, when every frame is answered.
+    pub(crate) end_accuracy: f64,
+    /// Seconds until the retraining computes: labels are there, its start-up is over.
+    pub(crate) computes_in: f64,
     /// Seconds until the retraining ends; infinite without one.
     pub(crate) ends_in: f64,
     /// Accuracy averaged over the remaining window.
@@ -47,10 +62,11 @@ pub(crate) struct Pick {
     pub(crate) shortfall: f64,
 }
 
-impl Picker {
-    pub(crate) fn new(spec: &StreamSpec, problem: &Problem) -> Self {
+impl<'a> Picker<'a> {
+    /// For a stream of a problem with one device.
+    pub(crate) fn new(spec: &'a StreamSpec, problem: &Problem) -> Self {
         let levels = levels(spec);
-        let capacity = problem.capacity_of(spec);
+        let capacity = problem.capacity();
         let within = |level: &&Level| level.share <= capacity;
         let reachable = levels.iter().rev().find(within).map_or(0.0, |l| l.factor) * spec.accuracy;
         let floor = if reachable + EPSILON >= problem.min_accuracy {
@@ -59,16 +75,25 @@ impl Picker {
             0.0
         };
         Self {
+            weight: spec.weight,
             accuracy: spec.accuracy,
             remaining: problem.remaining.as_secs_f64(),
+            delay: problem.delay_of(spec),
+            training_memory: (problem.training_slots() > 0).then(|| problem.training_memory()),
             floor,
             levels,
-            front: front(spec),
+            front: front(spec, problem),
+            throughput: &spec.throughput,
         }
     }
 
+    /// Whether any retraining may be worth its share.
+    pub(crate) const fn may_train(&self) -> bool {
+        !self.front.is_empty()
+    }
+
     /// What the inference options need, rising.
-    pub(crate) fn needs(&self) -> impl Iterator<Item = Share> {
+    pub(crate) fn needs(&self) -> impl DoubleEndedIterator<Item = Share> {
         self.levels.iter().map(|level| level.share)
     }
 
@@ -77,26 +102,34 @@ impl Picker {
         self.levels.last().map_or(Share::ZERO, |level| level.share)
     }
 
+    /// The most that training can make use of.
+    pub(crate) fn most_useful_to_train(&self) -> Share {
+        self.throughput.largest_useful()
+    }
+
     /// The best configurations under these shares. A retraining that does not end in the window,
-    /// or makes nothing better, is not chosen. Once it has ended, its share is taken to go to the
-    /// stream's inference.
+    /// or makes nothing better, is not chosen. Before it computes, and once it has ended, its share
+    /// is taken to go to the stream's inference.
     pub(crate) fn pick(&self, inference: Share, training: Share) -> Pick {
         let mut best = self.serve(inference);
-        let now = best.mean;
         if training == Share::ZERO || self.front.is_empty() {
             return best;
         }
-        let after = self.factor_at(inference.saturating_add(training));
-        let speed = training.as_f64();
+        let now = best.mean;
+        let beside = self.factor_at(inference.saturating_add(training));
+        let speed = self.throughput.speed(training);
         for candidate in &self.front {
-            let ends_in = candidate.gpu_seconds / speed;
+            let computes_in = self.delay + candidate.startup;
+            let ends_in = computes_in + candidate.work / speed;
             if ends_in > self.remaining {
-                break;
+                continue;
             }
-            let mean = self.blend(now, candidate.end_accuracy * after, ends_in);
+            let mean = self.blend(now, beside, candidate.end_accuracy, (computes_in, ends_in));
             if mean > best.mean + EPSILON {
                 best = Pick {
                     retraining: Some(candidate.option),
+                    end_accuracy: candidate.end_accuracy,
+                    computes_in,
                     ends_in,
                     mean,
                     ..best
@@ -118,16 +151,23 @@ impl Picker {
         let Some(fixed) = spec.retraining.get(option) else {
             return serving;
         };
-        if training == Share::ZERO {
+        let fits = self
+            .training_memory
+            .is_some_and(|free| fixed.memory <= free);
+        if training == Share::ZERO || self.delay >= self.remaining || !fits {
             return serving;
         }
-        let ends_in = fixed.gpu_seconds / training.as_f64();
+        let speed = self.throughput.speed(training);
+        let computes_in = self.delay + fixed.startup_seconds;
+        let ends_in = computes_in + fixed.gpu_seconds_left() / speed;
         let end_accuracy = fixed.end_accuracy.max(self.accuracy);
-        let after = self.factor_at(inference.saturating_add(training));
+        let beside = self.factor_at(inference.saturating_add(training));
         Pick {
             retraining: Some(option),
+            end_accuracy,
+            computes_in,
             ends_in,
-            mean: self.blend(serving.mean, end_accuracy * after, ends_in),
+            mean: self.blend(serving.mean, beside, end_accuracy, (computes_in, ends_in)),
             ..serving
         }
     }
@@ -140,18 +180,24 @@ impl Picker {
             inference: level.map(|level| level.option),
             needed: level.map_or(Share::ZERO, |level| level.share),
             retraining: None,
+            end_accuracy: self.accuracy,
+            computes_in: f64::INFINITY,
             ends_in: f64::INFINITY,
             mean,
             shortfall: (self.floor - mean).max(0.0),
         }
     }
 
-    /// Mean accuracy when `before` holds for `seconds` and `after` for the rest of the window.
-    fn blend(&self, before: f64, after: f64, seconds: f64) -> f64 {
-        if seconds >= self.remaining {
-            return before;
+    /// Mean accuracy when `now` holds while the retraining computes, between the two times, and
+    /// inference has the factor `beside` before and after.
+    fn blend(&self, now: f64, beside: f64, end_accuracy: f64, (from, to): (f64, f64)) -> f64 {
+        if self.remaining <= 0.0 {
+            return now;
         }
-        before + (after - before) * (1.0 - seconds / self.remaining)
+        let early = self.accuracy * beside - now;
+        let late = end_accuracy * beside - now;
+        let rest = (self.remaining - to).max(0.0);
+        now + (early * from.min(self.remaining) + late * rest) / self.remaining
     }
 
     fn level_at(&self, share: Share) -> Option<&Level> {
@@ -162,35 +208,69 @@ impl Picker {
     fn factor_at(&self, share: Share) -> f64 {
         self.level_at(share).map_or(0.0, |level| level.factor)
     }
-}
 
-impl Pick {
-    /// The plan of a stream that gets these shares.
-    pub(crate) fn into_plan(
-        self,
+    /// The plan of a stream that gets these shares and decides for this pick.
+    pub(crate) fn plan(
+        &self,
+        pick: &Pick,
         spec: &StreamSpec,
         problem: &Problem,
-        inference_share: Share,
-        training_share: Share,
+        (inference, training): (Share, Share),
     ) -> StreamPlan {
-        let remaining = problem.remaining;
-        let ends = std::time::Duration::try_from_secs_f64(self.ends_in).ok();
-        let mut plan = StreamPlan {
-            inference: self.inference,
-            inference_share,
-            retraining: self.retraining,
-            training_share,
-            completes_in: ends.filter(|&ends| ends <= remaining),
-            mean_accuracy: self.mean.clamp(0.0, 1.0),
-            reason: String::new(),
+        let completes_at = Some(pick.ends_in).filter(|&ends| ends <= self.remaining);
+        let both = inference.saturating_add(training);
+        let mut timeline = Vec::new();
+        let mut add = |from: f64, to: f64, accuracy: f64, shares: (Share, Share)| {
+            let level = self.level_at(shares.0);
+            push(
+                &mut timeline,
+                Segment {
+                    from,
+                    to,
+                    inference: level.map(|level| level.option),
+                    inference_share: shares.0,
+                    training_share: shares.1,
+                    accuracy: accuracy * level.map_or(0.0, |level| level.factor),
+                },
+            );
         };
+        let ends = completes_at.unwrap_or(self.remaining);
+        if pick.retraining.is_some() {
+            let computes = pick.computes_in.min(ends);
+            add(0.0, computes, self.accuracy, (both, Share::ZERO));
+            add(computes, ends, self.accuracy, (inference, training));
+        } else {
+            add(0.0, ends, self.accuracy, (inference, Share::ZERO));
+        }
+        add(ends, self.remaining, pick.end_accuracy, (both, Share::ZERO));
+        let mut plan = StreamPlan::new(timeline);
+        plan.retraining = pick.retraining;
+        plan.starts_at = pick.retraining.map(|_| self.delay);
+        plan.completes_at = completes_at;
         plan.reason = reason::of(&plan, spec, problem);
         plan
     }
 }
 
+impl StreamPlan {
+    /// A plan without retraining and reason.
+    pub(crate) fn new(timeline: Vec<Segment>) -> Self {
+        Self {
+            device: None,
+            training_device: None,
+            retraining: None,
+            starts_at: None,
+            in_cloud: false,
+            completes_at: None,
+            mean_accuracy: mean_accuracy(&timeline).clamp(0.0, 1.0),
+            timeline,
+            reason: String::new(),
+        }
+    }
+}
+
 /// One for every stream, in the problem's order.
-pub(crate) fn pickers(problem: &Problem) -> Vec<Picker> {
+pub(crate) fn pickers(problem: &Problem) -> Vec<Picker<'_>> {
     let streams = problem.streams.iter();
     streams.map(|spec| Picker::new(spec, problem)).collect()
 }
@@ -217,26 +297,40 @@ pub(crate) fn levels(spec: &StreamSpec) -> Vec<Level> {
     all
 }
 
-/// Those better than the serving student, by rising cost and rising end accuracy.
-pub(crate) fn front(spec: &StreamSpec) -> Vec<Candidate> {
+/// Those better than the serving student that could end in the window on this device and that no
+/// other dominates, by rising work.
+pub(crate) fn front(spec: &StreamSpec, problem: &Problem) -> Vec<Candidate> {
+    let remaining = problem.remaining.as_secs_f64() - problem.delay_of(spec);
+    let fastest = spec.throughput.speed(problem.capacity());
+    let memory = problem.training_memory();
+    if problem.training_slots() == 0 || remaining <= 0.0 {
+        return Vec::new();
+    }
     let mut all: Vec<Candidate> = spec
         .retraining
         .iter()
         .enumerate()
         .map(|(option, spec)| Candidate {
-            gpu_seconds: spec.gpu_seconds,
+            work: spec.gpu_seconds_left(),
+            startup: spec.startup_seconds,
+            memory: spec.memory,
             end_accuracy: spec.end_accuracy,
             option,
         })
+        .filter(|one| one.end_accuracy > spec.accuracy && one.memory <= memory)
+        .filter(|one| one.startup + one.work / fastest <= remaining)
         .collect();
-    all.sort_by(|a, b| {
-        (a.gpu_seconds.total_cmp(&b.gpu_seconds)).then(b.end_accuracy.total_cmp(&a.end_accuracy))
-    });
-    let mut best = spec.accuracy;
-    all.retain(|candidate| {
-        let better = candidate.end_accuracy > best;
-        best = best.max(candidate.end_accuracy);
-        better
-    });
-    all
+    all.sort_by(|a, b| (a.work.total_cmp(&b.work)).then(b.end_accuracy.total_cmp(&a.end_accuracy)));
+    let mut kept: Vec<Candidate> = Vec::with_capacity(all.len());
+    for one in all {
+        let dominated = |other: &Candidate| {
+            other.end_accuracy >= one.end_accuracy
+                && other.startup <= one.startup
+                && other.memory <= one.memory
+        };
+        if !kept.iter().any(dominated) {
+            kept.push(one);
+        }
+    }
+    kept
 }

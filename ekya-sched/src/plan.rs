@@ -1,19 +1,21 @@
 //! What a scheduler answers.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::{Problem, Share, StreamSpec};
+use crate::{Problem, Segment, timeline};
 
-/// Configurations and shares of every stream, valid until the next retraining ends.
+/// Configurations and shares of every stream for the rest of the window.
+///
+/// The plan says what is expected to happen; the caller asks for a new one whenever a retraining
+/// ends, since only then it is known how good the student has become. Until then the plan is
+/// carried out as its timelines say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// One entry a stream, in the problem's order.
     pub streams: Vec<StreamPlan>,
-    /// Predicted mean over the streams and over the remaining window, in 0..=1; 0 without streams.
+    /// Predicted mean over the streams, by their weights, and over the remaining window, in 0..=1;
+    /// 0 without streams.
     pub mean_accuracy: f64,
     /// No plan that keeps to the problem reaches a higher mean; `None` when the scheduler does not
     /// say.
@@ -25,111 +27,33 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamPlan {
-    /// Index into [`StreamSpec::inference`]; `None` when the share is below the cheapest option:
-    /// answer what the share allows (best effort). Its accuracy is predicted as 0.
-    pub inference: Option<usize>,
-    /// Share of inference; may be more than the option needs when nobody else can use it.
-    pub inference_share: Share,
-    /// Index into [`StreamSpec::retraining`].
+    /// Index of the device that its inference runs on; `None` when there is none for it.
+    pub device: Option<usize>,
+    /// Index of the device that it is retrained on; `None` when there is none for it.
+    pub training_device: Option<usize>,
+    /// Index into [`crate::StreamSpec::retraining`]. It may be planned for later.
     pub retraining: Option<usize>,
-    /// Share of training; zero exactly when `retraining` is `None`.
-    pub training_share: Share,
-    /// When the retraining ends under this share; `None` when it does not in this window.
-    pub completes_in: Option<Duration>,
+    /// When the retraining starts, in seconds from now: its start-up first, which needs no share. 0
+    /// for one that runs already.
+    pub starts_at: Option<f64>,
+    /// The retraining runs elsewhere, such as in the cloud: it needs no share.
+    #[serde(default)]
+    pub in_cloud: bool,
+    /// When the retraining ends, in seconds from now; `None` when it does not in this window.
+    pub completes_at: Option<f64>,
+    /// Shares over time: segments that follow each other, from now to the end of the window. From
+    /// [`StreamPlan::completes_at`] on, the retrained student serves.
+    pub timeline: Vec<Segment>,
     /// Predicted accuracy over the remaining window, in 0..=1.
     pub mean_accuracy: f64,
     /// Why, for people.
     pub reason: String,
 }
 
-/// A plan that does not fit its problem.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// Another number of streams.
-    #[error("the plan has {plan} streams, the problem {problem}")]
-    StreamCount {
-        /// Streams of the plan.
-        plan: usize,
-        /// Streams of the problem.
-        problem: usize,
-    },
-    /// The shares on a device sum to more than it has.
-    #[error("device {device}: {used} micro-GPU are granted of {capacity}")]
-    OverCapacity {
-        /// Index of the device.
-        device: usize,
-        /// Sum of the shares, in micro-GPU.
-        used: u64,
-        /// Capacity, in micro-GPU.
-        capacity: u64,
-    },
-    /// A share is granted to a stream whose device does not exist.
-    #[error("stream {stream:?}: a share of device {device}, which does not exist")]
-    NoSuchDevice {
-        /// Name of the stream.
-        stream: String,
-        /// Index of the device.
-        device: usize,
-    },
-    /// An option that the problem does not have.
-    #[error("stream {stream:?}: no {kind} option {option}, there are {options}")]
-    NoSuchOption {
-        /// Name of the stream.
-        stream: String,
-        /// "inference" or "retraining".
-        kind: &'static str,
-        /// The index in the plan.
-        option: usize,
-        /// How many options the problem has.
-        options: usize,
-    },
-    /// The inference option needs more than it gets.
-    #[error(
-        "stream {stream:?}: inference option {option} needs {needed} of the device, gets {share}"
-    )]
-    InferenceShare {
-        /// Name of the stream.
-        stream: String,
-        /// Index of the option.
-        option: usize,
-        /// What it needs.
-        needed: Share,
-        /// What it gets.
-        share: Share,
-    },
-    /// A retraining without a share, or a share without a retraining.
-    #[error("stream {stream:?}: retraining {retraining:?} with a share of {share}")]
-    TrainingShare {
-        /// Name of the stream.
-        stream: String,
-        /// The chosen option.
-        retraining: Option<usize>,
-        /// Its share.
-        share: Share,
-    },
-    /// A completion that the share does not give, or after the window.
-    #[error("stream {stream:?}: completion in {completes_in:?} with {remaining:?} left")]
-    Completion {
-        /// Name of the stream.
-        stream: String,
-        /// What the plan says.
-        completes_in: Duration,
-        /// What is left of the window.
-        remaining: Duration,
-    },
-    /// A predicted accuracy outside 0..=1, or a mean that is not the mean.
-    #[error("predicted accuracy {value} is not one, or not the mean of the streams'")]
-    Accuracy {
-        /// What the plan says.
-        value: f64,
-    },
-}
-
 impl Plan {
     /// Puts the streams' plans together.
-    pub(crate) fn of(streams: Vec<StreamPlan>) -> Self {
-        let mean_accuracy = mean(streams.iter().map(|stream| stream.mean_accuracy));
+    pub(crate) fn of(streams: Vec<StreamPlan>, problem: &Problem) -> Self {
+        let mean_accuracy = weighted_mean(&streams, problem);
         Self {
             streams,
             mean_accuracy,
@@ -137,144 +61,80 @@ impl Plan {
         }
     }
 
-    /// Whether the plan can be carried out: no device over its capacity, options that exist,
-    /// inference with the share that its option needs (or none named: best effort), retrainings
-    /// with a share, completions inside the window.
-    ///
-    /// # Errors
-    /// The first thing found wrong.
-    pub fn check(&self, problem: &Problem) -> Result<(), PlanError> {
-        if self.streams.len() != problem.streams.len() {
-            return Err(PlanError::StreamCount {
-                plan: self.streams.len(),
-                problem: problem.streams.len(),
-            });
-        }
-        for (plan, spec) in self.streams.iter().zip(&problem.streams) {
-            plan.check(spec, problem)?;
-        }
-        self.check_capacities(problem)?;
-        let value = self.mean_accuracy;
-        let expected = mean(self.streams.iter().map(|stream| stream.mean_accuracy));
-        if (value - expected).abs() < 1e-9 {
-            Ok(())
-        } else {
-            Err(PlanError::Accuracy { value })
-        }
+    /// When the first retraining ends, in seconds from now: the time for the next plan. `None`
+    /// when none does in this window.
+    #[must_use]
+    pub fn first_completion(&self) -> Option<f64> {
+        let ends = self.streams.iter().filter_map(|stream| stream.completes_at);
+        ends.min_by(f64::total_cmp)
     }
 
-    fn check_capacities(&self, problem: &Problem) -> Result<(), PlanError> {
-        let mut used = vec![0_u64; problem.devices.len()];
-        for (plan, spec) in self.streams.iter().zip(&problem.streams) {
-            // Streams without a device have no share: `StreamPlan::check`.
-            if let Some(used) = used.get_mut(spec.device) {
-                *used += u64::from(plan.inference_share.micro());
-                *used += u64::from(plan.training_share.micro());
-            }
-        }
-        for (device, (&used, spec)) in used.iter().zip(&problem.devices).enumerate() {
-            let capacity = u64::from(spec.capacity.micro());
-            if used > capacity {
-                return Err(PlanError::OverCapacity {
-                    device,
-                    used,
-                    capacity,
-                });
-            }
-        }
-        Ok(())
+    /// How much better than this plan any other could be, as a fraction of the upper bound; `None`
+    /// when there is no bound.
+    #[must_use]
+    pub fn gap(&self) -> Option<f64> {
+        let bound = self.upper_bound?;
+        let gap = (bound - self.mean_accuracy) / bound;
+        Some(if bound > 0.0 { gap.max(0.0) } else { 0.0 })
     }
 }
 
 impl StreamPlan {
-    fn check(&self, spec: &StreamSpec, problem: &Problem) -> Result<(), PlanError> {
-        let granted = self.inference_share.saturating_add(self.training_share);
-        if spec.device >= problem.devices.len() && granted > Share::ZERO {
-            return Err(PlanError::NoSuchDevice {
-                stream: spec.name.clone(),
-                device: spec.device,
-            });
-        }
-        self.check_inference(spec)?;
-        self.check_retraining(spec)?;
-        self.check_prediction(spec, problem.remaining)
+    /// What holds from now on; `None` only for a plan that [`Plan::check`] refuses.
+    #[must_use]
+    pub fn now(&self) -> Option<&Segment> {
+        self.timeline.first()
     }
 
-    fn check_inference(&self, spec: &StreamSpec) -> Result<(), PlanError> {
-        let Some(option) = self.inference else {
-            return Ok(());
-        };
-        let Some(chosen) = spec.inference.get(option) else {
-            return Err(no_such_option(
-                spec,
-                "inference",
-                option,
-                spec.inference.len(),
-            ));
-        };
-        if chosen.share <= self.inference_share {
-            return Ok(());
-        }
-        Err(PlanError::InferenceShare {
-            stream: spec.name.clone(),
-            option,
-            needed: chosen.share,
-            share: self.inference_share,
-        })
+    /// The retraining that is to run from now on.
+    #[must_use]
+    pub fn retrains_now(&self) -> Option<usize> {
+        self.retraining.filter(|_| self.starts_at == Some(0.0))
     }
 
-    fn check_retraining(&self, spec: &StreamSpec) -> Result<(), PlanError> {
-        let options = spec.retraining.len();
-        match self.retraining {
-            Some(option) if option >= options => {
-                Err(no_such_option(spec, "retraining", option, options))
-            }
-            retraining if retraining.is_some() == (self.training_share > Share::ZERO) => Ok(()),
-            retraining => Err(PlanError::TrainingShare {
-                stream: spec.name.clone(),
-                retraining,
-                share: self.training_share,
-            }),
-        }
-    }
-
-    fn check_prediction(&self, spec: &StreamSpec, remaining: Duration) -> Result<(), PlanError> {
-        if let Some(completes_in) = self.completes_in
-            && (completes_in > remaining || self.retraining.is_none())
-        {
-            return Err(PlanError::Completion {
-                stream: spec.name.clone(),
-                completes_in,
-                remaining,
-            });
-        }
-        let value = self.mean_accuracy;
-        if (0.0..=1.0).contains(&value) {
-            Ok(())
-        } else {
-            Err(PlanError::Accuracy { value })
-        }
+    /// Predicted accuracy at a time, in seconds from now.
+    #[must_use]
+    pub fn accuracy_at(&self, time: f64) -> f64 {
+        timeline::at(&self.timeline, time).map_or(0.0, |segment| segment.accuracy)
     }
 }
 
-fn no_such_option(
-    spec: &StreamSpec,
-    kind: &'static str,
-    option: usize,
-    options: usize,
-) -> PlanError {
-    PlanError::NoSuchOption {
-        stream: spec.name.clone(),
-        kind,
-        option,
-        options,
-    }
+/// Mean accuracy by the streams' weights, 0 of nothing.
+pub(crate) fn weighted_mean(streams: &[StreamPlan], problem: &Problem) -> f64 {
+    let weights = problem.streams.iter().map(|spec| spec.weight);
+    let parts = streams.iter().zip(weights.clone());
+    let sum: f64 = parts
+        .map(|(plan, weight)| plan.mean_accuracy * weight)
+        .sum();
+    let weight: f64 = weights.sum();
+    if weight > 0.0 { sum / weight } else { 0.0 }
 }
 
-/// Arithmetic mean, 0 of nothing.
-pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    match values.len() {
-        0 => 0.0,
-        n => values.sum::<f64>() / n as f64,
+/// What plans of one problem are compared by: how far streams are below the lowest accuracy, then
+/// the mean accuracy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Score {
+    /// Averaged over the window, summed over the streams.
+    shortfall: f64,
+    mean: f64,
+}
+
+impl Score {
+    pub(crate) fn of(streams: &[StreamPlan], problem: &Problem) -> Self {
+        let lowest = problem.min_accuracy;
+        let length = problem.remaining.as_secs_f64();
+        let below = |s: &Segment| (lowest - s.accuracy).max(0.0) * s.seconds();
+        let shortfall = |plan: &StreamPlan| plan.timeline.iter().map(below).sum::<f64>();
+        let sum: f64 = streams.iter().map(shortfall).sum();
+        Self {
+            shortfall: if length > 0.0 { sum / length } else { 0.0 },
+            mean: weighted_mean(streams, problem),
+        }
+    }
+
+    pub(crate) fn beats(&self, other: &Self) -> bool {
+        let shortfall = self.shortfall - other.shortfall;
+        let least = crate::pick::EPSILON;
+        shortfall < -least || (shortfall <= least && self.mean > other.mean + least)
     }
 }

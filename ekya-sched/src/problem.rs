@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Share;
+use crate::{Share, Throughput};
 
 /// The quantum δ when none is given: a tenth of a device, as in the paper.
 pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
@@ -17,6 +17,10 @@ pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
 pub struct Problem {
     /// What is left of the retraining window.
     pub remaining: Duration,
+    /// No retraining can compute before this time, counted from now: labels are being made. May
+    /// be longer than what remains; then nothing is retrained.
+    #[serde(default)]
+    pub labelling_delay: Duration,
     /// The step δ in which shares are moved; above zero.
     #[serde(default = "default_quantum")]
     pub quantum: Share,
@@ -30,36 +34,53 @@ pub struct Problem {
 }
 
 /// A device, or as many equal ones as its capacity says when jobs may span them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
-    /// What all jobs together may use of it at any instant.
+    /// What all jobs together may use of it at any instant. GPU-seconds and shares refer to one
+    /// kind of device; one that is half as fast has half its capacity.
     pub capacity: Share,
+    /// Bytes that students and retrainings may occupy together; `None`: never short.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// Index of the node that the device belongs to. Both jobs of a stream stay on one node.
+    #[serde(default)]
+    pub node: usize,
+    /// How many retrainings may run at a time; `None`: any number.
+    #[serde(default)]
+    pub training_slots: Option<usize>,
 }
 
 /// One stream as the scheduler sees it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct StreamSpec {
     /// Name, for reasons and errors.
     pub name: String,
-    /// Index of the device that both jobs of the stream run on.
-    #[serde(default)]
-    pub device: usize,
+    /// Index of the device that the stream's inference runs on; `None`: the scheduler places it.
+    pub device: Option<usize>,
+    /// Index of the device that the stream is retrained on; `None`: that of its inference if that
+    /// is given, else the scheduler places it.
+    pub training_device: Option<usize>,
+    /// How much the stream counts, above zero; 1 by default.
+    pub weight: f64,
     /// Accuracy of the serving student when every frame is answered, in 0..=1.
     pub accuracy: f64,
+    /// Bytes that the serving student occupies on its device.
+    pub memory: u64,
     /// Inference configurations Λ, in any order.
     pub inference: Vec<InferenceOption>,
     /// Retraining configurations Γ, in any order; empty when the stream is not to be retrained
     /// any more in this window.
     pub retraining: Vec<RetrainingOption>,
+    /// How fast its retraining is under a share.
+    pub throughput: Throughput,
     /// A retraining already runs; `retraining` then holds the one option that finishes it.
-    #[serde(default)]
     pub training_running: bool,
 }
 
 /// An inference configuration λ.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceOption {
     /// What is left of the student's accuracy under this configuration, in 0..=1.
@@ -69,13 +90,93 @@ pub struct InferenceOption {
 }
 
 /// A retraining configuration γ.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainingOption {
     /// Accuracy of the retrained student when every frame is answered, in 0..=1.
     pub end_accuracy: f64,
-    /// What is still to do, on a whole device.
+    /// Between what the end accuracy is expected to lie (low, high), around `end_accuracy`. Plans
+    /// aim at `end_accuracy`; reasons name the interval.
+    #[serde(default)]
+    pub interval: Option<(f64, f64)>,
+    /// All its work, on a whole device.
     pub gpu_seconds: f64,
+    /// Part of the work that is done already, in 0..=1.
+    #[serde(default)]
+    pub progress: f64,
+    /// Seconds from its start until it computes, whatever its share; what is left of them when it
+    /// runs already.
+    #[serde(default)]
+    pub startup_seconds: f64,
+    /// Bytes that it occupies on its device while it runs.
+    #[serde(default)]
+    pub memory: u64,
+}
+
+impl Default for StreamSpec {
+    /// A stream without options, of weight 1.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            device: None,
+            training_device: None,
+            weight: 1.0,
+            accuracy: 0.0,
+            memory: 0,
+            inference: Vec::new(),
+            retraining: Vec::new(),
+            throughput: Throughput::default(),
+            training_running: false,
+        }
+    }
+}
+
+impl DeviceSpec {
+    /// A device with this capacity and no other limit.
+    #[must_use]
+    pub const fn new(capacity: Share) -> Self {
+        Self {
+            capacity,
+            memory: None,
+            node: 0,
+            training_slots: None,
+        }
+    }
+}
+
+impl RetrainingOption {
+    /// An option of which nothing is done yet, without start-up, that occupies nothing.
+    #[must_use]
+    pub const fn new(end_accuracy: f64, gpu_seconds: f64) -> Self {
+        Self {
+            end_accuracy,
+            interval: None,
+            gpu_seconds,
+            progress: 0.0,
+            startup_seconds: 0.0,
+            memory: 0,
+        }
+    }
+
+    /// GPU-seconds that are still to do.
+    #[must_use]
+    pub fn gpu_seconds_left(&self) -> f64 {
+        self.gpu_seconds * (1.0 - self.progress)
+    }
+
+    /// Whether the numbers make sense.
+    fn is_valid(&self) -> bool {
+        let (low, high) = self
+            .interval
+            .unwrap_or((self.end_accuracy, self.end_accuracy));
+        is_fraction(self.end_accuracy)
+            && is_fraction(low)
+            && is_fraction(high)
+            && (low..=high).contains(&self.end_accuracy)
+            && is_fraction(self.progress)
+            && is_amount(self.gpu_seconds)
+            && is_amount(self.startup_seconds)
+    }
 }
 
 /// What is wrong with a [`Problem`].
@@ -121,27 +222,22 @@ pub enum ProblemError {
         /// What was given.
         value: f64,
     },
-    /// The end accuracy of an option is no accuracy.
-    #[error(
-        "stream {stream:?}: end accuracy {value} of retraining option {option} is not in 0..=1"
-    )]
-    EndAccuracy {
+    /// A retraining option with an accuracy, an interval or a progress outside 0..=1, or a cost
+    /// that is no number of seconds.
+    #[error("stream {stream:?}: retraining option {option} makes no sense: {value:?}")]
+    RetrainingOption {
         /// Name of the stream.
         stream: String,
         /// Index of the option.
         option: usize,
         /// What was given.
-        value: f64,
+        value: RetrainingOption,
     },
-    /// The cost of an option is negative, infinite or not a number.
-    #[error(
-        "stream {stream:?}: cost {value} of retraining option {option} is not a number of GPU-seconds"
-    )]
-    GpuSeconds {
+    /// A weight that is not a number above zero.
+    #[error("stream {stream:?}: weight {value} is not a number above zero")]
+    Weight {
         /// Name of the stream.
         stream: String,
-        /// Index of the option.
-        option: usize,
         /// What was given.
         value: f64,
     },
@@ -163,6 +259,7 @@ impl Problem {
     pub const fn new(remaining: Duration) -> Self {
         Self {
             remaining,
+            labelling_delay: Duration::ZERO,
             quantum: DEFAULT_QUANTUM,
             min_accuracy: 0.0,
             devices: Vec::new(),
@@ -170,18 +267,37 @@ impl Problem {
         }
     }
 
-    /// Capacity of a stream's device; nothing when there is no such device.
-    #[must_use]
-    pub fn capacity_of(&self, stream: &StreamSpec) -> Share {
+    /// Capacity of the first device, which in a problem of one device is the only one.
+    pub(crate) fn capacity(&self) -> Share {
         self.devices
-            .get(stream.device)
+            .first()
             .map_or(Share::ZERO, |device| device.capacity)
     }
 
-    /// Indices of the streams of a device, in order.
-    pub(crate) fn streams_on(&self, device: usize) -> Vec<usize> {
-        let on_device = |&s: &usize| self.streams[s].device == device;
-        (0..self.streams.len()).filter(on_device).collect()
+    /// Bytes that the students of all streams leave to retrainings on the first device.
+    pub(crate) fn training_memory(&self) -> u64 {
+        let students = self.streams.iter().map(|stream| stream.memory);
+        let used = students.fold(0, u64::saturating_add);
+        let memory = self.devices.first().and_then(|device| device.memory);
+        memory.map_or(u64::MAX, |memory| memory.saturating_sub(used))
+    }
+
+    /// How many retrainings may run at a time on the first device.
+    pub(crate) fn training_slots(&self) -> usize {
+        let slots = self
+            .devices
+            .first()
+            .and_then(|device| device.training_slots);
+        slots.unwrap_or(usize::MAX)
+    }
+
+    /// Seconds until a retraining of this stream may start: one that runs has its labels.
+    pub(crate) fn delay_of(&self, stream: &StreamSpec) -> f64 {
+        if stream.training_running {
+            0.0
+        } else {
+            self.labelling_delay.as_secs_f64()
+        }
     }
 
     /// Checks everything that the schedulers rely on.
@@ -203,14 +319,16 @@ impl Problem {
     }
 
     fn validate_device(&self, stream: &StreamSpec) -> Result<(), ProblemError> {
-        if self.devices.is_empty() || stream.device < self.devices.len() {
-            return Ok(());
+        let given = [stream.device, stream.training_device];
+        let beyond = |device: &usize| *device >= self.devices.len();
+        match given.into_iter().flatten().find(beyond) {
+            Some(device) if !self.devices.is_empty() => Err(ProblemError::NoSuchDevice {
+                stream: stream.name.clone(),
+                device,
+                devices: self.devices.len(),
+            }),
+            _ => Ok(()),
         }
-        Err(ProblemError::NoSuchDevice {
-            stream: stream.name.clone(),
-            device: stream.device,
-            devices: self.devices.len(),
-        })
     }
 }
 
@@ -221,6 +339,12 @@ impl StreamSpec {
             return Err(ProblemError::Accuracy {
                 stream: stream(),
                 value: self.accuracy,
+            });
+        }
+        if !(self.weight.is_finite() && self.weight > 0.0) {
+            return Err(ProblemError::Weight {
+                stream: stream(),
+                value: self.weight,
             });
         }
         if self.training_running && self.retraining.len() != 1 {
@@ -246,23 +370,15 @@ impl StreamSpec {
     }
 
     fn validate_retraining(&self) -> Result<(), ProblemError> {
-        for (option, spec) in self.retraining.iter().enumerate() {
-            if !is_fraction(spec.end_accuracy) {
-                return Err(ProblemError::EndAccuracy {
-                    stream: self.name.clone(),
-                    option,
-                    value: spec.end_accuracy,
-                });
-            }
-            if !(spec.gpu_seconds.is_finite() && spec.gpu_seconds >= 0.0) {
-                return Err(ProblemError::GpuSeconds {
-                    stream: self.name.clone(),
-                    option,
-                    value: spec.gpu_seconds,
-                });
-            }
+        let bad = |option: &RetrainingOption| !option.is_valid();
+        match self.retraining.iter().position(bad) {
+            None => Ok(()),
+            Some(option) => Err(ProblemError::RetrainingOption {
+                stream: self.name.clone(),
+                option,
+                value: self.retraining[option],
+            }),
         }
-        Ok(())
     }
 }
 
@@ -275,15 +391,18 @@ fn is_fraction(value: f64) -> bool {
     (0.0..=1.0).contains(&value)
 }
 
+/// Whether a number is an amount of something; false for NaN and infinity.
+fn is_amount(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn one_stream() -> Problem {
         Problem {
-            devices: vec![DeviceSpec {
-                capacity: Share::WHOLE,
-            }],
+            devices: vec![DeviceSpec::new(Share::WHOLE)],
             streams: vec![StreamSpec {
                 name: "a".into(),
                 accuracy: 0.5,
@@ -291,10 +410,7 @@ mod tests {
                     accuracy_factor: 1.0,
                     share: Share::WHOLE,
                 }],
-                retraining: vec![RetrainingOption {
-                    end_accuracy: 0.9,
-                    gpu_seconds: 10.0,
-                }],
+                retraining: vec![RetrainingOption::new(0.9, 10.0)],
                 ..StreamSpec::default()
             }],
             ..Problem::new(Duration::from_secs(100))
@@ -309,15 +425,20 @@ mod tests {
     #[test]
     fn each_bad_number_is_found() {
         type Spoil = fn(&mut Problem);
-        let spoilt: [Spoil; 9] = [
+        let spoilt: [Spoil; 14] = [
             |p| p.quantum = Share::ZERO,
             |p| p.min_accuracy = f64::NAN,
             |p| p.streams[0].accuracy = 1.1,
-            |p| p.streams[0].device = 1,
+            |p| p.streams[0].device = Some(1),
+            |p| p.streams[0].training_device = Some(1),
+            |p| p.streams[0].weight = 0.0,
             |p| p.streams[0].inference[0].accuracy_factor = -0.1,
             |p| p.streams[0].retraining[0].end_accuracy = f64::NAN,
             |p| p.streams[0].retraining[0].gpu_seconds = f64::INFINITY,
             |p| p.streams[0].retraining[0].gpu_seconds = -1.0,
+            |p| p.streams[0].retraining[0].startup_seconds = -1.0,
+            |p| p.streams[0].retraining[0].progress = 1.5,
+            |p| p.streams[0].retraining[0].interval = Some((0.1, 0.2)),
             |p| {
                 p.streams[0].training_running = true;
                 p.streams[0].retraining.clear();

@@ -1,34 +1,65 @@
 //! The reasons of a plan, for people.
 
-use crate::{Problem, Share, StreamPlan, StreamSpec};
+use crate::{Problem, RetrainingOption, Share, StreamPlan, StreamSpec};
 
-/// Why a stream gets what it gets, in one line.
+/// Why a stream of a problem with one device gets what it gets, in one line.
 pub(crate) fn of(plan: &StreamPlan, spec: &StreamSpec, problem: &Problem) -> String {
-    let mut text = match plan.retraining {
+    let why = match plan.retraining {
         Some(option) => retrained(plan, spec, problem, option),
         None => not_retrained(spec, problem),
     };
-    if let Some(shortage) = shortage(plan, spec, problem) {
-        text.push_str("; ");
-        text.push_str(&shortage);
+    with_shortage(why, plan, spec, problem)
+}
+
+/// The same, for a verdict on its retraining that is known: what another reason begins with.
+pub(crate) fn joined(
+    verdict: &str,
+    plan: &StreamPlan,
+    spec: &StreamSpec,
+    problem: &Problem,
+) -> String {
+    let why = verdict.split(SHORTAGE).next().unwrap_or_default();
+    with_shortage(why.into(), plan, spec, problem)
+}
+
+/// What stands between the verdict and what inference lacks.
+const SHORTAGE: &str = "; ";
+
+fn with_shortage(why: String, plan: &StreamPlan, spec: &StreamSpec, problem: &Problem) -> String {
+    match shortage(plan, spec, problem) {
+        Some(shortage) => why + SHORTAGE + &shortage,
+        None => why,
     }
-    text
 }
 
 fn retrained(plan: &StreamPlan, spec: &StreamSpec, problem: &Problem, option: usize) -> String {
-    let verb = if spec.training_running {
-        "go on retraining"
-    } else {
-        "retrain"
+    let place = if plan.in_cloud { " in the cloud" } else { "" };
+    let verb = match plan.starts_at {
+        _ if spec.training_running => "go on retraining".into(),
+        Some(start) if start > problem.delay_of(spec) => {
+            format!("from {start:.1} s on retrain")
+        }
+        _ => "retrain".into(),
     };
     let left = problem.remaining.as_secs_f64();
-    let Some(completes_in) = plan.completes_in else {
-        return format!("{verb} with option {option}: not done in the {left:.1} s left");
+    let Some(after) = plan.completes_at else {
+        return format!("{verb}{place} with option {option}: not done in the {left:.1} s left");
     };
-    let end_accuracy = spec.retraining[option].end_accuracy;
-    let gain = points(end_accuracy - spec.accuracy);
-    let after = completes_in.as_secs_f64();
-    format!("{verb} with option {option}: {gain:+.1} points after {after:.1} s of {left:.1} s")
+    let chosen = &spec.retraining[option];
+    let gain = points(chosen.end_accuracy - spec.accuracy);
+    let interval = interval(chosen, spec);
+    format!(
+        "{verb}{place} with option {option}: {gain:+.1} points{interval} after {after:.1} s of {left:.1} s"
+    )
+}
+
+/// The gains that are expected, where that is known.
+fn interval(option: &RetrainingOption, spec: &StreamSpec) -> String {
+    let Some((low, high)) = option.interval else {
+        return String::new();
+    };
+    let gain = |accuracy: f64| points(accuracy - spec.accuracy);
+    format!(" ({:+.1} to {:+.1})", gain(low), gain(high))
 }
 
 /// Names the option that would be worth most if the whole device trained it.
@@ -36,37 +67,45 @@ fn not_retrained(spec: &StreamSpec, problem: &Problem) -> String {
     if spec.retraining.is_empty() {
         return "not retrained: no option".into();
     }
-    let capacity = problem.capacity_of(spec);
+    let capacity = problem.capacity();
     if capacity == Share::ZERO {
         return "not retrained: no device".into();
     }
     let left = problem.remaining.as_secs_f64();
-    let seconds = |gpu_seconds: f64| gpu_seconds / capacity.as_f64();
-    let worth = |gpu_seconds, gain: f64| gain * (left - seconds(gpu_seconds)).max(0.0);
+    let delay = problem.delay_of(spec);
+    if delay >= left {
+        return format!("not retrained: labels come after {delay:.1} s of {left:.1} s");
+    }
+    let speed = spec.throughput.speed(capacity);
+    let seconds = |option: &RetrainingOption| {
+        delay + option.startup_seconds + option.gpu_seconds_left() / speed
+    };
+    let worth = |option, gain: f64| gain * (left - seconds(option)).max(0.0);
     let best = spec
         .retraining
         .iter()
         .map(|option| (option, option.end_accuracy - spec.accuracy))
         .filter(|&(_, gain)| gain > 0.0)
         .max_by(|(a, gain_a), (b, gain_b)| {
-            worth(a.gpu_seconds, *gain_a)
-                .total_cmp(&worth(b.gpu_seconds, *gain_b))
-                .then(b.gpu_seconds.total_cmp(&a.gpu_seconds))
+            worth(a, *gain_a)
+                .total_cmp(&worth(b, *gain_b))
+                .then(seconds(b).total_cmp(&seconds(a)))
         });
     match best {
         None => "not retrained: no option is better than the serving student".into(),
         Some((option, gain)) => format!(
             "not retrained: best option gains {:.1} points after {:.1} s of {left:.1} s on the whole device",
             points(gain),
-            seconds(option.gpu_seconds),
+            seconds(option),
         ),
     }
 }
 
 /// What inference lacks.
 fn shortage(plan: &StreamPlan, spec: &StreamSpec, problem: &Problem) -> Option<String> {
-    let Some(option) = plan.inference else {
-        let share = plan.inference_share;
+    let now = plan.now()?;
+    let Some(option) = now.inference else {
+        let share = now.inference_share;
         return Some(format!(
             "inference gets {share} of a device, less than its cheapest option: best effort"
         ));

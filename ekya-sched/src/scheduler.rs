@@ -35,6 +35,12 @@ pub enum ScheduleError {
         /// How many options the stream has.
         options: usize,
     },
+    /// A link without speed, or with sizes that are none.
+    #[error("{link:?} is no link: rates have to be above zero, sizes at least zero")]
+    Link {
+        /// What was given.
+        link: crate::Cloud,
+    },
     /// A fixed split that is none.
     #[error("an inference fraction of {value}; it has to be in 0..=1")]
     InferenceFraction {

@@ -25,6 +25,7 @@
 //! one pass costs O(jobs² · (capacity/δ + |Λ|) · (|Γ| + log |Λ|)) per device.
 
 use crate::pick::{EPSILON, Pick, Picker, pickers};
+use crate::placement::{DevicePlan, plan_devices};
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share};
 
 /// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
@@ -59,26 +60,22 @@ impl Scheduler for Thief {
     }
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
-        problem.validate()?;
+        plan_devices(problem, &|part| self.plan_device(part))
+    }
+}
+
+impl Thief {
+    /// The streams of the only device of a problem.
+    pub(crate) fn plan_device(self, problem: &Problem) -> DevicePlan {
         let pickers = pickers(problem);
-        let mut shares = vec![(Share::ZERO, Share::ZERO); problem.streams.len()];
-        for (device, spec) in problem.devices.iter().enumerate() {
-            let streams = problem.streams_on(device);
-            let fair = Market::fair(problem, &pickers, &streams, spec.capacity);
-            let market = fair.trade(self.stealing, problem.quantum);
-            for (place, &stream) in streams.iter().enumerate() {
-                shares[stream] = market.shares_of(place);
-            }
-        }
-        let streams = problem.streams.iter().zip(&pickers).zip(shares);
-        Ok(Plan::of(
-            streams
-                .map(|((spec, picker), (inference, training))| {
-                    let pick = picker.pick(inference, training);
-                    pick.into_plan(spec, problem, inference, training)
-                })
-                .collect(),
-        ))
+        let fair = Market::fair(&pickers, problem.capacity());
+        let market = fair.trade(self.stealing, problem.quantum);
+        let streams = problem.streams.iter().zip(&pickers).enumerate();
+        let plans = streams.map(|(place, (spec, picker))| {
+            let shares = market.shares_of(place);
+            picker.plan(&picker.pick(shares.0, shares.1), spec, problem, shares)
+        });
+        DevicePlan::of(plans.collect())
     }
 }
 
@@ -86,10 +83,10 @@ impl Scheduler for Thief {
 /// inference, and job `2p + 1`, its retraining; the last job is nobody's and holds what is unused.
 #[derive(Clone)]
 struct Market<'a> {
-    pickers: Vec<&'a Picker>,
+    pickers: &'a [Picker<'a>],
     picks: Vec<Pick>,
     shares: Vec<Share>,
-    /// Jobs that exist: a stream without retraining options has no training job.
+    /// Jobs that exist: a stream that no retraining would help has no training job.
     jobs: Vec<usize>,
     /// Amounts that a steal tries; kept to allocate once.
     amounts: Vec<Share>,
@@ -108,10 +105,11 @@ impl Change {
         mean: 0.0,
     };
 
-    fn between(old: &Pick, new: &Pick) -> Self {
+    /// For one stream that counts for so much.
+    fn between(old: &Pick, new: &Pick, weight: f64) -> Self {
         Self {
             shortfall: new.shortfall - old.shortfall,
-            mean: new.mean - old.mean,
+            mean: (new.mean - old.mean) * weight,
         }
     }
 
@@ -129,21 +127,21 @@ impl Change {
 }
 
 impl<'a> Market<'a> {
-    fn fair(problem: &Problem, pickers: &'a [Picker], streams: &[usize], capacity: Share) -> Self {
-        let trains = |place: usize| !problem.streams[streams[place]].retraining.is_empty();
-        let jobs: Vec<usize> = (0..2 * streams.len())
-            .filter(|job| job % 2 == 0 || trains(job / 2))
+    fn fair(pickers: &'a [Picker<'a>], capacity: Share) -> Self {
+        let streams = pickers.len();
+        let jobs: Vec<usize> = (0..2 * streams)
+            .filter(|job| job % 2 == 0 || pickers[job / 2].may_train())
             .collect();
         let mut market = Self {
-            pickers: streams.iter().map(|&stream| &pickers[stream]).collect(),
+            pickers,
             picks: Vec::new(),
-            shares: vec![Share::ZERO; 2 * streams.len() + 1],
+            shares: vec![Share::ZERO; 2 * streams + 1],
             jobs,
             amounts: Vec::new(),
         };
-        market.shares[2 * streams.len()] = capacity;
-        market.spread_unused(|_, job| job % 2 == 0 || trains(job / 2));
-        market.picks = (0..streams.len())
+        market.shares[2 * streams] = capacity;
+        market.spread_unused(|market, job| job % 2 == 0 || market.pickers[job / 2].may_train());
+        market.picks = (0..streams)
             .map(|place| market.pick(place, [None; 2]))
             .collect();
         market
@@ -170,9 +168,9 @@ impl<'a> Market<'a> {
 
     /// What is better here than in another market of the same device.
     fn change_from(&self, other: &Self) -> Change {
-        let pairs = other.picks.iter().zip(&self.picks);
-        pairs.fold(Change::NOTHING, |sum, (old, new)| {
-            sum.and(Change::between(old, new))
+        let pairs = other.picks.iter().zip(&self.picks).zip(self.pickers);
+        pairs.fold(Change::NOTHING, |sum, ((old, new), picker)| {
+            sum.and(Change::between(old, new, picker.weight))
         })
     }
 
@@ -239,11 +237,30 @@ impl<'a> Market<'a> {
         moved
     }
 
+    /// Both what a thief gains and what a victim loses rise with the amount. So nothing is gained
+    /// when all that can be had is worth less than what any amount at all would cost, which is soon
+    /// seen for most pairs; and amounts are tried, the smallest first, until they cost more than
+    /// that.
     fn steal_most_helpful(&mut self, thief: usize, victim: usize, quantum: Share) -> bool {
+        let most = self.shares[victim].min(self.room(thief));
+        if most == Share::ZERO {
+            return false;
+        }
+        let same_stream = thief / 2 == victim / 2;
+        let most_gain = self.gain(thief, most);
+        let hopeless = |market: &Self, amount, best: &Change| {
+            !same_stream && !most_gain.and(market.loss(victim, amount)).beats(best)
+        };
+        if hopeless(self, Share::from_micro(1), &Change::NOTHING) {
+            return false;
+        }
         let mut amounts = std::mem::take(&mut self.amounts);
-        self.list_amounts(thief, victim, quantum, &mut amounts);
+        self.list_amounts(thief, victim, quantum, most, &mut amounts);
         let mut best = (Change::NOTHING, Share::ZERO);
         for &amount in &amounts {
+            if hopeless(self, amount, &best.0) {
+                break;
+            }
             let change = self.change(thief, victim, amount);
             if change.beats(&best.0) {
                 best = (change, amount);
@@ -256,52 +273,80 @@ impl<'a> Market<'a> {
         best.1 > Share::ZERO
     }
 
-    /// The amounts worth trying, all above zero and at most what the victim has.
-    fn list_amounts(&self, thief: usize, victim: usize, quantum: Share, amounts: &mut Vec<Share>) {
+    /// The amounts worth trying, rising. Inference takes just what an option needs, and gives up
+    /// what it has above what one needs; what lies between would be of no use to it. Only between
+    /// retrainings, which can use any amount, all multiples of the quantum are tried.
+    fn list_amounts(
+        &self,
+        thief: usize,
+        victim: usize,
+        quantum: Share,
+        most: Share,
+        amounts: &mut Vec<Share>,
+    ) {
         amounts.clear();
-        let all = self.shares[victim];
-        let most = all.min(self.room(thief));
-        let mut amount = Share::ZERO;
-        while amount < most {
-            amount = amount.saturating_add(quantum).min(most);
-            amounts.push(amount);
-        }
-        let possible = |amount: &Share| (Share::ZERO < *amount) && (*amount < most);
         if thief.is_multiple_of(2) {
             let held = self.shares[thief];
             let needs = self.pickers[thief / 2].needs();
-            amounts.extend(needs.map(|need| need.saturating_sub(held)).filter(possible));
+            let missing = needs.filter_map(|need| need.checked_sub(held));
+            amounts.extend(missing.filter(|&amount| Share::ZERO < amount && amount < most));
+        } else if victim == self.unused_job() {
+            // The more the better.
+        } else if victim.is_multiple_of(2) {
+            let all = self.shares[victim];
+            let needs = self.pickers[victim / 2].needs().rev();
+            let spare = needs.filter_map(|need| all.checked_sub(need));
+            amounts.extend(spare.filter(|&amount| Share::ZERO < amount && amount < most));
+        } else {
+            let mut amount = quantum;
+            while amount < most {
+                amounts.push(amount);
+                amount = amount.saturating_add(quantum);
+            }
         }
-        if victim.is_multiple_of(2) && victim != self.unused_job() {
-            let needs = self.pickers[victim / 2].needs();
-            amounts.extend(needs.map(|need| all.saturating_sub(need)).filter(possible));
-        }
+        amounts.push(most);
     }
 
-    /// How much more a job can use: training any amount, inference what its best option needs.
+    /// How much more a job can use.
     fn room(&self, job: usize) -> Share {
-        if job.is_multiple_of(2) {
-            let useful = self.pickers[job / 2].most_useful();
-            useful.saturating_sub(self.shares[job])
+        let picker = &self.pickers[job / 2];
+        let useful = if job.is_multiple_of(2) {
+            picker.most_useful()
         } else {
-            Share::from_micro(u32::MAX)
+            picker.most_useful_to_train()
+        };
+        useful.saturating_sub(self.shares[job])
+    }
+
+    /// What so much more for a job would change.
+    fn gain(&self, thief: usize, amount: Share) -> Change {
+        let share = self.shares[thief].saturating_add(amount);
+        self.change_of(thief / 2, [Some((thief, share)), None])
+    }
+
+    /// What so much less for a job would change.
+    fn loss(&self, victim: usize, amount: Share) -> Change {
+        if victim == self.unused_job() {
+            return Change::NOTHING;
         }
+        let share = self.shares[victim].saturating_sub(amount);
+        self.change_of(victim / 2, [Some((victim, share)), None])
     }
 
     /// What moving `amount` would change.
     fn change(&self, thief: usize, victim: usize, amount: Share) -> Change {
-        let richer = Some((thief, self.shares[thief].saturating_add(amount)));
-        let poorer = Some((victim, self.shares[victim].saturating_sub(amount)));
-        let change_of =
-            |place: usize, trial| Change::between(&self.picks[place], &self.pick(place, trial));
-        if thief / 2 == victim / 2 {
-            return change_of(thief / 2, [richer, poorer]);
+        if thief / 2 != victim / 2 {
+            return self.gain(thief, amount).and(self.loss(victim, amount));
         }
-        let gain = change_of(thief / 2, [richer, None]);
-        if victim == self.unused_job() {
-            return gain;
-        }
-        gain.and(change_of(victim / 2, [poorer, None]))
+        let richer = (thief, self.shares[thief].saturating_add(amount));
+        let poorer = (victim, self.shares[victim].saturating_sub(amount));
+        self.change_of(thief / 2, [Some(richer), Some(poorer)])
+    }
+
+    /// What other shares for some jobs of a stream would change.
+    fn change_of(&self, place: usize, trial: [Option<(usize, Share)>; 2]) -> Change {
+        let new = self.pick(place, trial);
+        Change::between(&self.picks[place], &new, self.pickers[place].weight)
     }
 
     fn transfer(&mut self, thief: usize, victim: usize, amount: Share) {
@@ -334,8 +379,14 @@ impl<'a> Market<'a> {
             let (inference, training) = self.shares_of(place);
             // Best effort below the cheapest option keeps what it has, for want of better use.
             if pick.inference.is_some() {
-                let spare = inference.saturating_sub(pick.needed);
-                self.shares[2 * place] = pick.needed;
+                let mut spare = inference.saturating_sub(pick.needed);
+                if pick.retraining.is_some() {
+                    // Once it has ended, inference makes use of both shares.
+                    let both = inference.saturating_add(training);
+                    let useful = self.pickers[place].serve(both).needed;
+                    spare = spare.min(both.saturating_sub(useful));
+                }
+                self.shares[2 * place] = inference.saturating_sub(spare);
                 self.shares[unused] = self.shares[unused].saturating_add(spare);
             }
             if pick.retraining.is_none() {
@@ -402,17 +453,12 @@ mod tests {
                     share: Share::from_micro(micro),
                 })
                 .into(),
-            retraining: vec![RetrainingOption {
-                end_accuracy,
-                gpu_seconds,
-            }],
+            retraining: vec![RetrainingOption::new(end_accuracy, gpu_seconds)],
             ..StreamSpec::default()
         };
         Problem {
             min_accuracy,
-            devices: vec![DeviceSpec {
-                capacity: Share::from_micro(capacity),
-            }],
+            devices: vec![DeviceSpec::new(Share::from_micro(capacity))],
             streams: streams.iter().map(stream).collect(),
             ..Problem::new(Duration::from_secs(200))
         }
@@ -420,8 +466,8 @@ mod tests {
 
     fn traded(problem: &Problem, stealing: Stealing) -> (Change, Share) {
         let pickers = pickers(problem);
-        let capacity = problem.devices[0].capacity;
-        let fair = Market::fair(problem, &pickers, &problem.streams_on(0), capacity);
+        let capacity = problem.capacity();
+        let fair = Market::fair(&pickers, capacity);
         let market = fair.clone().trade(stealing, problem.quantum);
         (market.change_from(&fair), market.granted())
     }

@@ -82,10 +82,9 @@ fn load() -> Option<Trace> {
             });
         }
         let stream = streams.last_mut().unwrap();
-        stream.retraining.push(RetrainingOption {
-            gpu_seconds: number(8),
-            end_accuracy: number(9),
-        });
+        stream
+            .retraining
+            .push(RetrainingOption::new(number(9), number(8)));
     }
     Some(trace)
 }
@@ -93,9 +92,7 @@ fn load() -> Option<Trace> {
 /// GPUs that jobs may span, as in the released simulator.
 fn problem(streams: &[StreamSpec], gpus: u32) -> Problem {
     Problem {
-        devices: vec![DeviceSpec {
-            capacity: Share::from_micro(gpus * 1_000_000),
-        }],
+        devices: vec![DeviceSpec::new(Share::from_micro(gpus * 1_000_000))],
         streams: streams.to_vec(),
         ..Problem::new(WINDOW)
     }

@@ -34,18 +34,13 @@ fn window(accuracies: [f64; 2], options: &Options) -> Problem {
         inference: linear_inference(),
         retraining: options
             .iter()
-            .map(|&(end_accuracy, gpu_seconds)| RetrainingOption {
-                end_accuracy,
-                gpu_seconds,
-            })
+            .map(|&(end_accuracy, gpu_seconds)| RetrainingOption::new(end_accuracy, gpu_seconds))
             .collect(),
         ..StreamSpec::default()
     };
     Problem {
         min_accuracy: 0.4,
-        devices: vec![DeviceSpec {
-            capacity: Share::from_micro(3_000_000),
-        }],
+        devices: vec![DeviceSpec::new(Share::from_micro(3_000_000))],
         streams: vec![
             stream(("A", accuracies[0], &options[0])),
             stream(("B", accuracies[1], &options[1])),

@@ -155,10 +155,8 @@ impl Learner {
         let option = |profile: &Profile| {
             // The gate drops most of what would turn out a loss.
             let gain = profile.gain.behind_gate(gate_sd);
-            let option = RetrainingOption {
-                end_accuracy: (serving + gain).clamp(0.0, 1.0),
-                gpu_seconds: profile.gpu_seconds,
-            };
+            let end_accuracy = (serving + gain).clamp(0.0, 1.0);
+            let option = RetrainingOption::new(end_accuracy, profile.gpu_seconds);
             (profile.config, option)
         };
         Ok(self.profiles.iter().map(option).collect())

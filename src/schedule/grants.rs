@@ -4,7 +4,7 @@
 //! while profiles are being made; the plan shares out the rest.
 
 use ekya_actors::{Ctx, Grant, JobId};
-use ekya_sched::{DeviceSpec, Plan, Problem, Share, StreamPlan};
+use ekya_sched::{DeviceSpec, Plan, Problem, Segment, Share};
 
 use super::actor::{SchedulerActor, StreamSetup};
 use super::device::ApplyGrants;
@@ -51,10 +51,9 @@ impl SchedulerActor {
     /// What the scheduler is asked; where new retrainings have to wait, about running ones only.
     fn problem(&self, preparing: &[usize]) -> Problem {
         let run = &self.setup.config.run;
-        let capacity = |device: usize| DeviceSpec {
-            capacity: Share::WHOLE
-                .saturating_sub(self.labelling_share(device))
-                .saturating_sub(self.profiling_share(device)),
+        let capacity = |device: usize| {
+            let rest = Share::WHOLE.saturating_sub(self.labelling_share(device));
+            DeviceSpec::new(rest.saturating_sub(self.profiling_share(device)))
         };
         let spec = |stream: &StreamState| {
             let mut spec = stream.spec();
@@ -64,11 +63,11 @@ impl SchedulerActor {
             spec
         };
         Problem {
-            remaining: self.horizon(),
             quantum: run.quantum,
             min_accuracy: run.min_accuracy,
             devices: (0..self.setup.devices.len()).map(capacity).collect(),
             streams: self.streams.iter().map(spec).collect(),
+            ..Problem::new(self.horizon())
         }
     }
 
@@ -106,6 +105,9 @@ impl SchedulerActor {
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
         self.sequence += 1;
         for (stream, decided) in plan.streams.iter().enumerate() {
+            let Some(decided) = decided.now() else {
+                continue;
+            };
             let training = self.training_share(stream, decided, preparing);
             let device = self.streams[stream].device;
             let StreamSetup {
@@ -151,7 +153,7 @@ impl SchedulerActor {
             match &self.streams[stream].stage {
                 Stage::Ready(options) if !options.is_empty() => {
                     let chosen = decided
-                        .retraining
+                        .retrains_now()
                         .and_then(|index| options.get(index).copied());
                     // Once a round: the same verdict comes again with every plan.
                     if chosen.is_some() || !self.streams[stream].weighed {
@@ -174,7 +176,7 @@ impl SchedulerActor {
 
     /// The plan's share for training, or while profiles are made an even part of what is set aside
     /// for them.
-    fn training_share(&self, stream: usize, decided: &StreamPlan, preparing: &[usize]) -> Share {
+    fn training_share(&self, stream: usize, decided: &Segment, preparing: &[usize]) -> Share {
         if !preparing.contains(&stream) {
             return decided.training_share;
         }
@@ -225,7 +227,7 @@ impl SchedulerActor {
     }
 
     /// Sets the inference configuration and opens the segment of the new shares.
-    fn serve(&mut self, stream: usize, decided: &StreamPlan, training: Share, now: f64) {
+    fn serve(&mut self, stream: usize, decided: &Segment, training: Share, now: f64) {
         let state = &self.streams[stream];
         let choice = decided
             .inference

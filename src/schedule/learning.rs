@@ -95,11 +95,10 @@ impl SchedulerActor {
                 {
                     self.streams[stream].due = false;
                     // A fixed configuration is not weighed against anything: nominal figures do.
+                    // It is to have its share for as long as it runs, so it takes the window.
                     let end_accuracy = self.streams[stream].accuracy;
-                    let nominal = RetrainingOption {
-                        end_accuracy,
-                        gpu_seconds: 0.0,
-                    };
+                    let window = self.horizon().as_secs_f64();
+                    let nominal = RetrainingOption::new(end_accuracy, window);
                     prepared.options = vec![(index, nominal)];
                 }
                 self.streams[stream].prepared(&prepared);

@@ -27,6 +27,9 @@ const PACE_TOLERANCE: f64 = 1.3;
 /// need not, such as computing the features of frozen blocks.
 const PACE_FROM: f64 = 0.2;
 
+/// Part of a retraining's work, and GPU-seconds, that are taken to be left at least while it runs.
+const LEAST_LEFT: f64 = 0.01;
+
 /// How far learning is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
@@ -54,12 +57,12 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Something is left of it as long as it runs, however much more it takes than expected: a plan
+    /// has no share for what is done.
     fn remaining(&self) -> RetrainingOption {
-        let left = (self.gpu_seconds - self.progress.gpu_seconds).max(0.0);
-        RetrainingOption {
-            end_accuracy: self.end_accuracy,
-            gpu_seconds: left,
-        }
+        let left = self.gpu_seconds - self.progress.gpu_seconds;
+        let left = left.max(LEAST_LEFT * self.gpu_seconds).max(LEAST_LEFT);
+        RetrainingOption::new(self.end_accuracy, left)
     }
 
     /// Takes note of a minibatch; true when the pace has left what the plan assumed, which is then
@@ -239,7 +242,7 @@ impl StreamState {
         };
         StreamSpec {
             name: self.name.clone(),
-            device: self.device,
+            device: Some(self.device),
             accuracy: self.accuracy.clamp(0.0, 1.0),
             inference: self
                 .inference
@@ -248,6 +251,7 @@ impl StreamState {
                 .collect(),
             retraining,
             training_running,
+            ..StreamSpec::default()
         }
     }
 }

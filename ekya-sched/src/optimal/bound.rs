@@ -8,12 +8,14 @@
 //! subgradient steps of Polyak's length.
 //!
 //! Prices do not rise over time. Then a retraining that ends at `c` is cheapest in the time just
-//! before `c`, at the full speed of the device, and all decisions of a stream are found by looking
-//! at the ends of slots: between them everything is linear.
+//! before `c`, at full speed, and all decisions of a stream are found by looking at the ends of
+//! slots: between them everything is linear. Where speed is not proportional to the share, it is
+//! taken to be as fast as it can get at the best speed per device, which no plan reaches; so is the
+//! device to have any number of training slots, and start-ups to need no turn.
 
 use super::ladder::Ladder;
-use super::pool::{Job, Pool};
-use super::search::Found;
+use super::pool::{Job, Pool, Sequence};
+use super::search::{Effort, Found};
 
 /// Slots that the window is divided into.
 const SLOTS: usize = 24;
@@ -33,7 +35,7 @@ pub(super) struct Bound {
 }
 
 /// Looks for low prices, starting from the best sequence known.
-pub(super) fn bound(pool: &Pool, mut found: Found) -> Bound {
+pub(super) fn bound(pool: &Pool<'_>, mut found: Found, effort: &mut Effort) -> Bound {
     let slot = pool.length / SLOTS as f64;
     let mut prices = Prices::new(pool, slot);
     let mut best = f64::INFINITY;
@@ -55,13 +57,15 @@ pub(super) fn bound(pool: &Pool, mut found: Found) -> Bound {
             patience = PATIENCE;
             prices.price.clone_from(&lowest);
         }
-        if let Some(worth) = pool.worth(&market.jobs)
-            && worth > found.worth
+        let sequence = Sequence {
+            jobs: market.jobs.clone(),
+            side_by_side: found.sequence.side_by_side,
+        };
+        if effort.spend(pool, market.jobs.len())
+            && let Some(better) = Found::of(pool, sequence)
+            && better.worth > found.worth
         {
-            found = Found {
-                jobs: market.jobs.clone(),
-                worth,
-            };
+            found = better;
         }
         if best - found.worth <= CLOSE * found.worth || !prices.step(&market, found.worth, pace) {
             break;
@@ -92,7 +96,7 @@ struct Market {
 
 impl Prices {
     /// What the last device used by inference alone is worth, as a first guess.
-    fn new(pool: &Pool, slot: f64) -> Self {
+    fn new(pool: &Pool<'_>, slot: f64) -> Self {
         let now = pool.now();
         let used = |price: f64| now.iter().map(|l| l.at_price(price).devices).sum::<f64>();
         let (mut low, mut high) = (0.0, 1e3);
@@ -111,7 +115,7 @@ impl Prices {
         }
     }
 
-    fn market(&self, pool: &Pool) -> Market {
+    fn market(&self, pool: &Pool<'_>) -> Market {
         let device: f64 = self.price.iter().sum::<f64>() * self.slot * self.capacity;
         let mut market = Market {
             sum: device,
@@ -123,14 +127,15 @@ impl Prices {
         for (stream, spec) in pool.streams.iter().enumerate() {
             let now = Prefix::of(&self.worth(&spec.now), self.slot);
             let mut best = (now.total(), None);
+            let width = spec.fastest.width;
             for (choice, option) in spec.choices.iter().enumerate() {
                 let end = Prefix::of(&self.worth(&option.end), self.slot);
-                let least = option.gpu_seconds / self.capacity;
+                let least = option.work / (width * spec.fastest.slope);
                 let worth = |at: f64| {
-                    let training = (cost.at(at) - cost.at(at - least)) * self.capacity;
+                    let training = (cost.at(at) - cost.at(at - least)) * width;
                     now.at(at) + end.total() - end.at(at) - training
                 };
-                for at in self.ends(least) {
+                for at in self.ends(least, spec.delay + option.startup) {
                     let worth = worth(at);
                     if worth > best.0 {
                         best = (worth, Some((choice, at)));
@@ -148,14 +153,16 @@ impl Prices {
         market
     }
 
-    /// Ends of a retraining of `least` seconds among which the best one is: those at which it
-    /// starts or ends with a slot.
-    fn ends(&self, least: f64) -> impl Iterator<Item = f64> {
+    /// Ends of a retraining of `least` seconds, not before `from`, among which the best one is:
+    /// those at which it starts or ends with a slot, and the first.
+    fn ends(&self, least: f64, from: f64) -> impl Iterator<Item = f64> {
         let length = self.slot * SLOTS as f64;
+        let first = from + least;
         let borders = (0..=SLOTS).map(|index| index as f64 * self.slot);
         borders
             .flat_map(move |border| [border, border + least])
-            .filter(move |&end| least <= end && end <= length)
+            .chain([first])
+            .filter(move |&end| first <= end && end <= length)
     }
 
     /// Worth of inference in every slot.
@@ -171,7 +178,7 @@ impl Prices {
     fn account(
         &self,
         market: &mut Market,
-        pool: &Pool,
+        pool: &Pool<'_>,
         stream: usize,
         retraining: Option<(usize, f64)>,
     ) {
@@ -188,8 +195,8 @@ impl Prices {
             let before = part(at);
             *left -= before * spec.now.at_price(price).devices;
             *left -= (1.0 - before) * choice.end.at_price(price).devices;
-            let start = at - choice.gpu_seconds / self.capacity;
-            *left -= (before - part(start)) * self.capacity;
+            let start = at - choice.work / (spec.fastest.width * spec.fastest.slope);
+            *left -= (before - part(start)) * spec.fastest.width;
         }
     }
 

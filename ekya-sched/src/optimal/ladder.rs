@@ -24,7 +24,10 @@ pub(super) struct Rung {
     pub(super) share: Share,
     /// The same in devices, for arithmetic.
     pub(super) devices: f64,
+    /// Times the stream's weight.
     pub(super) accuracy: f64,
+    /// Index into the problem's inference options; none for nothing at all.
+    pub(super) option: Option<usize>,
 }
 
 impl Rung {
@@ -32,22 +35,24 @@ impl Rung {
         share: Share::ZERO,
         devices: 0.0,
         accuracy: 0.0,
+        option: None,
     };
 }
 
 impl Ladder {
-    /// For a student of this `accuracy`. Below `floor` nothing is on offer, unless no option
-    /// reaches it.
-    pub(super) fn new(levels: &[Level], accuracy: f64, floor: f64) -> Self {
+    /// For a student of this `accuracy`, which counts `weight` times. Below `floor` nothing is on
+    /// offer, unless no option reaches it.
+    pub(super) fn new(levels: &[Level], accuracy: f64, floor: f64, weight: f64) -> Self {
         let rung = |level: &Level| Rung {
             share: level.share,
             devices: level.share.as_f64(),
-            accuracy: accuracy * level.factor,
+            accuracy: accuracy * level.factor * weight,
+            option: Some(level.option),
         };
         let mut rungs: Vec<Rung> = std::iter::once(Rung::NOTHING)
             .chain(levels.iter().map(rung))
             .collect();
-        let enough = |rung: &Rung| rung.accuracy + crate::pick::EPSILON >= floor;
+        let enough = |rung: &Rung| rung.accuracy + crate::pick::EPSILON >= floor * weight;
         if let Some(first) = rungs.iter().position(enough) {
             rungs.drain(..first);
         }
@@ -73,9 +78,19 @@ impl Ladder {
         self.corners[self.slopes.partition_point(|&slope| slope > price)]
     }
 
+    /// Accuracy per device of the steepest and of the flattest step; `None` without steps.
+    pub(super) fn slopes(&self) -> Option<(f64, f64)> {
+        Some((*self.slopes.first()?, *self.slopes.last()?))
+    }
+
     /// Corner after the `index`-th, with the accuracy per device of the step to it.
     pub(super) fn step_after(&self, index: usize) -> Option<(f64, Rung)> {
         Some((*self.slopes.get(index)?, self.corners[index + 1]))
+    }
+
+    /// All that is on offer, by rising share and accuracy.
+    pub(super) fn rungs(&self) -> &[Rung] {
+        &self.rungs
     }
 
     /// The most accurate option that `share` allows.
@@ -120,7 +135,12 @@ mod tests {
             option: 0,
         };
         // The second lies below the line from the first to the third.
-        Ladder::new(&[level(1, 0.5), level(2, 0.55), level(5, 1.0)], 0.8, floor)
+        Ladder::new(
+            &[level(1, 0.5), level(2, 0.55), level(5, 1.0)],
+            0.8,
+            floor,
+            1.0,
+        )
     }
 
     #[test]

@@ -4,31 +4,49 @@
 //! after another: whatever several would get side by side, the one that ends first can have it
 //! first, and none ends later. What is left to decide is which streams are retrained, with which
 //! option, in which order; the shares of a given sequence are then found exactly (`pool`). A local
-//! search looks for the sequence (`search`), beginning with nothing and with what streams decide
-//! at prices for device-seconds; the same prices bound what any plan could reach (`bound`).
+//! search looks for the sequence (`search`), beginning with nothing, with what the thief does, and
+//! with what streams decide at prices for device-seconds; the same prices bound what any plan could
+//! reach (`bound`).
 //!
-//! One sequence of `n` jobs and `V` streams is evaluated in O(n · V) ladder look-ups.
+//! Where training does not scale linearly, has a largest useful share or a start-up, several
+//! retrainings side by side may do more in sum. Then sequences in which two, three or more share
+//! equally what inference leaves are searched as well.
+//!
+//! One sequence of `n` jobs and `V` streams is evaluated in O(n · V) ladder look-ups. How many are
+//! is limited by a count, so that equal problems give equal plans on any machine.
 
 mod bound;
+mod fill;
 mod ladder;
 mod pool;
 mod search;
 
-use crate::pick::{Picker, pickers};
-use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
+use crate::placement::{DevicePlan, plan_devices};
+use crate::plan::{Score, weighted_mean};
+use crate::simulate::{StreamOutcome, run_window};
+use crate::timeline::push;
+use crate::{
+    Plan, Problem, ScheduleError, Scheduler, Segment, Share, StreamPlan, StreamSpec, Thief, reason,
+};
 
 use bound::bound;
-use pool::Pool;
+use ladder::Rung;
+use pool::{Job, Phase, Pool, Sequence};
 use search::{Effort, Found, improve};
 
-/// Ladders that a search looks at, at most.
+/// Ladders that a search looks at, at most; half of them before the prices are known.
 const EFFORT: u64 = 4_000_000;
+/// With more streams than this on a device, the thief is not run to the end of the window but
+/// asked once.
+const THIEF_RUN_MAX: usize = 64;
+/// Retrainings side by side that are tried where one after another need not be best.
+const SIDE_BY_SIDE: [usize; 5] = [2, 3, 4, 6, 8];
 
-/// Serves retrainings one after another, in the best order found, and states how far from the best
-/// it can be at most ([`Plan::upper_bound`]).
+/// Looks for the best plan, and states how far from the best it can be at most
+/// ([`Plan::upper_bound`], [`Plan::gap`]).
 ///
-/// The plan holds until the first retraining ends; those whose turn comes later are not retrained
-/// yet, and say so. Each device is planned by itself.
+/// Each device is planned by itself. On one with up to 64 streams no plan is worse than what the
+/// [`Thief`] makes of the window, re-planning included; on larger ones, than the thief's plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Optimal;
 
@@ -38,89 +56,198 @@ impl Scheduler for Optimal {
     }
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
-        problem.validate()?;
-        let pickers = pickers(problem);
-        let streams = problem.streams.iter().zip(&pickers);
-        let mut plans: Vec<StreamPlan> = streams
-            .map(|(spec, picker)| {
-                let nothing = picker.serve(Share::ZERO);
-                nothing.into_plan(spec, problem, Share::ZERO, Share::ZERO)
-            })
-            .collect();
-        let mut upper_bound = 0.0;
-        for device in 0..problem.devices.len() {
-            let streams = problem.streams_on(device);
-            let pool = Pool::new(problem, device, &streams);
-            let solution = Solution::of(&pool);
-            upper_bound += solution.upper_bound;
-            solution.write(&pool, problem, &pickers, &streams, &mut plans);
-        }
-        let streams = plans.len().max(1) as f64;
-        let mut plan = Plan::of(plans);
-        let upper_bound = (upper_bound / streams).clamp(plan.mean_accuracy, 1.0);
-        plan.upper_bound = Some(upper_bound);
-        Ok(plan)
+        plan_devices(problem, &plan_device)
     }
+}
+
+fn plan_device(problem: &Problem) -> DevicePlan {
+    let pool = Pool::new(problem);
+    let thief = thief(problem);
+    let solution = Solution::of(&pool, &order_of(&thief, &pool));
+    let own = solution.plans(&pool, problem);
+    let better = match own {
+        Some(own) if !Score::of(&thief, problem).beats(&Score::of(&own, problem)) => own,
+        _ => thief,
+    };
+    let weight: f64 = problem.streams.iter().map(|spec| spec.weight).sum();
+    let reached = weighted_mean(&better, problem) * weight;
+    DevicePlan {
+        streams: better,
+        upper_bound: Some(solution.upper_bound.max(reached)),
+    }
+}
+
+/// What the thief makes of the window.
+fn thief(problem: &Problem) -> Vec<StreamPlan> {
+    let thief = Thief::default();
+    if problem.streams.len() > THIEF_RUN_MAX {
+        return thief.plan_device(problem).streams;
+    }
+    match run_window(&thief, problem) {
+        Ok(outcome) => {
+            let streams = outcome.streams.into_iter().zip(&problem.streams);
+            let plan = |(outcome, spec)| plan_of_outcome(outcome, spec, problem);
+            streams.map(plan).collect()
+        }
+        // The problem was found valid before.
+        Err(_) => thief.plan_device(problem).streams,
+    }
+}
+
+fn plan_of_outcome(outcome: StreamOutcome, spec: &StreamSpec, problem: &Problem) -> StreamPlan {
+    let retraining = outcome.retraining;
+    let mut plan = StreamPlan::new(outcome.segments);
+    plan.retraining = retraining;
+    plan.starts_at = outcome.started_at;
+    plan.completes_at = outcome.completed_at;
+    plan.reason = reason::of(&plan, spec, problem);
+    plan
+}
+
+/// The retrainings of plans, by their ends.
+fn order_of(plans: &[StreamPlan], pool: &Pool<'_>) -> Vec<Job> {
+    let mut ends: Vec<(f64, Job)> = Vec::new();
+    for (stream, plan) in plans.iter().enumerate() {
+        let choices = &pool.streams[stream].choices;
+        let choice = choices
+            .iter()
+            .position(|choice| Some(choice.option) == plan.retraining);
+        if let (Some(end), Some(choice)) = (plan.completes_at, choice) {
+            ends.push((end, Job { stream, choice }));
+        }
+    }
+    ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+    ends.into_iter().map(|(_, job)| job).collect()
 }
 
 /// What was found for one device.
 struct Solution {
-    found: Found,
-    /// Accuracy summed over the streams, averaged over the window.
+    found: Option<Found>,
+    /// Accuracy summed over the streams by their weights, averaged over the window.
     upper_bound: f64,
 }
 
 impl Solution {
-    fn of(pool: &Pool) -> Self {
-        let nothing = Found {
-            worth: pool.worth(&[]).unwrap_or(0.0),
-            jobs: Vec::new(),
+    /// Searches from nothing, from a sequence that is known, and from what prices lead to.
+    fn of(pool: &Pool<'_>, known: &[Job]) -> Self {
+        let sequence = |jobs: &[Job], side_by_side| Sequence {
+            jobs: jobs.to_vec(),
+            side_by_side,
         };
-        let found = improve(pool, nothing, &mut Effort(EFFORT / 2));
-        let bound = bound(pool, found);
-        let found = improve(pool, bound.found, &mut Effort(EFFORT / 2));
+        let nothing = Found::of(pool, sequence(&[], 1));
+        let Some(nothing) = nothing else {
+            return Self {
+                found: None,
+                upper_bound: pool.streams.len() as f64,
+            };
+        };
+        let mut effort = Effort(EFFORT / 2);
+        let mut found = improve(pool, nothing, &mut effort);
+        if let Some(known) = Found::of(pool, sequence(known, 1)) {
+            found = found.or_better(improve(pool, known, &mut effort));
+        }
+        let bound = bound(pool, found, &mut Effort(EFFORT));
+        let mut effort = Effort(EFFORT / 2);
+        let mut found = improve(pool, bound.found, &mut effort);
+        if !pool.is_linear {
+            for side_by_side in SIDE_BY_SIDE.into_iter().filter(|&side| side <= pool.slots) {
+                let jobs = &found.sequence.jobs;
+                let starts = [
+                    Found::of(pool, sequence(jobs, side_by_side)),
+                    Found::of(pool, sequence(known, side_by_side)),
+                ];
+                for start in starts.into_iter().flatten() {
+                    found = found.or_better(improve(pool, start, &mut effort));
+                }
+            }
+        }
         Self {
             upper_bound: bound.worth.max(found.worth) / pool.length,
-            found,
+            found: Some(found),
         }
     }
 
-    /// Puts the plans of the device's streams in their places.
-    fn write(
-        &self,
-        pool: &Pool,
-        problem: &Problem,
-        pickers: &[Picker],
-        streams: &[usize],
-        plans: &mut [StreamPlan],
-    ) {
-        let jobs = &self.found.jobs;
-        // What was found has a timeline; without one nobody is served, as the plans say already.
-        let Some(timeline) = pool.timeline(jobs) else {
-            return;
+    /// The streams' plans.
+    fn plans(&self, pool: &Pool<'_>, problem: &Problem) -> Option<Vec<StreamPlan>> {
+        let sequence = &self.found.as_ref()?.sequence;
+        let mut phases = pool.timeline(sequence)?;
+        if problem.remaining.is_zero() {
+            phases.iter_mut().for_each(|(phase, _)| phase.seconds = 0.0);
+        }
+        let plans = problem.streams.iter().enumerate().map(|(stream, spec)| {
+            let job = sequence.jobs.iter().find(|job| job.stream == stream);
+            plan_of_phases(&phases, stream, spec, job.map(|&job| (job, pool)), problem)
+        });
+        Some(plans.collect())
+    }
+}
+
+/// What one stream gets in the phases of a sequence, in which it may have a job.
+fn plan_of_phases(
+    phases: &[(Phase, Vec<Rung>)],
+    stream: usize,
+    spec: &StreamSpec,
+    job: Option<(Job, &Pool<'_>)>,
+    problem: &Problem,
+) -> StreamPlan {
+    let mut timeline = Vec::new();
+    let option = job.map(|(job, pool)| pool.choice(job).option);
+    let retrained = option.map_or(spec.accuracy, |option| spec.retraining[option].end_accuracy);
+    let mine = |phase: &Phase| {
+        phase
+            .training
+            .iter()
+            .find(|(job, _)| job.stream == stream)
+            .copied()
+    };
+    let last_turn = phases.iter().rposition(|(phase, _)| mine(phase).is_some());
+    let (mut from, mut first, mut completes_at) = (0.0, None, None);
+    for (index, (phase, rungs)) in phases.iter().enumerate() {
+        let to = if index + 1 == phases.len() {
+            problem.remaining.as_secs_f64()
+        } else {
+            from + phase.seconds
         };
-        let first = &timeline[0];
-        let inference: u32 = first.rungs.iter().map(|rung| rung.share.micro()).sum();
-        let rest = pool.share.saturating_sub(Share::from_micro(inference));
-        for (place, &stream) in streams.iter().enumerate() {
-            let spec = &problem.streams[stream];
-            let share = first.rungs[place].share;
-            let mut pick = pickers[stream].serve(share);
-            pick.mean = pool::mean_over(&timeline, place);
-            let turn = jobs.iter().position(|job| job.stream == place);
-            let option = turn.map(|turn| pool.choice(jobs[turn]).option);
-            let mut training = Share::ZERO;
-            if turn == Some(0) {
-                pick.retraining = option;
-                pick.ends_in = first.seconds;
-                training = rest;
-            }
-            let mut plan = pick.into_plan(spec, problem, share, training);
-            if let (Some(turn @ 1..), Some(option)) = (turn, option) {
-                let start: f64 = timeline[..turn].iter().map(|span| span.seconds).sum();
-                plan.reason = format!("waits: option {option} is to start after {start:.1} s");
-            }
-            plans[stream] = plan;
+        let rung = rungs[stream];
+        let training_share = mine(phase).map_or(Share::ZERO, |(_, share)| share);
+        if training_share > Share::ZERO {
+            first = first.or(Some(from));
+        }
+        let serving = if last_turn.is_some_and(|last| last < index) {
+            retrained
+        } else {
+            spec.accuracy
+        };
+        let factor = rung
+            .option
+            .map_or(0.0, |option| spec.inference[option].accuracy_factor);
+        push(
+            &mut timeline,
+            Segment {
+                from,
+                to,
+                inference: rung.option,
+                inference_share: rung.share,
+                training_share,
+                accuracy: serving * factor,
+            },
+        );
+        from = to;
+        if last_turn == Some(index) {
+            completes_at = Some(to);
         }
     }
+    let mut plan = StreamPlan::new(timeline);
+    if let (Some(option), Some(first)) = (option, first) {
+        plan.retraining = Some(option);
+        let startup = spec.retraining[option].startup_seconds;
+        plan.starts_at = Some(if spec.training_running {
+            0.0
+        } else {
+            (first - startup).max(0.0)
+        });
+        plan.completes_at = completes_at;
+    }
+    plan.reason = reason::of(&plan, spec, problem);
+    plan
 }

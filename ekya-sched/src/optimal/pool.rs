@@ -2,34 +2,52 @@
 //! worth on it.
 
 use crate::pick::{Candidate, EPSILON, front, levels};
-use crate::{Problem, Share};
+use crate::thief::equal_parts;
+use crate::throughput::Piece;
+use crate::timeline::MOMENT;
+use crate::{Problem, Share, StreamSpec, Throughput};
 
+use super::fill::fill;
 use super::ladder::{Ladder, Rung};
 
 /// A device with its streams.
-pub(super) struct Pool {
+pub(super) struct Pool<'a> {
     /// In devices.
     pub(super) capacity: f64,
     /// The same, exact.
     pub(super) share: Share,
     /// Seconds left of the window.
     pub(super) length: f64,
-    pub(super) streams: Vec<Stream>,
+    /// Seconds until retrainings may start, other than those that run already.
+    pub(super) delay: f64,
+    /// How many retrainings may run side by side.
+    pub(super) slots: usize,
+    /// Retrainings compute from the start and speed equals share, so that side by side is no
+    /// better than one after another.
+    pub(super) is_linear: bool,
+    pub(super) streams: Vec<Stream<'a>>,
 }
 
 /// A stream of a pool.
-pub(super) struct Stream {
+pub(super) struct Stream<'a> {
     /// Inference of the serving student.
     pub(super) now: Ladder,
-    /// Retrainings worth considering, by rising cost and rising accuracy.
+    /// Retrainings worth considering, by rising work.
     pub(super) choices: Vec<Choice>,
+    /// Seconds until it may be retrained.
+    pub(super) delay: f64,
+    throughput: &'a Throughput,
+    /// No share gives its retraining more speed than this width and slope say.
+    pub(super) fastest: Piece,
 }
 
 /// A retraining.
 pub(super) struct Choice {
     /// Index into the problem's options.
     pub(super) option: usize,
-    pub(super) gpu_seconds: f64,
+    /// GPU-seconds left to do.
+    pub(super) work: f64,
+    pub(super) startup: f64,
     /// Inference of the retrained student.
     pub(super) end: Ladder,
 }
@@ -43,40 +61,65 @@ pub(super) struct Job {
     pub(super) choice: usize,
 }
 
-/// Inference between two completions.
-pub(super) struct Span {
+/// Retrainings in the order in which they start, so many of them side by side: when one ends, the
+/// next begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sequence {
+    pub(super) jobs: Vec<Job>,
+    pub(super) side_by_side: usize,
+}
+
+/// A time in which the same retrainings run.
+pub(super) struct Phase {
     pub(super) seconds: f64,
-    /// By stream.
-    pub(super) rungs: Vec<Rung>,
+    /// Of all streams together, in this time.
+    accuracy: f64,
+    inference: Inference,
+    /// Those that compute, with their shares.
+    pub(super) training: Vec<(Job, Share)>,
 }
 
-/// What is worth most while one retraining runs.
-#[derive(Debug, Clone, Copy)]
-struct Phase {
-    /// Loss, in accuracy, of a GPU-second of training: accuracies are summed over the streams.
-    price: f64,
-    /// How long it takes.
-    seconds: f64,
+/// What inference gets in a phase.
+enum Inference {
+    /// What is worth its while at a price for a device, in accuracy.
+    AtPrice(f64),
+    Rungs(Vec<Rung>),
 }
 
-impl Pool {
-    /// The streams of a device. When it cannot keep all of them above a_MIN, none has to be. A
-    /// window that is over is taken for a second in which nothing is retrained.
-    pub(super) fn new(problem: &Problem, device: usize, streams: &[usize]) -> Self {
-        let share = problem.devices[device].capacity;
-        let with_floor = |min_accuracy: f64| Self {
+/// A retraining under way.
+struct Turn {
+    job: Job,
+    startup: f64,
+    work: f64,
+}
+
+impl<'a> Pool<'a> {
+    /// The streams of the only device of a problem. When it cannot keep all of them above a_MIN,
+    /// none has to be. A window that is over is taken for a second in which nothing is retrained.
+    pub(super) fn new(problem: &'a Problem) -> Self {
+        let share = problem.capacity();
+        let streams = |min_accuracy: f64| {
+            let specs = problem.streams.iter();
+            specs
+                .map(|spec| Stream::new(problem, spec, min_accuracy))
+                .collect()
+        };
+        let mut pool = Self {
             capacity: share.as_f64(),
             share,
             length: problem.remaining.as_secs_f64(),
-            streams: streams
-                .iter()
-                .map(|&stream| Stream::new(problem, stream, min_accuracy))
-                .collect(),
+            delay: problem.labelling_delay.as_secs_f64(),
+            slots: problem.training_slots(),
+            is_linear: true,
+            streams: streams(problem.min_accuracy),
         };
-        let mut pool = with_floor(problem.min_accuracy);
         if pool.fill(&pool.now()).is_none() {
-            pool = with_floor(0.0);
+            pool.streams = streams(0.0);
         }
+        pool.is_linear = pool.streams.iter().all(|stream| {
+            let no_startup = stream.choices.iter().all(|choice| choice.startup == 0.0);
+            stream.choices.is_empty() || (no_startup && stream.throughput.is_linear_to(share))
+        });
         if problem.remaining.is_zero() {
             pool.length = 1.0;
             pool.streams
@@ -95,145 +138,283 @@ impl Pool {
         &self.streams[job.stream].choices[job.choice]
     }
 
-    /// Accuracy-seconds, summed over the streams, when the jobs are served one after another, each
-    /// with all that inference leaves at its best; `None` when a job would not end in the window
-    /// or makes nothing better.
+    /// Accuracy-seconds, summed over the streams, of a sequence; `None` when a job would not end
+    /// in the window or makes nothing better.
     ///
-    /// A job of `w` GPU-seconds that gets `R` devices keeps the final accuracy `V` away for `w/R`
-    /// seconds, in which inference on the other `G - R` is worth `v(G - R)`; it costs
-    /// `w · (V - v(G - R)) / R`. That quotient is least at a price (Dinkelbach's method) at which
-    /// every stream decides for itself, and it does not depend on the other jobs of the sequence
-    /// but through `V`: so the best shares of a given sequence are found exactly.
-    pub(super) fn worth(&self, jobs: &[Job]) -> Option<f64> {
-        let mut loss = 0.0;
-        let last = self.walk(jobs, |job, phase, _| {
-            loss += self.choice(job).gpu_seconds * phase.price;
+    /// One after another and with linear speed, a job of `w` GPU-seconds that gets `R` devices
+    /// keeps the final accuracy `V` away for `w/R` seconds, in which inference on the other `G - R`
+    /// is worth `v(G - R)`; it costs `w · (V - v(G - R)) / R`. That quotient is least at a price
+    /// (Dinkelbach's method) at which every stream decides for itself, and it does not depend on
+    /// the other jobs of the sequence but through `V`: so the best shares of a given sequence are
+    /// found exactly, as long as what inference wants at that price leaves anything to train with.
+    pub(super) fn worth(&self, sequence: &Sequence) -> Option<f64> {
+        let (mut worth, mut left) = (0.0, self.length);
+        let last = self.walk(sequence, |phase, _| {
+            worth += phase.accuracy * phase.seconds;
+            left -= phase.seconds;
         })?;
-        Some(self.length * value(&last) - loss)
+        Some(worth + left * value(&last))
     }
 
-    /// A sequence carried out: one phase a job, and what is left of the window after them; `None`
-    /// where [`Pool::worth`] has none.
-    pub(super) fn timeline(&self, jobs: &[Job]) -> Option<Vec<Span>> {
-        let mut spans = Vec::with_capacity(jobs.len() + 1);
+    /// A sequence carried out, phase by phase, with the inference of every stream: what is left of
+    /// the window comes last. `None` where [`Pool::worth`] has none.
+    pub(super) fn timeline(&self, sequence: &Sequence) -> Option<Vec<(Phase, Vec<Rung>)>> {
+        let mut phases = Vec::with_capacity(sequence.jobs.len() + 1);
         let mut left = self.length;
-        let last = self.walk(jobs, |_, phase, serving| {
+        let last = self.walk(sequence, |phase, serving| {
             left -= phase.seconds;
-            let rungs = serving.iter().map(|ladder| ladder.at_price(phase.price));
-            spans.push(Span {
-                seconds: phase.seconds,
-                rungs: rungs.collect(),
-            });
+            let rungs = phase.rungs(serving);
+            phases.push((phase, rungs));
         })?;
-        spans.push(Span {
-            seconds: left.max(0.0),
-            rungs: last,
-        });
-        Some(spans)
+        let rest = Phase::without_training(left.max(0.0), last.clone());
+        phases.push((rest, last));
+        Some(phases)
     }
 
     /// Goes through a sequence, shows each phase with the inference that serves in it, and returns
     /// the inference after the last.
     fn walk(
         &self,
-        jobs: &[Job],
-        mut show: impl FnMut(Job, Phase, &[&Ladder]),
+        sequence: &Sequence,
+        mut show: impl FnMut(Phase, &[&Ladder]),
     ) -> Option<Vec<Rung>> {
         let mut serving = self.now();
         let mut at_end = serving.clone();
-        for &job in jobs {
+        for &job in &sequence.jobs {
             at_end[job.stream] = &self.choice(job).end;
         }
         let last = self.fill(&at_end)?;
         let at_end = value(&last);
-        let mut time = 0.0;
-        for &job in jobs {
-            let choice = self.choice(job);
-            let phase = self.phase(&serving, at_end, choice.gpu_seconds)?;
+        let (mut time, mut next) = (0.0, 0);
+        let mut turns: Vec<Turn> = Vec::new();
+        if self.delay > 0.0 && !sequence.jobs.is_empty() {
+            time = self.delay;
+            show(
+                Phase::without_training(time, self.fill(&serving)?),
+                &serving,
+            );
+        }
+        loop {
+            while turns.len() < sequence.side_by_side && next < sequence.jobs.len() {
+                turns.push(self.turn(sequence.jobs[next]));
+                next += 1;
+            }
+            if turns.is_empty() {
+                return Some(last);
+            }
+            let phase = self.phase(&serving, at_end, &turns)?;
             time += phase.seconds;
             if time > self.length {
                 return None;
             }
-            show(job, phase, &serving);
-            serving[job.stream] = &choice.end;
+            for turn in &mut turns {
+                self.pass(turn, &phase);
+            }
+            show(phase, &serving);
+            turns.retain(|turn| {
+                if turn.is_over() {
+                    serving[turn.job.stream] = &self.choice(turn.job).end;
+                }
+                !turn.is_over()
+            });
         }
-        Some(last)
     }
 
-    /// The inference that loses least per GPU-second of training, against an accuracy of `at_end`.
-    fn phase(&self, serving: &[&Ladder], at_end: f64, gpu_seconds: f64) -> Option<Phase> {
-        let mut bought = Bought::of(serving.iter().map(|ladder| ladder.least()));
+    fn turn(&self, job: Job) -> Turn {
+        let choice = self.choice(job);
+        // What runs already has been loading from now on, not from when the labels are there.
+        let loading = self.delay - self.streams[job.stream].delay;
+        Turn {
+            job,
+            startup: (choice.startup - loading).max(0.0),
+            work: choice.work,
+        }
+    }
+
+    /// Takes off a turn what a phase does of it.
+    fn pass(&self, turn: &mut Turn, phase: &Phase) {
+        let computes = phase.training.iter().find(|(job, _)| *job == turn.job);
+        match computes {
+            Some(&(job, share)) => {
+                turn.work -= self.streams[job.stream].throughput.speed(share) * phase.seconds;
+            }
+            None => turn.startup -= phase.seconds,
+        }
+    }
+
+    /// What is best while these retrainings run, until the first ends or has loaded.
+    fn phase(&self, serving: &[&Ladder], at_end: f64, turns: &[Turn]) -> Option<Phase> {
+        let loaded: Vec<&Turn> = turns.iter().filter(|turn| turn.startup <= MOMENT).collect();
+        let loading = turns
+            .iter()
+            .map(|turn| turn.startup)
+            .filter(|&left| left > MOMENT);
+        let until_loaded = loading.fold(f64::INFINITY, f64::min);
+        if loaded.is_empty() {
+            return Some(Phase::without_training(until_loaded, self.fill(serving)?));
+        }
+        let (price, bought) = if self.is_linear && loaded.len() == 1 {
+            self.price_of_linear(serving, at_end)?
+        } else {
+            self.price_of(serving, at_end, &loaded)?
+        };
+        let rest = self.share.checked_sub(bought.share)?;
+        let shares = equal_parts(rest, loaded.len());
+        let training: Vec<(Job, Share)> = loaded
+            .iter()
+            .zip(shares)
+            .map(|(turn, part)| {
+                let useful = self.streams[turn.job.stream].throughput.largest_useful();
+                (turn.job, part.min(useful))
+            })
+            .collect();
+        let ends = loaded.iter().zip(&training).map(|(turn, &(job, share))| {
+            turn.work.max(0.0) / self.streams[job.stream].throughput.speed(share)
+        });
+        let seconds = ends.fold(until_loaded, f64::min);
+        seconds.is_finite().then_some(Phase {
+            seconds,
+            accuracy: bought.accuracy,
+            inference: Inference::AtPrice(price),
+            training,
+        })
+    }
+
+    /// The price at which inference loses least per GPU-second of one retraining whose speed is its
+    /// share, against an accuracy of `at_end`.
+    fn price_of_linear(&self, serving: &[&Ladder], at_end: f64) -> Option<(f64, Bought)> {
+        let training = |bought: &Bought| self.capacity - bought.devices;
+        let mut now = f64::INFINITY;
+        let mut bought = Bought::of(serving.iter().map(|ladder| ladder.at_price(now)));
+        if training(&bought) < MIN_TRAINING {
+            return None;
+        }
         loop {
-            let training = self.capacity - bought.devices;
-            let price = (at_end - bought.accuracy) / training;
-            if training < MIN_TRAINING || price <= 0.0 {
+            let price = (at_end - bought.accuracy) / training(&bought);
+            if price <= 0.0 {
                 return None;
             }
             let better = Bought::of(serving.iter().map(|ladder| ladder.at_price(price)));
-            if better.devices <= bought.devices + EPSILON {
-                let seconds = gpu_seconds / training;
-                return Some(Phase { price, seconds });
+            let is_best = better.devices <= bought.devices + EPSILON;
+            if is_best || training(&better) < MIN_TRAINING {
+                return Some((now, bought));
             }
-            bought = better;
+            (now, bought) = (price, better);
         }
     }
 
-    /// Shares out the whole device to inference: the steepest steps first, then whatever still fits;
-    /// `None` when it is too small for the least that all must have.
-    fn fill(&self, ladders: &[&Ladder]) -> Option<Vec<Rung>> {
-        let mut rungs: Vec<Rung> = ladders.iter().map(|ladder| ladder.least()).collect();
-        let mut left = rungs
-            .iter()
-            .try_fold(self.share, |left, rung| left.checked_sub(rung.share))?;
-        for (stream, rung) in steps(ladders) {
-            let more = rung.share.saturating_sub(rungs[stream].share);
-            if more <= left {
-                left = left.saturating_sub(more);
-                rungs[stream] = rung;
+    /// The same for any speeds and several retrainings, which share equally: the best of
+    /// [`PRICES`] prices between the steepest and the flattest step of any ladder.
+    fn price_of(
+        &self,
+        serving: &[&Ladder],
+        at_end: f64,
+        loaded: &[&Turn],
+    ) -> Option<(f64, Bought)> {
+        let slopes = serving.iter().filter_map(|ladder| ladder.slopes());
+        let range = slopes.reduce(|a, b| (a.0.max(b.0), a.1.min(b.1)));
+        let (steepest, flattest) = range.unwrap_or((1.0, 1.0));
+        let flattest = flattest.max(steepest * 1e-6);
+        let step = (flattest / steepest).powf(1.0 / f64::from(PRICES - 2));
+        let prices = (0..PRICES - 1).map(|index| steepest * 1.001 * step.powi(index as i32));
+        let mut best: Option<(f64, f64, Bought)> = None;
+        for price in prices.chain([0.0]) {
+            let bought = Bought::of(serving.iter().map(|ladder| ladder.at_price(price)));
+            let training = (self.capacity - bought.devices) / loaded.len() as f64;
+            if training < MIN_TRAINING {
+                break;
+            }
+            let speed = |turn: &&Turn| self.streams[turn.job.stream].throughput.speed_at(training);
+            let loss = (at_end - bought.accuracy) / loaded.iter().map(speed).sum::<f64>();
+            if loss > 0.0 && best.as_ref().is_none_or(|best| loss < best.0) {
+                best = Some((loss, price, bought));
             }
         }
-        while let Some((stream, rung)) = most_helpful(ladders, &rungs, left) {
-            let more = rung.share.saturating_sub(rungs[stream].share);
-            left = left.saturating_sub(more);
-            rungs[stream] = rung;
-        }
-        Some(rungs)
+        best.map(|(_, price, bought)| (price, bought))
+    }
+
+    /// The whole device for inference; `None` when it is too small for the least that all must
+    /// have.
+    fn fill(&self, ladders: &[&Ladder]) -> Option<Vec<Rung>> {
+        fill(ladders, self.share)
     }
 }
 
 /// A retraining gets at least this many devices.
 const MIN_TRAINING: f64 = 1e-6;
+/// Prices tried for a phase whose best cannot be computed.
+const PRICES: u32 = 24;
+
+impl Phase {
+    fn without_training(seconds: f64, rungs: Vec<Rung>) -> Self {
+        Self {
+            seconds,
+            accuracy: value(&rungs),
+            inference: Inference::Rungs(rungs),
+            training: Vec::new(),
+        }
+    }
+
+    fn rungs(&self, serving: &[&Ladder]) -> Vec<Rung> {
+        match &self.inference {
+            Inference::AtPrice(price) => serving.iter().map(|l| l.at_price(*price)).collect(),
+            Inference::Rungs(rungs) => rungs.clone(),
+        }
+    }
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.startup <= MOMENT && self.work <= MOMENT
+    }
+}
 
 /// Inference of all streams together.
 struct Bought {
+    share: Share,
     devices: f64,
     accuracy: f64,
 }
 
 impl Bought {
     fn of(rungs: impl Iterator<Item = Rung>) -> Self {
-        let (mut devices, mut accuracy) = (0.0, 0.0);
+        let (mut share, mut accuracy) = (Share::ZERO, 0.0);
         for rung in rungs {
-            devices += rung.devices;
+            share = share.saturating_add(rung.share);
             accuracy += rung.accuracy;
         }
-        Self { devices, accuracy }
+        Self {
+            share,
+            devices: share.as_f64(),
+            accuracy,
+        }
     }
 }
 
-impl Stream {
-    fn new(problem: &Problem, stream: usize, min_accuracy: f64) -> Self {
-        let spec = &problem.streams[stream];
+impl<'a> Stream<'a> {
+    fn new(problem: &Problem, spec: &'a StreamSpec, min_accuracy: f64) -> Self {
+        let capacity = problem.capacity();
         let mut levels = levels(spec);
-        levels.retain(|level| level.share <= problem.capacity_of(spec));
+        levels.retain(|level| level.share <= capacity);
+        let ladder = |accuracy| Ladder::new(&levels, accuracy, min_accuracy, spec.weight);
         let choice = |candidate: &Candidate| Choice {
             option: candidate.option,
-            gpu_seconds: candidate.gpu_seconds,
-            end: Ladder::new(&levels, candidate.end_accuracy, min_accuracy),
+            work: candidate.work,
+            startup: candidate.startup,
+            end: ladder(candidate.end_accuracy),
         };
+        let pieces = spec.throughput.pieces(capacity.as_f64());
+        let slope = pieces.first().map_or(1.0, |piece| piece.slope);
+        let speed: f64 = pieces.iter().map(|piece| piece.slope * piece.width).sum();
         Self {
-            choices: front(spec).iter().map(choice).collect(),
-            now: Ladder::new(&levels, spec.accuracy, min_accuracy),
+            choices: front(spec, problem).iter().map(choice).collect(),
+            now: ladder(spec.accuracy),
+            delay: problem.delay_of(spec),
+            throughput: &spec.throughput,
+            fastest: Piece {
+                width: speed / slope,
+                slope,
+            },
         }
     }
 }
@@ -241,45 +422,4 @@ impl Stream {
 /// Sum of the accuracies.
 fn value(rungs: &[Rung]) -> f64 {
     rungs.iter().map(|rung| rung.accuracy).sum()
-}
-
-/// Accuracy of one stream, averaged over a timeline; of an empty one, that at its start.
-pub(super) fn mean_over(timeline: &[Span], stream: usize) -> f64 {
-    let seconds: f64 = timeline.iter().map(|span| span.seconds).sum();
-    if seconds <= 0.0 {
-        return timeline
-            .first()
-            .map_or(0.0, |span| span.rungs[stream].accuracy);
-    }
-    let area = |span: &Span| span.seconds * span.rungs[stream].accuracy;
-    timeline.iter().map(area).sum::<f64>() / seconds
-}
-
-/// All steps of all ladders as (stream, corner reached), the steepest first.
-fn steps(ladders: &[&Ladder]) -> Vec<(usize, Rung)> {
-    let mut steps: Vec<(f64, usize, Rung)> = Vec::new();
-    for (stream, ladder) in ladders.iter().enumerate() {
-        let ladder_steps = (0..).map_while(|index| ladder.step_after(index));
-        steps.extend(ladder_steps.map(|(slope, rung)| (slope, stream, rung)));
-    }
-    steps.sort_by(|a, b| b.0.total_cmp(&a.0));
-    steps
-        .into_iter()
-        .map(|(_, stream, rung)| (stream, rung))
-        .collect()
-}
-
-/// The stream that gains most from what is left.
-fn most_helpful(ladders: &[&Ladder], rungs: &[Rung], left: Share) -> Option<(usize, Rung)> {
-    let better = |(stream, (ladder, rung)): (usize, (&&Ladder, &Rung))| {
-        let within = ladder.within(rung.share.saturating_add(left));
-        (within.accuracy > rung.accuracy + EPSILON).then_some((
-            within.accuracy - rung.accuracy,
-            stream,
-            within,
-        ))
-    };
-    let all = ladders.iter().zip(rungs).enumerate().filter_map(better);
-    let best = all.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))?;
-    Some((best.1, best.2))
 }

@@ -1,6 +1,6 @@
 //! The best sequence of retrainings, by local search.
 
-use super::pool::{Job, Pool};
+use super::pool::{Job, Pool, Sequence};
 
 /// Gains below this many accuracy-seconds end the search.
 const LEAST_GAIN: f64 = 1e-9;
@@ -8,8 +8,25 @@ const LEAST_GAIN: f64 = 1e-9;
 /// A sequence and what it is worth ([`Pool::worth`]).
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    pub(super) jobs: Vec<Job>,
+    pub(super) sequence: Sequence,
     pub(super) worth: f64,
+}
+
+impl Found {
+    /// A sequence, where it can be carried out.
+    pub(super) fn of(pool: &Pool<'_>, sequence: Sequence) -> Option<Self> {
+        let worth = pool.worth(&sequence)?;
+        Some(Self { sequence, worth })
+    }
+
+    /// The one that is worth more.
+    pub(super) fn or_better(self, other: Self) -> Self {
+        if other.worth > self.worth + LEAST_GAIN {
+            other
+        } else {
+            self
+        }
+    }
 }
 
 /// How much may still be computed, in ladders looked at: a count, so that equal problems give
@@ -17,8 +34,10 @@ pub(super) struct Found {
 pub(super) struct Effort(pub(super) u64);
 
 impl Effort {
-    fn spend(&mut self, pool: &Pool, jobs: usize) -> bool {
-        let cost = (pool.streams.len() * (jobs + 1)) as u64;
+    /// Takes off what evaluating so many jobs costs; false when it is all spent.
+    pub(super) fn spend(&mut self, pool: &Pool<'_>, jobs: usize) -> bool {
+        let prices = if pool.is_linear { 1 } else { 8 };
+        let cost = (pool.streams.len() * (jobs + 1) * prices) as u64;
         self.0 = self.0.saturating_sub(cost);
         self.0 > 0
     }
@@ -29,7 +48,7 @@ impl Effort {
 /// A step takes one stream out of the sequence and puts it back with the retraining, and at the
 /// place, that are worth most; or leaves it out. When no such step helps, neighbours that differ
 /// by an exchange of two jobs are tried.
-pub(super) fn improve(pool: &Pool, mut found: Found, effort: &mut Effort) -> Found {
+pub(super) fn improve(pool: &Pool<'_>, mut found: Found, effort: &mut Effort) -> Found {
     loop {
         let before = found.worth;
         for stream in 0..pool.streams.len() {
@@ -45,8 +64,8 @@ pub(super) fn improve(pool: &Pool, mut found: Found, effort: &mut Effort) -> Fou
 }
 
 /// Gives one stream the retraining and the place that are worth most.
-fn put_back(pool: &Pool, stream: usize, found: &mut Found, effort: &mut Effort) {
-    let mut rest = found.jobs.clone();
+fn put_back(pool: &Pool<'_>, stream: usize, found: &mut Found, effort: &mut Effort) {
+    let mut rest = found.sequence.jobs.clone();
     rest.retain(|job| job.stream != stream);
     consider(pool, &rest, found);
     for choice in 0..pool.streams[stream].choices.len() {
@@ -65,24 +84,27 @@ fn put_back(pool: &Pool, stream: usize, found: &mut Found, effort: &mut Effort) 
 }
 
 /// Exchanges the places of any two jobs where that helps.
-fn exchange(pool: &Pool, found: &mut Found, effort: &mut Effort) {
-    for a in 0..found.jobs.len() {
-        for b in a + 1..found.jobs.len() {
-            if !effort.spend(pool, found.jobs.len()) {
+fn exchange(pool: &Pool<'_>, found: &mut Found, effort: &mut Effort) {
+    for a in 0..found.sequence.jobs.len() {
+        for b in a + 1..found.sequence.jobs.len() {
+            if !effort.spend(pool, found.sequence.jobs.len()) {
                 return;
             }
-            let mut jobs = found.jobs.clone();
+            let mut jobs = found.sequence.jobs.clone();
             jobs.swap(a, b);
             consider(pool, &jobs, found);
         }
     }
 }
 
-fn consider(pool: &Pool, jobs: &[Job], found: &mut Found) {
-    if let Some(worth) = pool.worth(jobs)
-        && worth > found.worth + LEAST_GAIN
+fn consider(pool: &Pool<'_>, jobs: &[Job], found: &mut Found) {
+    let sequence = Sequence {
+        jobs: jobs.to_vec(),
+        side_by_side: found.sequence.side_by_side,
+    };
+    if let Some(better) = Found::of(pool, sequence)
+        && better.worth > found.worth + LEAST_GAIN
     {
-        let jobs = jobs.to_vec();
-        *found = Found { jobs, worth };
+        *found = better;
     }
 }

@@ -1,0 +1,127 @@
+//! The paper's uniform baseline.
+
+use crate::pick::Picker;
+use crate::placement::{DevicePlan, plan_devices};
+use crate::thief::equal_parts;
+use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan, StreamSpec};
+
+/// A fixed retraining configuration and a fixed split between inference and retraining, both
+/// divided evenly over the streams of a device. The share of a retraining that has ended is
+/// divided equally over the jobs that still run, inference included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Uniform {
+    /// Part of every device that is for inference, in 0..=1.
+    pub inference_fraction: f64,
+    /// Index into [`StreamSpec::retraining`], the same for every stream.
+    pub retraining: usize,
+}
+
+impl Scheduler for Uniform {
+    fn name(&self) -> String {
+        format!("uniform:{}:{}", self.inference_fraction, self.retraining)
+    }
+
+    fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
+        problem.validate()?;
+        check_fraction(self.inference_fraction)?;
+        for spec in &problem.streams {
+            self.option_of(spec)?;
+        }
+        plan_devices(problem, &|part| DevicePlan::of(self.plan_device(part)))
+    }
+}
+
+impl Uniform {
+    fn plan_device(&self, problem: &Problem) -> Vec<StreamPlan> {
+        let option = |spec: &StreamSpec| self.option_of(spec).unwrap_or(None);
+        let options: Vec<_> = problem.streams.iter().map(option).collect();
+        let trains: Vec<bool> = options.iter().map(Option::is_some).collect();
+        let shares = split(problem.capacity(), self.inference_fraction, &trains);
+        let streams = problem.streams.iter().zip(options).zip(shares);
+        let plan = |((spec, option), shares): ((&StreamSpec, Option<usize>), (Share, Share))| {
+            let picker = Picker::new(spec, problem);
+            let pick = match option {
+                Some(option) => picker.with_fixed(spec, option, shares.0, shares.1),
+                None => picker.serve(shares.0),
+            };
+            picker.plan(&pick, spec, problem, shares)
+        };
+        streams.map(plan).collect()
+    }
+
+    /// The option that a stream retrains with: the one left when it runs, none when it has ended.
+    fn option_of(&self, spec: &StreamSpec) -> Result<Option<usize>, ScheduleError> {
+        match spec.retraining.len() {
+            0 => Ok(None),
+            _ if spec.training_running => Ok(Some(0)),
+            options if self.retraining < options => Ok(Some(self.retraining)),
+            options => Err(ScheduleError::NoSuchOption {
+                stream: spec.name.clone(),
+                option: self.retraining,
+                options,
+            }),
+        }
+    }
+}
+
+/// Shares of inference and training, by stream of a device: both parts evenly, and what those have
+/// for training that are not retrained evenly over all jobs that run.
+pub(super) fn split(
+    capacity: Share,
+    inference_fraction: f64,
+    trains: &[bool],
+) -> Vec<(Share, Share)> {
+    // At most the capacity, which is a u32.
+    let for_inference = f64::from(capacity.micro()) * inference_fraction;
+    let for_inference = Share::from_micro(for_inference.round() as u32).min(capacity);
+    let for_training = capacity.saturating_sub(for_inference);
+    let mut shares: Vec<(Share, Share)> = equal_parts(for_inference, trains.len())
+        .zip(equal_parts(for_training, trains.len()))
+        .collect();
+    let mut freed = Share::ZERO;
+    for ((_, training), _) in shares
+        .iter_mut()
+        .zip(trains)
+        .filter(|(_, trains)| !**trains)
+    {
+        freed = freed.saturating_add(std::mem::take(training));
+    }
+    let running = trains.len() + trains.iter().filter(|&&trains| trains).count();
+    let mut parts = equal_parts(freed, running);
+    for ((inference, training), &trains) in shares.iter_mut().zip(trains) {
+        *inference = inference.saturating_add(parts.next().unwrap_or_default());
+        if trains {
+            *training = training.saturating_add(parts.next().unwrap_or_default());
+        }
+    }
+    shares
+}
+
+/// Whether a fixed split is one.
+pub(super) fn check_fraction(value: f64) -> Result<(), ScheduleError> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(())
+    } else {
+        Err(ScheduleError::InferenceFraction { value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_an_ended_retraining_is_divided_over_all_that_run() {
+        let whole = Share::from_micro(3_000_000);
+        let quarter = Share::from_micro(750_000);
+        assert_eq!(
+            split(whole, 0.5, &[true, true]),
+            [(quarter, quarter), (quarter, quarter)]
+        );
+        let one = Share::WHOLE;
+        assert_eq!(
+            split(whole, 0.5, &[true, false]),
+            [(one, one), (one, Share::ZERO)]
+        );
+    }
+}

@@ -1,0 +1,527 @@
+//! Which device each job runs on, and how a scheduler of one device plans several.
+//!
+//! A job runs on one device. Streams whose device is given stay there; the others are placed: the
+//! most demanding first, each on the device that is least loaded for its size and has the memory
+//! for its student. Then streams are moved, or only their retraining, to the device that is then
+//! least loaded, for as long as plans get better by it and at most [`MOVES_MAX`] times. Both jobs
+//! of a stream stay on one node, where its frames are.
+//!
+//! A device is planned as a problem of its own. A stream whose jobs are on two devices takes part
+//! in both: on one it is served and not retrained, on the other it is retrained and its inference
+//! costs nothing.
+//!
+//! When retrainings do not fit a device's memory or training slots side by side, those that are
+//! worth least wait, and the device is planned again.
+
+use crate::check::over_limit;
+use crate::plan::Score;
+use crate::timeline::{self, MOMENT, push};
+use crate::{
+    DeviceSpec, InferenceOption, Plan, PlanError, Problem, ScheduleError, Segment, Share,
+    StreamPlan, StreamSpec, reason,
+};
+
+/// Placements tried after the first.
+const MOVES_MAX: usize = 64;
+
+/// The streams of one device, planned.
+#[derive(Clone)]
+pub(crate) struct DevicePlan {
+    pub(crate) streams: Vec<StreamPlan>,
+    /// No plan of the device reaches a higher sum of weighted accuracies.
+    pub(crate) upper_bound: Option<f64>,
+}
+
+impl DevicePlan {
+    pub(crate) const fn of(streams: Vec<StreamPlan>) -> Self {
+        Self {
+            streams,
+            upper_bound: None,
+        }
+    }
+}
+
+/// Plans a problem with a scheduler of one device.
+///
+/// # Errors
+/// When the problem is not valid.
+pub(crate) fn plan_devices(
+    problem: &Problem,
+    plan_device: &dyn Fn(&Problem) -> DevicePlan,
+) -> Result<Plan, ScheduleError> {
+    problem.validate()?;
+    let mut layout = Layout::new(problem, plan_device);
+    layout.improve();
+    let mut plan = Plan::of(layout.merged(), problem);
+    plan.upper_bound = layout.upper_bound(plan.mean_accuracy);
+    Ok(plan)
+}
+
+/// Where the jobs of a stream run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Home {
+    inference: Option<usize>,
+    training: Option<usize>,
+}
+
+/// What a stream does on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Both,
+    Serves,
+    Trains,
+}
+
+/// A placement with the plans of its devices.
+struct Layout<'a> {
+    problem: &'a Problem,
+    plan_device: &'a dyn Fn(&Problem) -> DevicePlan,
+    homes: Vec<Home>,
+    /// By device, then the streams without one.
+    plans: Vec<DevicePlan>,
+    /// Streams of those plans, in their order.
+    members: Vec<Vec<(usize, Role)>>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(problem: &'a Problem, plan_device: &'a dyn Fn(&Problem) -> DevicePlan) -> Self {
+        let devices = problem.devices.len();
+        let mut layout = Self {
+            problem,
+            plan_device,
+            homes: homes(problem),
+            plans: vec![DevicePlan::of(Vec::new()); devices + 1],
+            members: vec![Vec::new(); devices + 1],
+        };
+        layout.plan(&(0..=devices).collect::<Vec<_>>());
+        layout
+    }
+
+    /// Plans some devices anew; the number of devices stands for having none.
+    fn plan(&mut self, devices: &[usize]) {
+        for &device in devices {
+            let here = Some(device).filter(|&device| device < self.problem.devices.len());
+            let role = |(stream, home): (usize, &Home)| {
+                let serves = home.inference == here;
+                let trains = home.training == here;
+                match (serves, trains) {
+                    (true, true) => Some((stream, Role::Both)),
+                    (true, false) => Some((stream, Role::Serves)),
+                    (false, true) if here.is_some() => Some((stream, Role::Trains)),
+                    _ => None,
+                }
+            };
+            let members: Vec<_> = self.homes.iter().enumerate().filter_map(role).collect();
+            let spec = here.map_or(DeviceSpec::default(), |device| self.problem.devices[device]);
+            let part = part(self.problem, spec, &members);
+            self.plans[device] = if members.is_empty() {
+                DevicePlan::of(Vec::new())
+            } else {
+                within_limits(part, self.plan_device)
+            };
+            self.members[device] = members;
+        }
+    }
+
+    /// The streams' plans, put together from those of their devices.
+    fn merged(&self) -> Vec<StreamPlan> {
+        let mut serving: Vec<Option<&StreamPlan>> = vec![None; self.homes.len()];
+        let mut training = serving.clone();
+        for (plan, members) in self.plans.iter().zip(&self.members) {
+            for (plan, &(stream, role)) in plan.streams.iter().zip(members) {
+                match role {
+                    Role::Trains => training[stream] = Some(plan),
+                    Role::Both | Role::Serves => serving[stream] = Some(plan),
+                }
+            }
+        }
+        let streams = self.problem.streams.iter().zip(&self.homes);
+        let parts = streams.zip(serving.into_iter().zip(training));
+        parts
+            .map(|((spec, home), parts)| {
+                let mut plan = match parts {
+                    (Some(serving), Some(training)) => join(serving, training, spec, self.problem),
+                    (Some(serving), None) => serving.clone(),
+                    // Every stream has a home for its inference, if only the one of those without.
+                    (None, _) => StreamPlan::new(Vec::new()),
+                };
+                plan.device = home.inference;
+                plan.training_device = home.training;
+                plan
+            })
+            .collect()
+    }
+
+    /// Moves streams, or their retrainings, to the least loaded device as long as that helps.
+    fn improve(&mut self) {
+        if self.problem.devices.len() < 2 || !self.problem.streams.iter().any(is_free) {
+            return;
+        }
+        let mut best = Score::of(&self.merged(), self.problem);
+        let mut tried = 0;
+        let movable = |&stream: &usize| is_free(&self.problem.streams[stream]);
+        for stream in (0..self.homes.len()).filter(movable) {
+            for home in self.moves(stream) {
+                if tried == MOVES_MAX {
+                    return;
+                }
+                tried += 1;
+                self.try_move(stream, home, &mut best);
+            }
+        }
+    }
+
+    /// Homes worth trying for a stream.
+    fn moves(&self, stream: usize) -> Vec<Home> {
+        let now = self.homes[stream];
+        let spec = &self.problem.streams[stream];
+        let loads = Loads::of(self.problem, &self.homes);
+        let (Some(here), true) = (now.inference, now.training.is_some()) else {
+            return Vec::new();
+        };
+        let mut moves = Vec::new();
+        let node = self.problem.devices[here].node;
+        let same_node = |device: usize| self.problem.devices[device].node == node;
+        if spec.training_device.is_none()
+            && !spec.retraining.is_empty()
+            && let Some(device) = loads.least(0.0, same_node)
+        {
+            moves.push(Home {
+                training: Some(device),
+                ..now
+            });
+        }
+        let fits = |device: usize| loads.may_serve(self.problem, spec, device);
+        if let Some(device) = loads.least(0.0, fits) {
+            moves.push(Home {
+                inference: Some(device),
+                training: spec.training_device.or(Some(device)),
+            });
+        }
+        moves.retain(|home| *home != now);
+        moves
+    }
+
+    fn try_move(&mut self, stream: usize, home: Home, best: &mut Score) {
+        let before = std::mem::replace(&mut self.homes[stream], home);
+        let mut devices: Vec<usize> = [
+            before.inference,
+            before.training,
+            home.inference,
+            home.training,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        devices.sort_unstable();
+        devices.dedup();
+        let kept: Vec<_> = devices
+            .iter()
+            .map(|&device| (self.plans[device].clone(), self.members[device].clone()))
+            .collect();
+        self.plan(&devices);
+        let score = Score::of(&self.merged(), self.problem);
+        if score.beats(best) {
+            *best = score;
+            return;
+        }
+        self.homes[stream] = before;
+        for (&device, (plan, members)) in devices.iter().zip(kept) {
+            self.plans[device] = plan;
+            self.members[device] = members;
+        }
+    }
+
+    /// The bound on all devices together; where streams could be placed otherwise, or others turned
+    /// away, that of a single device with everybody's capacity, on which no retraining is faster
+    /// than on the largest.
+    fn upper_bound(&self, reached: f64) -> Option<f64> {
+        let weight: f64 = self.problem.streams.iter().map(|spec| spec.weight).sum();
+        let apart = |&(_, role): &(usize, Role)| role != Role::Both;
+        let devices = self.problem.devices.len();
+        let free = devices > 1 && self.problem.streams.iter().any(is_free);
+        let turned_away = devices > 0 && self.homes.iter().any(|home| home.inference.is_none());
+        let sum = if free || turned_away || self.members.iter().flatten().any(apart) {
+            self.plans.iter().find_map(|plan| plan.upper_bound)?;
+            (self.plan_device)(&pooled(self.problem)).upper_bound?
+        } else {
+            let bounds = self.plans.iter().filter(|plan| !plan.streams.is_empty());
+            bounds.map(|plan| plan.upper_bound).sum::<Option<f64>>()?
+        };
+        let bound = if weight > 0.0 { sum / weight } else { 0.0 };
+        Some(bound.max(reached).min(1.0))
+    }
+}
+
+/// Whether a stream may be placed.
+const fn is_free(spec: &StreamSpec) -> bool {
+    spec.device.is_none()
+}
+
+/// All devices as one.
+fn pooled(problem: &Problem) -> Problem {
+    let devices = &problem.devices;
+    let capacity = devices
+        .iter()
+        .map(|d| d.capacity)
+        .fold(Share::ZERO, Share::saturating_add);
+    let largest = devices.iter().map(|d| d.capacity).max().unwrap_or_default();
+    let mut pooled = problem.clone();
+    pooled.devices = vec![DeviceSpec::new(capacity)];
+    for stream in &mut pooled.streams {
+        stream.device = None;
+        stream.training_device = None;
+        stream.throughput = stream.throughput.cut_to(largest);
+    }
+    pooled
+}
+
+/// How much of each device is spoken for.
+struct Loads {
+    /// Devices' worth of work.
+    load: Vec<f64>,
+    capacity: Vec<f64>,
+    /// Bytes of students.
+    memory: Vec<u64>,
+}
+
+impl Loads {
+    fn of(problem: &Problem, homes: &[Home]) -> Self {
+        let mut loads = Self {
+            load: vec![0.0; problem.devices.len()],
+            capacity: problem
+                .devices
+                .iter()
+                .map(|d| d.capacity.as_f64())
+                .collect(),
+            memory: vec![0; problem.devices.len()],
+        };
+        for (spec, home) in problem.streams.iter().zip(homes) {
+            loads.add(problem, spec, *home);
+        }
+        loads
+    }
+
+    fn add(&mut self, problem: &Problem, spec: &StreamSpec, home: Home) {
+        if let Some(device) = home.inference {
+            self.load[device] += inference_demand(spec);
+            self.memory[device] = self.memory[device].saturating_add(spec.memory);
+        }
+        if let Some(device) = home.training {
+            self.load[device] += training_demand(spec, problem);
+        }
+    }
+
+    /// The device that is least loaded for its capacity with so much more on it.
+    fn least(&self, more: f64, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let relative = |device: usize| (self.load[device] + more) / self.capacity[device];
+        let usable = |&device: &usize| self.capacity[device] > 0.0 && may(device);
+        let devices = (0..self.load.len()).filter(usable);
+        devices.min_by(|&a, &b| relative(a).total_cmp(&relative(b)))
+    }
+
+    fn has_memory(&self, problem: &Problem, spec: &StreamSpec, device: usize) -> bool {
+        let limit = problem.devices[device].memory.unwrap_or(u64::MAX);
+        self.memory[device].saturating_add(spec.memory) <= limit
+    }
+
+    /// Whether a device has the memory, and is on the node where the stream is to be retrained.
+    fn may_serve(&self, problem: &Problem, spec: &StreamSpec, device: usize) -> bool {
+        let node = |device: usize| problem.devices.get(device).map(|device| device.node);
+        let home = spec.training_device.and_then(node);
+        self.has_memory(problem, spec, device) && (home.is_none() || home == node(device))
+    }
+}
+
+/// The share with which all is answered.
+fn inference_demand(spec: &StreamSpec) -> f64 {
+    let shares = spec.inference.iter().map(|option| option.share);
+    shares.max().map_or(0.0, Share::as_f64)
+}
+
+/// Devices that the most accurate retraining keeps busy, averaged over the window.
+fn training_demand(spec: &StreamSpec, problem: &Problem) -> f64 {
+    let best = spec
+        .retraining
+        .iter()
+        .max_by(|a, b| a.end_accuracy.total_cmp(&b.end_accuracy));
+    let work = best.map_or(0.0, |option| option.gpu_seconds_left());
+    work / problem.remaining.as_secs_f64().max(MOMENT)
+}
+
+/// The first placement: given homes as far as memory goes, then the most demanding streams first.
+fn homes(problem: &Problem) -> Vec<Home> {
+    let nowhere = Home {
+        inference: None,
+        training: None,
+    };
+    let mut homes = vec![nowhere; problem.streams.len()];
+    let mut loads = Loads::of(problem, &[]);
+    let mut free = Vec::new();
+    for (stream, spec) in problem.streams.iter().enumerate() {
+        let Some(device) = spec.device.filter(|&device| device < problem.devices.len()) else {
+            free.push(stream);
+            continue;
+        };
+        if loads.has_memory(problem, spec, device) {
+            homes[stream] = Home {
+                inference: Some(device),
+                training: spec.training_device.or(Some(device)),
+            };
+            loads.add(problem, spec, homes[stream]);
+        }
+    }
+    let demand = |stream: usize| {
+        let spec = &problem.streams[stream];
+        inference_demand(spec) + training_demand(spec, problem)
+    };
+    free.sort_by(|&a, &b| demand(b).total_cmp(&demand(a)).then(a.cmp(&b)));
+    for stream in free {
+        let spec = &problem.streams[stream];
+        let node = spec
+            .training_device
+            .and_then(|device| problem.devices.get(device));
+        let may = |device: usize| {
+            loads.has_memory(problem, spec, device)
+                && node.is_none_or(|home| home.node == problem.devices[device].node)
+        };
+        if let Some(device) = loads.least(demand(stream), may) {
+            homes[stream] = Home {
+                inference: Some(device),
+                training: spec.training_device.or(Some(device)),
+            };
+            loads.add(problem, spec, homes[stream]);
+        }
+    }
+    homes
+}
+
+/// One device with what its streams do on it.
+fn part(problem: &Problem, device: DeviceSpec, members: &[(usize, Role)]) -> Problem {
+    let spec = |&(stream, role): &(usize, Role)| {
+        let mut spec = problem.streams[stream].clone();
+        (spec.device, spec.training_device) = (None, None);
+        match role {
+            Role::Both => {}
+            Role::Serves => {
+                spec.retraining.clear();
+                spec.training_running = false;
+            }
+            Role::Trains => {
+                let factors = spec.inference.iter().map(|option| option.accuracy_factor);
+                spec.inference = vec![InferenceOption {
+                    accuracy_factor: factors.fold(0.0, f64::max),
+                    share: Share::ZERO,
+                }];
+                spec.memory = 0;
+            }
+        }
+        spec
+    };
+    Problem {
+        devices: vec![device],
+        streams: members.iter().map(spec).collect(),
+        ..*problem
+    }
+}
+
+/// Plans a device; retrainings that do not fit beside the others wait.
+fn within_limits(mut part: Problem, plan_device: &dyn Fn(&Problem) -> DevicePlan) -> DevicePlan {
+    let mut waiting: Vec<(usize, String)> = Vec::new();
+    let mut upper_bound = None;
+    loop {
+        let mut plan = plan_device(&part);
+        for stream in &mut plan.streams {
+            (stream.device, stream.training_device) = (Some(0), Some(0));
+        }
+        upper_bound = upper_bound.or(plan.upper_bound);
+        let limited = match over_limit(&plan.streams, &part) {
+            Some(PlanError::OverLimit { limited, .. }) => limited,
+            _ => {
+                plan.upper_bound = upper_bound;
+                for (stream, why) in waiting {
+                    let (plan, spec) = (&mut plan.streams[stream], &part.streams[stream]);
+                    plan.reason = reason::joined(&why, plan, spec, &part);
+                }
+                return plan;
+            }
+        };
+        let Some(stream) = worth_least(&plan.streams, &part) else {
+            return plan;
+        };
+        part.streams[stream].retraining.clear();
+        part.streams[stream].training_running = false;
+        waiting.push((
+            stream,
+            format!("waits: the device has no more free {limited}"),
+        ));
+    }
+}
+
+/// The retraining that is worth least; one that runs only if all do.
+fn worth_least(plans: &[StreamPlan], problem: &Problem) -> Option<usize> {
+    let worth = |stream: usize| {
+        let spec = &problem.streams[stream];
+        let option = plans[stream]
+            .retraining
+            .map(|option| spec.retraining[option])?;
+        let gain = (option.end_accuracy - spec.accuracy) * spec.weight;
+        Some((stream, spec.training_running, gain))
+    };
+    let all = (0..plans.len()).filter_map(worth);
+    let least = all.min_by(|a, b| a.1.cmp(&b.1).then(a.2.total_cmp(&b.2)));
+    least.map(|(stream, _, _)| stream)
+}
+
+/// The plan of a stream that is served on one device and retrained on another.
+fn join(
+    serving: &StreamPlan,
+    training: &StreamPlan,
+    spec: &StreamSpec,
+    problem: &Problem,
+) -> StreamPlan {
+    let mut times: Vec<f64> = serving
+        .timeline
+        .iter()
+        .chain(&training.timeline)
+        .flat_map(|segment| [segment.from, segment.to])
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let retrained = training.retraining.map_or(spec.accuracy, |option| {
+        spec.retraining[option].end_accuracy.max(spec.accuracy)
+    });
+    let completes_at = training.completes_at.unwrap_or(f64::INFINITY);
+    let mut joined = Vec::new();
+    for pair in times.windows(2) {
+        let &[from, to] = pair else { continue };
+        let (Some(served), Some(trained)) = (
+            timeline::at(&serving.timeline, from),
+            timeline::at(&training.timeline, from),
+        ) else {
+            continue;
+        };
+        let accuracy = if completes_at <= from + MOMENT {
+            retrained
+        } else {
+            spec.accuracy
+        };
+        let factor = served
+            .inference
+            .map_or(0.0, |o| spec.inference[o].accuracy_factor);
+        let segment = Segment {
+            from,
+            to,
+            training_share: trained.training_share,
+            accuracy: accuracy * factor,
+            ..*served
+        };
+        push(&mut joined, segment);
+    }
+    let mut plan = StreamPlan::new(joined);
+    plan.retraining = training.retraining;
+    plan.starts_at = training.starts_at;
+    plan.in_cloud = training.in_cloud;
+    plan.completes_at = training.completes_at;
+    plan.reason = reason::joined(&training.reason, &plan, spec, problem);
+    plan
+}

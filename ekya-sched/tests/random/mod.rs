@@ -1,0 +1,152 @@
+//! Random problems, and a scheduler that checks every plan it passes on.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::time::Duration;
+
+use ekya_sched::{
+    DeviceSpec, InferenceOption, Plan, Problem, RetrainingOption, ScheduleError, Scheduler, Share,
+    StreamSpec, Throughput,
+};
+use proptest::prelude::*;
+
+/// Checks every plan that it passes on.
+pub(crate) struct Checked<'a>(pub(crate) &'a dyn Scheduler);
+
+impl Scheduler for Checked<'_> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
+        let plan = self.0.plan(problem)?;
+        plan.check(problem)
+            .unwrap_or_else(|error| panic!("{}: {error}\n{problem:?}\n{plan:?}", self.name()));
+        Ok(plan)
+    }
+}
+
+fn share(most: u32) -> impl Strategy<Value = Share> {
+    prop_oneof![
+        (0..=most).prop_map(Share::from_micro),
+        (0..=most / 50_000).prop_map(|twentieths| Share::from_micro(twentieths * 50_000)),
+    ]
+}
+
+fn throughput() -> impl Strategy<Value = Throughput> {
+    let tenths = |tenths: u32| Share::from_micro(tenths * 100_000);
+    prop_oneof![
+        3 => Just(Throughput::default()),
+        1 => (1..20_u32).prop_map(move |largest| Throughput::linear_to(tenths(largest))),
+        1 => prop::collection::vec(1.0..20.0_f64, 1..=10).prop_map(move |seconds| {
+            let points = (1..).map(tenths).zip(seconds).collect::<Vec<_>>();
+            Throughput::measured(&points).unwrap()
+        }),
+    ]
+}
+
+prop_compose! {
+    fn retraining()(
+        end_accuracy in 0.0..=1.0_f64,
+        gpu_seconds in prop_oneof![9 => 0.0..300.0_f64, 1 => Just(0.0)],
+        progress in prop_oneof![3 => Just(0.0), 1 => 0.0..=1.0_f64],
+        startup_seconds in prop_oneof![2 => Just(0.0), 1 => 0.0..20.0_f64],
+        memory in 0..4_u64,
+        spread in prop::option::of(0.0..0.2_f64),
+    ) -> RetrainingOption {
+        RetrainingOption {
+            interval: spread.map(|s| ((end_accuracy - s).max(0.0), (end_accuracy + s).min(1.0))),
+            progress,
+            startup_seconds,
+            memory,
+            ..RetrainingOption::new(end_accuracy, gpu_seconds)
+        }
+    }
+}
+
+prop_compose! {
+    fn stream()(
+        device in prop::option::weighted(0.8, 0..3_usize),
+        training_device in prop::option::weighted(0.2, 0..3_usize),
+        weight in prop_oneof![2 => Just(1.0), 1 => 0.1..5.0_f64],
+        accuracy in 0.0..=1.0_f64,
+        memory in 0..4_u64,
+        inference in prop::collection::vec((0.0..=1.0_f64, share(1_200_000)), 0..5),
+        retraining in prop::collection::vec(retraining(), 0..6),
+        throughput in throughput(),
+        running in any::<bool>(),
+    ) -> StreamSpec {
+        StreamSpec {
+            name: "s".into(),
+            device,
+            training_device,
+            weight,
+            accuracy,
+            memory,
+            inference: inference
+                .into_iter()
+                .map(|(accuracy_factor, share)| InferenceOption { accuracy_factor, share })
+                .collect(),
+            training_running: running && retraining.len() == 1,
+            retraining,
+            throughput,
+        }
+    }
+}
+
+prop_compose! {
+    fn device()(
+        capacity in share(4_000_000),
+        memory in prop::option::weighted(0.3, 0..20_u64),
+        node in 0..2_usize,
+        training_slots in prop::option::weighted(0.3, 0..4_usize),
+    ) -> DeviceSpec {
+        DeviceSpec { capacity, memory, node, training_slots }
+    }
+}
+
+prop_compose! {
+    /// None to three devices, none to twelve streams, options of any quality.
+    pub fn problem()(
+        millis in prop_oneof![1 => Just(0), 9 => 1..200_000_u64],
+        delay in prop_oneof![3 => Just(0), 1 => 0..250_000_u64],
+        quantum in 20_000..=400_000_u32,
+        min_accuracy in prop_oneof![Just(0.0), 0.0..=1.0_f64],
+        devices in prop::collection::vec(device(), 0..=3),
+        streams in prop::collection::vec(stream(), 0..12),
+    ) -> Problem {
+        let modulo = |device: usize| device % devices.len().max(1);
+        let at_home = |mut stream: StreamSpec| {
+            stream.device = stream.device.map(modulo);
+            stream.training_device = stream.training_device.map(modulo);
+            stream
+        };
+        Problem {
+            remaining: Duration::from_millis(millis),
+            labelling_delay: Duration::from_millis(delay),
+            quantum: Share::from_micro(quantum),
+            min_accuracy,
+            streams: streams.into_iter().map(at_home).collect(),
+            devices,
+        }
+    }
+}
+
+prop_compose! {
+    /// The same as the paper has it: training speed equals share, and nothing but capacities
+    /// limits what runs.
+    pub fn plain_problem()(mut problem in problem()) -> Problem {
+        problem.labelling_delay = Duration::ZERO;
+        for device in &mut problem.devices {
+            *device = DeviceSpec::new(device.capacity);
+        }
+        for stream in &mut problem.streams {
+            stream.device.get_or_insert(0);
+            stream.training_device = None;
+            stream.throughput = Throughput::default();
+            for option in &mut stream.retraining {
+                *option = RetrainingOption::new(option.end_accuracy, option.gpu_seconds);
+            }
+        }
+        problem
+    }
+}

@@ -78,7 +78,7 @@ mod thief;
 mod throughput;
 mod timeline;
 
-pub use baselines::{Cloud, FixedConfig, FixedRes, NoRetraining, Uniform};
+pub use baselines::{Cloud, Fixed, FixedConfig, FixedRes, NoRetraining, Uniform};
 pub use check::{Fault, Limited, PlanError};
 pub use config::RetrainingConfig;
 pub use optimal::Optimal;

@@ -110,13 +110,19 @@ impl<'a> Picker<'a> {
     /// The best configurations under these shares. A retraining that does not end in the window,
     /// or makes nothing better, is not chosen. Before it computes, and once it has ended, its share
     /// is taken to go to the stream's inference.
-    pub(crate) fn pick(&self, inference: Share, training: Share) -> Pick {
+    ///
+    /// Of that share, what the stream's own inference has no use for is worth `handed_back` to
+    /// others, in weighted accuracy per device.
+    pub(crate) fn pick(&self, inference: Share, training: Share, handed_back: f64) -> Pick {
         let mut best = self.serve(inference);
         if training == Share::ZERO || self.front.is_empty() {
             return best;
         }
         let now = best.mean;
-        let beside = self.factor_at(inference.saturating_add(training));
+        let both = inference.saturating_add(training);
+        let beside = self.factor_at(both);
+        let spare = both.saturating_sub(self.most_useful()).as_f64();
+        let bonus = handed_back * spare / self.weight;
         let speed = self.throughput.speed(training);
         for candidate in &self.front {
             let computes_in = self.delay + candidate.startup;
@@ -124,7 +130,8 @@ impl<'a> Picker<'a> {
             if ends_in > self.remaining {
                 continue;
             }
-            let mean = self.blend(now, beside, candidate.end_accuracy, (computes_in, ends_in));
+            let mean = self.blend(now, beside, candidate.end_accuracy, (computes_in, ends_in))
+                + bonus * (self.remaining - ends_in) / self.remaining;
             if mean > best.mean + EPSILON {
                 best = Pick {
                     retraining: Some(candidate.option),

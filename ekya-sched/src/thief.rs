@@ -7,15 +7,22 @@
 //!     steal from the victim for as long as PickConfigs says that the mean accuracy rises
 //! ```
 //!
-//! Three things differ from the paper, each measured to help on the released Cityscapes profiles
-//! and none in [`Stealing::Literal`]: any amount may be stolen, among them exactly what an
-//! inference option needs, since its share is seldom a multiple of δ; what no job uses can be
-//! stolen too; and trading starts a second time from all shares at inference, where it ends
-//! higher when a device is so crowded that a fair share runs nothing well. The better end is kept,
-//! so the plan is never below what the fair allocation gives.
+//! Four things differ from the paper, each measured to help on the released Cityscapes profiles
+//! and none in [`Stealing::Literal`]:
+//! - any amount may be stolen, among them exactly what an inference option needs, since its share
+//!   is seldom a multiple of δ;
+//! - what no job uses can be stolen too;
+//! - trading starts a second time from all shares at inference, where it ends higher when a device
+//!   is so crowded that a fair share runs nothing well; the better end is kept;
+//! - all that is done again, knowing what the shares that retrainings hand back when they end are
+//!   worth to the inference of others: without that, a retraining that would end early and make
+//!   room for everybody looks no better than one that drags on beside others.
+//!
+//! The plan is never below what the fair allocation gives.
 //!
 //! PickConfigs takes the share of a retraining that has ended to go to the inference of the same
-//! stream. What really becomes of it is decided when the caller re-plans.
+//! stream, and what that cannot use to those of others. What really becomes of it is decided when
+//! the caller re-plans.
 //!
 //! The score is compared in two steps: first how far streams are below a_MIN, which is a
 //! constraint in the paper, then the mean accuracy. A stream that cannot reach a_MIN with the
@@ -73,7 +80,12 @@ impl Thief {
         let streams = problem.streams.iter().zip(&pickers).enumerate();
         let plans = streams.map(|(place, (spec, picker))| {
             let shares = market.shares_of(place);
-            picker.plan(&picker.pick(shares.0, shares.1), spec, problem, shares)
+            picker.plan(
+                &picker.pick(shares.0, shares.1, market.handed_back),
+                spec,
+                problem,
+                shares,
+            )
         });
         DevicePlan::of(plans.collect())
     }
@@ -90,6 +102,9 @@ struct Market<'a> {
     jobs: Vec<usize>,
     /// Amounts that a steal tries; kept to allocate once.
     amounts: Vec<Share>,
+    /// What a device that a retraining hands back when it ends is worth to the inference of other
+    /// streams, in accuracy.
+    handed_back: f64,
 }
 
 /// What a steal changes in the sums over the streams.
@@ -138,6 +153,7 @@ impl<'a> Market<'a> {
             shares: vec![Share::ZERO; 2 * streams + 1],
             jobs,
             amounts: Vec::new(),
+            handed_back: 0.0,
         };
         market.shares[2 * streams] = capacity;
         market.spread_unused(|market, job| job % 2 == 0 || market.pickers[job / 2].may_train());
@@ -189,19 +205,75 @@ impl<'a> Market<'a> {
                 self.pass(|market, thief, victim| market.steal_literally(thief, victim, quantum));
             }
             Stealing::Exhaustive => {
-                let mut other = self.inference_first();
-                self.trade_exhaustively(quantum);
-                other.trade_exhaustively(quantum);
-                if other.change_from(&self).beats(&Change::NOTHING) {
-                    self = other;
-                }
+                self = self.trade_exhaustively(quantum);
             }
         }
         self.give_away_unused();
         self
     }
 
-    fn trade_exhaustively(&mut self, quantum: Share) {
+    /// Trades twice: the second time with what the first says that retrainings will hand back,
+    /// unless that ends below the start.
+    fn trade_exhaustively(self, quantum: Share) -> Self {
+        let first = self.clone().trade_from_two_starts(quantum);
+        let mut again = self.clone();
+        again.hand_back(first.worth_handed_back());
+        if again.handed_back <= 0.0 {
+            return first;
+        }
+        let mut again = again.trade_from_two_starts(quantum);
+        again.hand_back(0.0);
+        if self.is_better_than(&again) {
+            first
+        } else {
+            again
+        }
+    }
+
+    /// From the present shares and from all shares at inference; the better end.
+    fn trade_from_two_starts(mut self, quantum: Share) -> Self {
+        let mut other = self.inference_first();
+        self.trade_until_settled(quantum);
+        other.trade_until_settled(quantum);
+        if other.is_better_than(&self) {
+            other
+        } else {
+            self
+        }
+    }
+
+    fn is_better_than(&self, other: &Self) -> bool {
+        self.change_from(other).beats(&Change::NOTHING)
+    }
+
+    /// What inference lacks, in accuracy per device, shared out over what the retrainings will hand
+    /// back to it.
+    fn worth_handed_back(&self) -> f64 {
+        let (mut lacking, mut wanted, mut training) = (0.0, 0.0, 0.0);
+        for (place, picker) in self.pickers.iter().enumerate() {
+            let (inference, share) = self.shares_of(place);
+            let most = picker.most_useful();
+            lacking += (picker.serve(most).mean - picker.serve(inference).mean) * picker.weight;
+            wanted += most.saturating_sub(inference).as_f64();
+            if self.picks[place].retraining.is_some() {
+                training += share.as_f64();
+            }
+        }
+        if training > 0.0 {
+            lacking / f64::max(training, wanted)
+        } else {
+            0.0
+        }
+    }
+
+    fn hand_back(&mut self, worth: f64) {
+        self.handed_back = worth;
+        for place in 0..self.picks.len() {
+            self.pick_again(place);
+        }
+    }
+
+    fn trade_until_settled(&mut self, quantum: Share) {
         for _ in 0..PASSES_MAX {
             self.free_unused();
             let steal = |market: &mut Self, thief, victim| {
@@ -362,7 +434,8 @@ impl<'a> Market<'a> {
             let replaced = trial.into_iter().flatten().find(|&(j, _)| j == job);
             replaced.map_or(self.shares[job], |(_, share)| share)
         };
-        self.pickers[place].pick(share(2 * place), share(2 * place + 1))
+        let (inference, training) = (share(2 * place), share(2 * place + 1));
+        self.pickers[place].pick(inference, training, self.handed_back)
     }
 
     fn pick_again(&mut self, place: usize) {

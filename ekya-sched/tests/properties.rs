@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ekya_sched::simulate::{WindowOutcome, run_window};
 use ekya_sched::{
-    Cloud, DeviceSpec, FixedConfig, FixedRes, InferenceOption, NoRetraining, Optimal, Problem,
-    RetrainingOption, ScheduleError, Scheduler, Share, Stealing, StreamSpec, Thief, Uniform,
+    Cloud, DeviceSpec, Fixed, FixedConfig, FixedRes, InferenceOption, NoRetraining, Optimal,
+    Problem, RetrainingOption, ScheduleError, Scheduler, Share, Stealing, StreamSpec, Thief,
+    Uniform,
 };
 use proptest::prelude::*;
 
@@ -18,7 +19,7 @@ use random::{Checked, plain_problem, problem};
 fn local_schedulers() -> Vec<Box<dyn Scheduler>> {
     let uniform = |inference_fraction| Uniform {
         inference_fraction,
-        retraining: 0,
+        retraining: Fixed::Option(0),
     };
     vec![
         Box::new(NoRetraining),
@@ -277,7 +278,7 @@ fn the_jobs_of_a_device_only_use_that_device() {
 fn a_fixed_option_that_is_missing_is_an_error() {
     let uniform = Uniform {
         inference_fraction: 0.5,
-        retraining: 3,
+        retraining: Fixed::Option(3),
     };
     let problem = Problem {
         streams: vec![StreamSpec {

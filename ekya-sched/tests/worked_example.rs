@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ekya_sched::simulate::run_window;
 use ekya_sched::{
-    DeviceSpec, InferenceOption, Optimal, Problem, RetrainingOption, Scheduler, Share, Stealing,
-    StreamSpec, Thief, Uniform,
+    DeviceSpec, Fixed, InferenceOption, Optimal, Problem, RetrainingOption, Scheduler, Share,
+    Stealing, StreamSpec, Thief, Uniform,
 };
 
 /// (end accuracy, GPU-seconds) of Cfg1 and Cfg2, for streams A and B.
@@ -67,7 +67,7 @@ fn both_windows(scheduler: &dyn Scheduler, second: &Options) -> f64 {
 fn uniform_reaches_what_the_paper_says() {
     let uniform = Uniform {
         inference_fraction: 0.5,
-        retraining: 0,
+        retraining: Fixed::Option(0),
     };
     let mean = both_windows(&uniform, &WINDOW_2);
     assert!((mean - 0.561).abs() <= 0.002, "{mean}");
@@ -77,7 +77,7 @@ fn uniform_reaches_what_the_paper_says() {
 fn uniform_halves_what_is_served_while_it_retrains() {
     let uniform = Uniform {
         inference_fraction: 0.5,
-        retraining: 0,
+        retraining: Fixed::Option(0),
     };
     let first = run_window(&uniform, &window([0.65, 0.50], &WINDOW_1)).unwrap();
     let at_first = |stream: usize| first.streams[stream].segments[0].accuracy;

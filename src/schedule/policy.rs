@@ -1,6 +1,6 @@
 //! Which scheduler a run uses, and what it needs to know.
 
-use ekya_sched::{NoRetraining, Scheduler, Stealing, Thief, Uniform};
+use ekya_sched::{Fixed, NoRetraining, Scheduler, Stealing, Thief, Uniform};
 
 use crate::config::SchedulerConfig;
 
@@ -45,7 +45,7 @@ impl Policy {
             } => Self {
                 scheduler: Box::new(Uniform {
                     inference_fraction: inference,
-                    retraining: 0,
+                    retraining: Fixed::Option(0),
                 }),
                 retraining: Retraining::Fixed(configuration),
             },

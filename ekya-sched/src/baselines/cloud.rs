@@ -1,6 +1,7 @@
 //! Retraining in the cloud, over a link.
 
 use super::none::serve;
+use super::uniform::most_accurate;
 use crate::placement::{DevicePlan, plan_devices};
 use crate::timeline::push;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Segment, StreamPlan, StreamSpec, reason};
@@ -55,11 +56,9 @@ impl Cloud {
     fn returns(&self, problem: &Problem) -> Vec<(f64, usize)> {
         let mut returns = vec![(f64::INFINITY, 0); problem.streams.len()];
         let best = |spec: &StreamSpec| {
-            let options = spec.retraining.iter().enumerate();
-            options
-                .map(|(option, spec)| (spec.end_accuracy, option))
-                .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
-                .filter(|best| best.0 > spec.accuracy)
+            let option = most_accurate(spec)?;
+            let gain = spec.retraining[option].end_accuracy - spec.accuracy;
+            (gain > 0.0).then_some((gain * spec.weight, option))
         };
         let mut waiting = Vec::new();
         let mut under_way = false;
@@ -67,8 +66,8 @@ impl Cloud {
             if spec.training_running {
                 under_way = true;
                 returns[stream] = (spec.retraining[0].startup_seconds, 0);
-            } else if let Some((accuracy, option)) = best(spec) {
-                waiting.push(((accuracy - spec.accuracy) * spec.weight, stream, option));
+            } else if let Some((gain, option)) = best(spec) {
+                waiting.push((gain, stream, option));
             }
         }
         if under_way {

@@ -29,7 +29,7 @@ impl Scheduler for FixedRes {
             let shares = split(part.capacity(), self.inference_fraction, &trains);
             let streams = part.streams.iter().zip(&pickers).zip(shares);
             let plans = streams.map(|((spec, picker), shares)| {
-                picker.plan(&picker.pick(shares.0, shares.1), spec, part, shares)
+                picker.plan(&picker.pick(shares.0, shares.1, 0.0), spec, part, shares)
             });
             DevicePlan::of(plans.collect())
         })

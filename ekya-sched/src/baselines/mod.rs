@@ -8,4 +8,4 @@ mod uniform;
 pub use cloud::Cloud;
 pub use fixed::{FixedConfig, FixedRes};
 pub use none::NoRetraining;
-pub use uniform::Uniform;
+pub use uniform::{Fixed, Uniform};

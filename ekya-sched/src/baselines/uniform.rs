@@ -1,5 +1,7 @@
 //! The paper's uniform baseline.
 
+use std::fmt;
+
 use crate::pick::Picker;
 use crate::placement::{DevicePlan, plan_devices};
 use crate::thief::equal_parts;
@@ -12,8 +14,26 @@ use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan, StreamSp
 pub struct Uniform {
     /// Part of every device that is for inference, in 0..=1.
     pub inference_fraction: f64,
-    /// Index into [`StreamSpec::retraining`], the same for every stream.
-    pub retraining: usize,
+    /// The configuration.
+    pub retraining: Fixed,
+}
+
+/// A retraining configuration that is not weighed against others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixed {
+    /// That of an index into [`StreamSpec::retraining`], the same for every stream.
+    Option(usize),
+    /// The one that promises the highest end accuracy, stream by stream.
+    MostAccurate,
+}
+
+impl fmt::Display for Fixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option(option) => write!(f, "{option}"),
+            Self::MostAccurate => f.write_str("best"),
+        }
+    }
 }
 
 impl Scheduler for Uniform {
@@ -51,17 +71,26 @@ impl Uniform {
 
     /// The option that a stream retrains with: the one left when it runs, none when it has ended.
     fn option_of(&self, spec: &StreamSpec) -> Result<Option<usize>, ScheduleError> {
-        match spec.retraining.len() {
-            0 => Ok(None),
+        let options = spec.retraining.len();
+        match self.retraining {
+            _ if options == 0 => Ok(None),
             _ if spec.training_running => Ok(Some(0)),
-            options if self.retraining < options => Ok(Some(self.retraining)),
-            options => Err(ScheduleError::NoSuchOption {
+            Fixed::Option(option) if option < options => Ok(Some(option)),
+            Fixed::Option(option) => Err(ScheduleError::NoSuchOption {
                 stream: spec.name.clone(),
-                option: self.retraining,
+                option,
                 options,
             }),
+            Fixed::MostAccurate => Ok(most_accurate(spec)),
         }
     }
+}
+
+/// The option with the highest end accuracy, the first of equals.
+pub(super) fn most_accurate(spec: &StreamSpec) -> Option<usize> {
+    let accuracy = |option: usize| spec.retraining[option].end_accuracy;
+    let options = 0..spec.retraining.len();
+    options.max_by(|&a, &b| accuracy(a).total_cmp(&accuracy(b)).then(b.cmp(&a)))
 }
 
 /// Shares of inference and training, by stream of a device: both parts evenly, and what those have

@@ -65,6 +65,7 @@
 mod baselines;
 mod check;
 mod config;
+mod names;
 mod optimal;
 mod pick;
 mod placement;
@@ -81,6 +82,7 @@ mod timeline;
 pub use baselines::{Cloud, Fixed, FixedConfig, FixedRes, NoRetraining, Uniform};
 pub use check::{Fault, Limited, PlanError};
 pub use config::RetrainingConfig;
+pub use names::{SCHEDULER_NAMES, SchedulerNameError, scheduler_by_name};
 pub use optimal::Optimal;
 pub use plan::{Plan, StreamPlan};
 pub use problem::{

@@ -4,32 +4,20 @@
 //! environment variable `EKYA_DATA` names; skipped without.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use ekya_sched::simulate::run_window;
-use ekya_sched::{
-    DeviceSpec, Fixed, InferenceOption, NoRetraining, Optimal, Problem, RetrainingOption,
-    Scheduler, Share, StreamSpec, Thief, Uniform,
-};
+use ekya_sched::simulate::{PlanOn, Scenario, Trace, WindowRecord, inference_from_csv};
+use ekya_sched::{Optimal, Scheduler, Thief, scheduler_by_name};
 
-/// Share of a GPU with which a student answers every frame.
-const STUDENT_MICRO: u32 = 250_000;
-const STEPS: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(200);
-
-/// Streams by window.
-type Trace = BTreeMap<String, Vec<StreamSpec>>;
-
-fn read(file: &str) -> Option<String> {
+fn open(file: &str) -> Option<File> {
     let Some(data) = std::env::var_os("EKYA_DATA") else {
         println!("skipped: EKYA_DATA is not set");
         return None;
     };
     let path = PathBuf::from(data).join("traces").join(file);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
+    match File::open(&path) {
+        Ok(file) => Some(file),
         Err(error) => {
             println!("skipped: {}: {error}", path.display());
             None
@@ -37,74 +25,30 @@ fn read(file: &str) -> Option<String> {
     }
 }
 
-/// Every n-th frame answered, for n between the measured ones too: linear in n.
-fn inference(subsampling: &str) -> Vec<InferenceOption> {
-    let point = |line: &str| {
-        let mut fields = line.split(',').map(|field| field.parse::<f64>().unwrap());
-        (fields.next().unwrap(), fields.next().unwrap())
-    };
-    let points: Vec<(f64, f64)> = subsampling.lines().skip(1).map(point).collect();
-    let mut options = Vec::new();
-    for pair in points.windows(2) {
-        for step in 0..STEPS {
-            let part = f64::from(step) / f64::from(STEPS);
-            options.push(option(
-                pair[0].0 + part * (pair[1].0 - pair[0].0),
-                pair[0].1 + part * (pair[1].1 - pair[0].1),
-            ));
-        }
-    }
-    options.extend(points.last().map(|&(every, factor)| option(every, factor)));
-    options
-}
-
-fn option(every: f64, accuracy_factor: f64) -> InferenceOption {
-    InferenceOption {
-        accuracy_factor,
-        share: Share::from_micro((f64::from(STUDENT_MICRO) / every).ceil() as u32),
-    }
-}
-
 fn load() -> Option<Trace> {
-    let inference = inference(&read("inference_subsampling.csv")?);
-    let profiles = read("cityscapes.csv")?;
-    let mut trace = Trace::new();
-    for line in profiles.lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let number = |field: usize| fields[field].parse::<f64>().unwrap();
-        let streams = trace.entry(fields[1].to_owned()).or_default();
-        if streams.last().is_none_or(|stream| stream.name != fields[0]) {
-            streams.push(StreamSpec {
-                name: fields[0].to_owned(),
-                accuracy: number(2),
-                inference: inference.clone(),
-                ..StreamSpec::default()
-            });
-        }
-        let stream = streams.last_mut().unwrap();
-        stream
-            .retraining
-            .push(RetrainingOption::new(number(9), number(8)));
-    }
-    Some(trace)
+    Some(Trace::from_csv(open("cityscapes.csv")?).unwrap())
 }
 
-/// GPUs that jobs may span, as in the released simulator.
-fn problem(streams: &[StreamSpec], gpus: u32) -> Problem {
-    Problem {
-        devices: vec![DeviceSpec::new(Share::from_micro(gpus * 1_000_000))],
-        streams: streams.to_vec(),
-        ..Problem::new(WINDOW)
+/// GPUs that jobs may span, windows of 200 s, a student that needs a quarter of a GPU: as in the
+/// released simulator.
+fn scenario(trace: &Trace, gpus: u32) -> Scenario<'_> {
+    let skipping = open("inference_subsampling.csv").unwrap();
+    let inference = inference_from_csv(skipping, Some("c1"), 0.25).unwrap();
+    Scenario {
+        gpus,
+        ..Scenario::new(trace, inference)
     }
+}
+
+fn mean(records: &[WindowRecord]) -> f64 {
+    let sum: f64 = records.iter().map(|record| record.mean_accuracy).sum();
+    sum / records.len() as f64
 }
 
 fn mean_accuracy(scheduler: &dyn Scheduler, trace: &Trace, gpus: u32) -> f64 {
-    let run = |streams: &Vec<StreamSpec>| {
-        let problem = problem(streams, gpus);
-        scheduler.plan(&problem).unwrap().check(&problem).unwrap();
-        run_window(scheduler, &problem).unwrap().mean_accuracy
-    };
-    trace.values().map(run).sum::<f64>() / trace.len() as f64
+    let mean = mean(&scenario(trace, gpus).run(scheduler).unwrap());
+    println!("{}, {gpus} GPUs: {mean:.4}", scheduler.name());
+    mean
 }
 
 #[test]
@@ -113,32 +57,24 @@ fn thief_reaches_what_the_released_code_reaches() {
     // The targets; the released code itself reaches .6243, .8281, .8856 and .9028.
     for (gpus, wanted) in [(1, 0.624), (2, 0.828), (4, 0.885), (8, 0.902)] {
         let mean = mean_accuracy(&Thief::default(), &trace, gpus);
-        println!("thief, {gpus} GPUs: {mean:.4}");
         assert!(mean >= wanted, "{gpus} GPUs: {mean}");
     }
 }
 
 #[test]
-fn fair_agrees_with_the_released_code() {
+fn fair_and_no_retraining_agree_with_the_released_code() {
     let Some(trace) = load() else { return };
-    let fair = Uniform {
-        inference_fraction: 0.5,
-        retraining: Fixed::MostAccurate,
-    };
-    for (gpus, reference) in [(1, 0.4746), (2, 0.6257), (4, 0.8054), (8, 0.8441)] {
-        let mean = mean_accuracy(&fair, &trace, gpus);
-        println!("fair, {gpus} GPUs: {mean:.4} (released code {reference})");
-        assert!((mean - reference).abs() <= 0.004, "{gpus} GPUs: {mean}");
-    }
-}
-
-#[test]
-fn no_retraining_agrees_with_the_released_code() {
-    let Some(trace) = load() else { return };
-    for (gpus, reference) in [(1, 0.6133), (2, 0.7862), (4, 0.7862), (8, 0.7862)] {
-        let mean = mean_accuracy(&NoRetraining, &trace, gpus);
-        println!("no retraining, {gpus} GPUs: {mean:.4} (released code {reference})");
-        assert!((mean - reference).abs() <= 0.004, "{gpus} GPUs: {mean}");
+    let fair = [(1, 0.4746), (2, 0.6257), (4, 0.8054), (8, 0.8441)];
+    let none = [(1, 0.6133), (2, 0.7862), (4, 0.7862), (8, 0.7862)];
+    for (name, figures) in [("uniform:0.5:best", fair), ("none", none)] {
+        let scheduler = scheduler_by_name(name).unwrap();
+        for (gpus, reference) in figures {
+            let mean = mean_accuracy(scheduler.as_ref(), &trace, gpus);
+            assert!(
+                (mean - reference).abs() <= 0.004,
+                "{name}, {gpus} GPUs: {mean}"
+            );
+        }
     }
 }
 
@@ -147,17 +83,11 @@ fn thief_beats_every_uniform_split() {
     let Some(trace) = load() else { return };
     for gpus in [1, 2, 4, 8] {
         let thief = mean_accuracy(&Thief::default(), &trace, gpus);
-        for inference_fraction in [0.3, 0.5, 0.9] {
-            for retraining in [0, 8, 17] {
-                let uniform = Uniform {
-                    inference_fraction,
-                    retraining: Fixed::Option(retraining),
-                };
-                let mean = mean_accuracy(&uniform, &trace, gpus);
-                println!(
-                    "{}, {gpus} GPUs: {mean:.4}, thief {thief:.4}",
-                    uniform.name()
-                );
+        for inference in ["0.3", "0.5", "0.9"] {
+            for option in ["0", "8", "17"] {
+                let name = format!("uniform:{inference}:{option}");
+                let uniform = scheduler_by_name(&name).unwrap();
+                let mean = mean_accuracy(uniform.as_ref(), &trace, gpus);
                 assert!(mean <= thief, "{gpus} GPUs: {mean} above {thief}");
             }
         }
@@ -170,16 +100,15 @@ fn optimal_is_within_a_point_and_a_half_of_its_bound() {
     let mut gaps = Vec::new();
     for (gpus, wanted) in [(1, 0.632), (2, 0.841), (4, 0.895), (8, 0.914)] {
         let mean = mean_accuracy(&Optimal, &trace, gpus);
-        let bounds = trace.values().map(|streams| {
-            let plan = Optimal.plan(&problem(streams, gpus)).unwrap();
-            plan.upper_bound.unwrap()
-        });
-        let bound = bounds.sum::<f64>() / trace.len() as f64;
-        println!("optimal, {gpus} GPUs: {mean:.4} of at most {bound:.4}");
+        let scenario = scenario(&trace, gpus);
+        let bounds = (0..trace.windows()).map(|window| scenario.upper_bound(window, None).unwrap());
+        let bound = bounds.sum::<f64>() / trace.windows() as f64;
+        println!("  of at most {bound:.4}");
         assert!(mean >= wanted && mean <= bound, "{gpus} GPUs: {mean}");
         gaps.push(1.0 - mean / bound);
     }
     let gap = gaps.iter().sum::<f64>() / gaps.len() as f64;
+    println!("gaps {gaps:?}, mean {gap:.4}");
     assert!(gap <= 0.015, "{gaps:?}");
 }
 
@@ -187,32 +116,58 @@ fn optimal_is_within_a_point_and_a_half_of_its_bound() {
 #[test]
 fn optimal_loses_to_nobody() {
     let Some(trace) = load() else { return };
-    let uniform = |inference_fraction, retraining| -> Box<dyn Scheduler> {
-        Box::new(Uniform {
-            inference_fraction,
-            retraining: Fixed::Option(retraining),
-        })
-    };
-    let others: Vec<Box<dyn Scheduler>> = vec![
-        Box::new(Thief::default()),
-        Box::new(NoRetraining),
-        uniform(0.5, 0),
-        uniform(0.9, 0),
-        uniform(0.5, 8),
-        uniform(0.9, 17),
+    let others = [
+        "thief",
+        "thief:literal",
+        "none",
+        "uniform:0.5:0",
+        "uniform:0.9:0",
+        "uniform:0.5:8",
+        "uniform:0.9:17",
+        "uniform:0.5:best",
+        "fixed-res",
+        "fixed-config:0",
+        "fixed-config:8",
     ];
-    for gpus in [1, 2, 4, 8] {
-        for (window, streams) in &trace {
-            let problem = problem(streams, gpus);
-            let best = run_window(&Optimal, &problem).unwrap().mean_accuracy;
-            for other in &others {
-                let mean = run_window(other.as_ref(), &problem).unwrap().mean_accuracy;
+    for gpus in [1, 2, 3, 4, 6, 8] {
+        let scenario = scenario(&trace, gpus);
+        let best = scenario.run(&Optimal).unwrap();
+        for name in others {
+            let scheduler = scheduler_by_name(name).unwrap();
+            let other = scenario.run(scheduler.as_ref()).unwrap();
+            for (best, other) in best.iter().zip(&other) {
+                let (best, mean) = (best.mean_accuracy, other.mean_accuracy);
                 assert!(
                     mean <= best + 1e-9,
-                    "{}, window {window}, {gpus} GPUs",
-                    other.name()
+                    "{name}, {gpus} GPUs: {mean} above {best}"
                 );
             }
         }
+    }
+}
+
+#[test]
+fn more_gpus_never_hurt_optimal() {
+    let Some(trace) = load() else { return };
+    let mut before = 0.0;
+    for gpus in 0..=10 {
+        let mean = mean_accuracy(&Optimal, &trace, gpus);
+        assert!(mean >= before, "{gpus} GPUs: {mean} below {before}");
+        before = mean;
+    }
+}
+
+#[test]
+fn planning_on_predictions_costs_accuracy() {
+    let Some(trace) = load() else { return };
+    for gpus in [1, 2, 4, 8] {
+        let told = Scenario {
+            plan_on: PlanOn::Predicted,
+            ..scenario(&trace, gpus)
+        };
+        let on_predicted = mean(&told.run(&Thief::default()).unwrap());
+        let on_true = mean_accuracy(&Thief::default(), &trace, gpus);
+        println!("  on predictions {on_predicted:.4}");
+        assert!(on_predicted <= on_true);
     }
 }

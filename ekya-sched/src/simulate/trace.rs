@@ -1,0 +1,321 @@
+//! Recorded retrainings: what every configuration gave and cost, stream by stream and window by
+//! window.
+
+use std::io::Read;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Recorded outcomes of retraining.
+///
+/// As CSV, a line is one configuration of one stream in one window:
+///
+/// | column | meaning |
+/// |---|---|
+/// | `stream` | name of the stream |
+/// | `window` | number of the window |
+/// | `start_accuracy` | accuracy of the serving student in that window, 0..=1; the same for all of its configurations |
+/// | `config` | name of the configuration |
+/// | `gpu_seconds` | its work, on a whole device |
+/// | `end_accuracy` | accuracy of the retrained student in that window, 0..=1 |
+/// | `predicted_accuracy` | what was predicted for it, 0..=1; may be missing |
+/// | `startup_seconds` | seconds until it computes; may be missing: 0 |
+///
+/// Columns may come in any order, and others are allowed. Streams and configurations keep the order
+/// of their first lines. Every stream has the same windows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    streams: Vec<RecordedStream>,
+}
+
+/// A stream of a trace.
+#[derive(Debug, Clone, PartialEq)]
+struct RecordedStream {
+    name: String,
+    /// By number.
+    windows: Vec<(u32, RecordedWindow)>,
+}
+
+/// A stream in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedWindow {
+    /// Accuracy of the serving student, 0..=1.
+    pub start_accuracy: f64,
+    /// Configurations, in the trace's order.
+    pub options: Vec<RecordedOption>,
+}
+
+/// A configuration in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedOption {
+    /// Its name.
+    pub config: String,
+    /// Its work, on a whole device.
+    pub gpu_seconds: f64,
+    /// Seconds until it computes.
+    pub startup_seconds: f64,
+    /// Accuracy of the retrained student, 0..=1.
+    pub end_accuracy: f64,
+    /// What was predicted for it, 0..=1.
+    pub predicted_accuracy: Option<f64>,
+}
+
+/// Why a trace cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// Not CSV, or a column is missing or holds something else.
+    #[error("not a trace")]
+    Csv(#[from] csv::Error),
+    /// A number that makes no sense.
+    #[error("line {line}: {column} is {value}; it has to be {wanted}")]
+    Value {
+        /// Line of the file.
+        line: u64,
+        /// Name of the column.
+        column: &'static str,
+        /// What it holds.
+        value: f64,
+        /// What it has to be.
+        wanted: &'static str,
+    },
+    /// Two lines of a stream's window disagree on the accuracy that it starts with.
+    #[error("line {line}: stream {stream:?} starts window {window} with another accuracy before")]
+    StartAccuracy {
+        /// Line of the file.
+        line: u64,
+        /// Name of the stream.
+        stream: String,
+        /// Number of the window.
+        window: u32,
+    },
+    /// A stream lacks a window that another has.
+    #[error("stream {stream:?} does not have the same windows as {first:?}")]
+    Windows {
+        /// Name of the stream.
+        stream: String,
+        /// Name of the first stream.
+        first: String,
+    },
+    /// There are no lines.
+    #[error("the trace is empty")]
+    Empty,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    stream: String,
+    window: u32,
+    start_accuracy: f64,
+    config: String,
+    gpu_seconds: f64,
+    end_accuracy: f64,
+    #[serde(default)]
+    predicted_accuracy: Option<f64>,
+    #[serde(default)]
+    startup_seconds: Option<f64>,
+}
+
+impl Trace {
+    /// Reads a trace.
+    ///
+    /// # Errors
+    /// When it is not a trace; most errors name the line.
+    pub fn from_csv(csv: impl Read) -> Result<Self, TraceError> {
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_reader(csv);
+        let headers = reader.headers()?.clone();
+        let mut trace = Self {
+            streams: Vec::new(),
+        };
+        for record in reader.records() {
+            let record = record?;
+            let number = record.position().map_or(0, csv::Position::line);
+            let line: Line = record.deserialize(Some(&headers))?;
+            line.check(number)?;
+            trace.add(line, number)?;
+        }
+        trace.complete()
+    }
+
+    fn add(&mut self, line: Line, number: u64) -> Result<(), TraceError> {
+        let known = self
+            .streams
+            .iter()
+            .position(|stream| stream.name == line.stream);
+        let stream = known.unwrap_or(self.streams.len());
+        if stream == self.streams.len() {
+            self.streams.push(RecordedStream {
+                name: line.stream.clone(),
+                windows: Vec::new(),
+            });
+        }
+        let windows = &mut self.streams[stream].windows;
+        let known = windows
+            .iter()
+            .position(|(window, _)| *window == line.window);
+        let window = known.unwrap_or(windows.len());
+        if window == windows.len() {
+            let new = RecordedWindow {
+                start_accuracy: line.start_accuracy,
+                options: Vec::new(),
+            };
+            windows.push((line.window, new));
+        }
+        let recorded = &mut windows[window].1;
+        if recorded.start_accuracy != line.start_accuracy {
+            return Err(TraceError::StartAccuracy {
+                line: number,
+                stream: line.stream,
+                window: line.window,
+            });
+        }
+        recorded.options.push(RecordedOption {
+            config: line.config,
+            gpu_seconds: line.gpu_seconds,
+            startup_seconds: line.startup_seconds.unwrap_or(0.0),
+            end_accuracy: line.end_accuracy,
+            predicted_accuracy: line.predicted_accuracy,
+        });
+        Ok(())
+    }
+
+    /// Sorts the windows, and checks that all streams have the same.
+    fn complete(mut self) -> Result<Self, TraceError> {
+        for stream in &mut self.streams {
+            stream.windows.sort_by_key(|(number, _)| *number);
+        }
+        let numbers = |stream: &RecordedStream| -> Vec<u32> {
+            stream.windows.iter().map(|(number, _)| *number).collect()
+        };
+        let first = self.streams.first().ok_or(TraceError::Empty)?;
+        let other = |stream: &&RecordedStream| numbers(stream) != numbers(first);
+        match self.streams.iter().find(other) {
+            None => Ok(self),
+            Some(stream) => Err(TraceError::Windows {
+                stream: stream.name.clone(),
+                first: first.name.clone(),
+            }),
+        }
+    }
+
+    /// How many streams it has; at least one.
+    #[must_use]
+    pub const fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// How many windows every stream has; at least one.
+    #[must_use]
+    pub fn windows(&self) -> usize {
+        self.streams[0].windows.len()
+    }
+
+    /// A stream's name and its recorded window, both counted from 0. More streams than there are
+    /// come from repeating them, each time one window later; windows repeat after the last.
+    #[must_use]
+    pub fn window(&self, stream: usize, window: usize) -> (String, &RecordedWindow) {
+        let recorded = &self.streams[stream % self.streams.len()];
+        let round = stream / self.streams.len();
+        let name = match round {
+            0 => recorded.name.clone(),
+            round => format!("{}-{}", recorded.name, round + 1),
+        };
+        let index = (window + round) % recorded.windows.len();
+        (name, &recorded.windows[index].1)
+    }
+}
+
+impl Line {
+    fn check(&self, line: u64) -> Result<(), TraceError> {
+        let accuracies = [
+            ("start_accuracy", Some(self.start_accuracy)),
+            ("end_accuracy", Some(self.end_accuracy)),
+            ("predicted_accuracy", self.predicted_accuracy),
+        ];
+        let seconds = [
+            ("gpu_seconds", Some(self.gpu_seconds)),
+            ("startup_seconds", self.startup_seconds),
+        ];
+        let wrong = |column, value, wanted| TraceError::Value {
+            line,
+            column,
+            value,
+            wanted,
+        };
+        for (column, value) in accuracies {
+            if let Some(value) = value
+                && !(0.0..=1.0).contains(&value)
+            {
+                return Err(wrong(column, value, "in 0..=1"));
+            }
+        }
+        for (column, value) in seconds {
+            if let Some(value) = value
+                && !(value.is_finite() && value >= 0.0)
+            {
+                return Err(wrong(column, value, "a number of seconds"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "extra,stream,window,start_accuracy,config,gpu_seconds,end_accuracy\n\
+        x,a,2,0.5,cheap,10,0.6\n\
+        x,a,1,0.4,cheap,10,0.6\n\
+        x,a,1,0.4,costly,90,0.8\n\
+        x,b,1,0.7,cheap,10,0.6\n\
+        x,b,2,0.7,cheap,10,0.6\n";
+
+    #[test]
+    fn lines_are_sorted_into_streams_and_windows() -> Result<(), TraceError> {
+        let trace = Trace::from_csv(GOOD.as_bytes())?;
+        assert_eq!((trace.streams(), trace.windows()), (2, 2));
+        let (name, window) = trace.window(0, 0);
+        assert_eq!((name.as_str(), window.start_accuracy), ("a", 0.4));
+        assert_eq!(window.options[1].config, "costly");
+        assert_eq!(window.options[1].predicted_accuracy, None);
+        Ok(())
+    }
+
+    #[test]
+    fn more_streams_repeat_the_trace_a_window_later() -> Result<(), TraceError> {
+        let trace = Trace::from_csv(GOOD.as_bytes())?;
+        let (name, window) = trace.window(2, 0);
+        assert_eq!((name.as_str(), window.start_accuracy), ("a-2", 0.5));
+        assert_eq!(trace.window(2, 1).1.start_accuracy, 0.4);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_trace_is_refused() {
+        let refused = |csv: String| {
+            Trace::from_csv(csv.as_bytes())
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(refused(String::new()), Err("the trace is empty".into()));
+        assert_eq!(
+            refused("stream,window\na,1\n".into()),
+            Err("not a trace".into())
+        );
+        assert_eq!(
+            refused(GOOD.replace("costly,90", "costly,-90")),
+            Err("line 4: gpu_seconds is -90; it has to be a number of seconds".into())
+        );
+        assert_eq!(
+            refused(GOOD.replace("0.4,costly", "0.5,costly")),
+            Err("line 4: stream \"a\" starts window 1 with another accuracy before".into())
+        );
+        assert_eq!(
+            refused(GOOD.replace("b,2", "b,3")),
+            Err("stream \"b\" does not have the same windows as \"a\"".into())
+        );
+    }
+}

@@ -9,6 +9,7 @@
 
 pub mod record;
 pub mod report;
+pub mod simulate;
 pub mod source;
 pub mod write;
 

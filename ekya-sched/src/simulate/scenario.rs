@@ -119,7 +119,7 @@ pub struct StreamRecord {
     pub end_accuracy: f64,
     /// Configuration that it was retrained with.
     pub config: Option<String>,
-    /// Whether that was the one that ends most accurate.
+    /// Whether no other configuration ends more accurate, nor none where there is none.
     pub most_accurate: bool,
     /// When the retraining ended; a student that is better serves from then on.
     pub completes_at: Option<f64>,
@@ -329,7 +329,7 @@ impl<'a> Scenario<'a> {
                 start_accuracy: spec.accuracy,
                 end_accuracy: outcome.end_accuracy,
                 config: outcome.retraining.map(config),
-                most_accurate: is_most_accurate(recorded, outcome.retraining),
+                most_accurate: is_most_accurate(spec.accuracy, recorded, outcome.retraining),
                 completes_at: outcome.completed_at,
                 mean_accuracy: outcome.mean_accuracy,
                 segments: gpu_segments(&outcome.segments),
@@ -359,10 +359,11 @@ pub fn ends(record: &WindowRecord) -> Vec<f64> {
         .collect()
 }
 
-fn is_most_accurate(recorded: &RecordedWindow, option: Option<usize>) -> bool {
+/// Whether a stream that starts at this accuracy got the best there is for it.
+fn is_most_accurate(accuracy: f64, recorded: &RecordedWindow, option: Option<usize>) -> bool {
     let accuracies = recorded.options.iter().map(|option| option.end_accuracy);
-    let best = accuracies.fold(0.0, f64::max);
-    option.is_some_and(|option| recorded.options[option].end_accuracy >= best)
+    let best = accuracies.fold(accuracy, f64::max);
+    option.map_or(accuracy, |option| recorded.options[option].end_accuracy) >= best
 }
 
 /// Without the inference options, which the shares imply; equal neighbours are joined.

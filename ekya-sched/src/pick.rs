@@ -1,6 +1,6 @@
 //! PickConfigs (the paper's Algorithm 2): the best configurations of one stream under given shares.
 
-use crate::timeline::{mean_accuracy, push};
+use crate::timeline::push;
 use crate::{Problem, Segment, Share, StreamPlan, StreamSpec, Throughput, reason};
 
 /// Two accuracies closer than this are the same; keeps rounding from deciding anything.
@@ -256,23 +256,6 @@ impl<'a> Picker<'a> {
         plan.completes_at = completes_at;
         plan.reason = reason::of(&plan, spec, problem);
         plan
-    }
-}
-
-impl StreamPlan {
-    /// A plan without retraining and reason.
-    pub(crate) fn new(timeline: Vec<Segment>) -> Self {
-        Self {
-            device: None,
-            training_device: None,
-            retraining: None,
-            starts_at: None,
-            in_cloud: false,
-            completes_at: None,
-            mean_accuracy: mean_accuracy(&timeline).clamp(0.0, 1.0),
-            timeline,
-            reason: String::new(),
-        }
     }
 }
 

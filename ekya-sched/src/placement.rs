@@ -52,7 +52,7 @@ pub(crate) fn plan_devices(
     problem.validate()?;
     let mut layout = Layout::new(problem, plan_device);
     layout.improve();
-    let mut plan = Plan::of(layout.merged(), problem);
+    let mut plan = Plan::new(layout.merged(), problem);
     plan.upper_bound = layout.upper_bound(plan.mean_accuracy);
     Ok(plan)
 }

@@ -51,8 +51,9 @@ pub struct StreamPlan {
 }
 
 impl Plan {
-    /// Puts the streams' plans together.
-    pub(crate) fn of(streams: Vec<StreamPlan>, problem: &Problem) -> Self {
+    /// Puts the streams' plans together, in the problem's order; states no bound.
+    #[must_use]
+    pub fn new(streams: Vec<StreamPlan>, problem: &Problem) -> Self {
         let mean_accuracy = weighted_mean(&streams, problem);
         Self {
             streams,
@@ -80,6 +81,22 @@ impl Plan {
 }
 
 impl StreamPlan {
+    /// A plan with these segments and their mean accuracy; without retraining, devices and reason.
+    #[must_use]
+    pub fn new(timeline: Vec<Segment>) -> Self {
+        Self {
+            device: None,
+            training_device: None,
+            retraining: None,
+            starts_at: None,
+            in_cloud: false,
+            completes_at: None,
+            mean_accuracy: timeline::mean_accuracy(&timeline).clamp(0.0, 1.0),
+            timeline,
+            reason: String::new(),
+        }
+    }
+
     /// What holds from now on; `None` only for a plan that [`Plan::check`] refuses.
     #[must_use]
     pub fn now(&self) -> Option<&Segment> {

@@ -116,7 +116,7 @@ impl Scheduler for Cloud {
                 ..StreamPlan::new(std::mem::take(&mut plan.timeline))
             };
         }
-        Ok(Plan::of(plan.streams, problem))
+        Ok(Plan::new(plan.streams, problem))
     }
 }
 

@@ -13,15 +13,15 @@ use crate::pick::EPSILON;
 /// Branches looked at, at most.
 const BRANCHES_MAX: usize = 2000;
 
-/// The most accurate rungs that fit; `None` when the device is too small for the least that all
-/// must have.
-pub(super) fn fill(ladders: &[&Ladder], share: Share) -> Option<Vec<Rung>> {
+/// The rungs that fit and are worth most when a device costs `rent`, in accuracy, whether there is
+/// another use for it or not; `None` when the device is too small for the least that all must have.
+pub(super) fn fill(ladders: &[&Ladder], share: Share, rent: f64) -> Option<Vec<Rung>> {
     let least = ladders.iter().map(|ladder| ladder.least().share);
     least
         .clone()
         .try_fold(share, |left, share| left.checked_sub(share))?;
-    let (mut rungs, price) = greedy(ladders, share);
-    let mut core = Core::new(ladders, share, price, &rungs);
+    let (mut rungs, price) = greedy(ladders, share, rent);
+    let mut core = Core::new(ladders, share, (rent, price), &rungs);
     if core.gap > EPSILON {
         core.branch(0, 0.0, Share::ZERO);
         if let Some(found) = core.found {
@@ -31,23 +31,26 @@ pub(super) fn fill(ladders: &[&Ladder], share: Share) -> Option<Vec<Rung>> {
     Some(rungs)
 }
 
-/// The steepest steps first, then whatever still fits; with the slope of the first step that did
-/// not, 0 when all did.
-fn greedy(ladders: &[&Ladder], share: Share) -> (Vec<Rung>, f64) {
+/// The steepest steps first, then whatever still fits; with the slope above `rent` of the first step
+/// that did not, 0 when all did.
+fn greedy(ladders: &[&Ladder], share: Share, rent: f64) -> (Vec<Rung>, f64) {
     let mut rungs: Vec<Rung> = ladders.iter().map(|ladder| ladder.least()).collect();
     let used = rungs.iter().map(|rung| rung.share);
     let mut left = used.fold(share, Share::saturating_sub);
     let mut price = 0.0;
     for (slope, stream, rung) in steps(ladders) {
+        if slope <= rent {
+            break;
+        }
         let more = rung.share.saturating_sub(rungs[stream].share);
         if more <= left {
             left = left.saturating_sub(more);
             rungs[stream] = rung;
         } else {
-            price = f64::max(price, slope);
+            price = f64::max(price, slope - rent);
         }
     }
-    while let Some((stream, rung)) = most_helpful(ladders, &rungs, left) {
+    while let Some((stream, rung)) = most_helpful(ladders, &rungs, left, rent) {
         let more = rung.share.saturating_sub(rungs[stream].share);
         left = left.saturating_sub(more);
         rungs[stream] = rung;
@@ -67,14 +70,16 @@ fn steps(ladders: &[&Ladder]) -> Vec<(f64, usize, Rung)> {
 }
 
 /// The stream that gains most from what is left.
-fn most_helpful(ladders: &[&Ladder], rungs: &[Rung], left: Share) -> Option<(usize, Rung)> {
+fn most_helpful(
+    ladders: &[&Ladder],
+    rungs: &[Rung],
+    left: Share,
+    rent: f64,
+) -> Option<(usize, Rung)> {
     let better = |(stream, (ladder, rung)): (usize, (&&Ladder, &Rung))| {
         let within = ladder.within(rung.share.saturating_add(left));
-        (within.accuracy > rung.accuracy + EPSILON).then_some((
-            within.accuracy - rung.accuracy,
-            stream,
-            within,
-        ))
+        let gain = within.accuracy - rung.accuracy - rent * (within.devices - rung.devices);
+        (gain > EPSILON).then_some((gain, stream, within))
     };
     let all = ladders.iter().zip(rungs).enumerate().filter_map(better);
     let best = all.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))?;
@@ -84,6 +89,7 @@ fn most_helpful(ladders: &[&Ladder], rungs: &[Rung], left: Share) -> Option<(usi
 /// The choices worth branching on.
 struct Core {
     share: Share,
+    /// What a device is worth above its rent.
     price: f64,
     /// By stream: what a choice loses against the best at this price, and the choice; the least
     /// loss first.
@@ -98,11 +104,15 @@ struct Core {
 }
 
 impl Core {
-    fn new(ladders: &[&Ladder], share: Share, price: f64, found: &[Rung]) -> Self {
-        let net = |rung: &Rung| rung.accuracy - price * rung.devices;
-        let best: Vec<f64> = ladders.iter().map(|l| net(&l.at_price(price))).collect();
+    fn new(ladders: &[&Ladder], share: Share, (rent, price): (f64, f64), found: &[Rung]) -> Self {
+        let worth = |rung: &Rung| rung.accuracy - rent * rung.devices;
+        let net = |rung: &Rung| worth(rung) - price * rung.devices;
+        let best: Vec<f64> = ladders
+            .iter()
+            .map(|l| net(&l.at_price(rent + price)))
+            .collect();
         let bound = best.iter().sum::<f64>() + price * share.as_f64();
-        let gap = bound - found.iter().map(|rung| rung.accuracy).sum::<f64>();
+        let gap = bound - found.iter().map(worth).sum::<f64>();
         let choices: Vec<Vec<(f64, Rung)>> = ladders
             .iter()
             .zip(&best)
@@ -192,7 +202,7 @@ mod tests {
     }
 
     /// All choices.
-    fn best(ladders: &[&Ladder], left: u64) -> f64 {
+    fn best(ladders: &[&Ladder], left: u64, rent: f64) -> f64 {
         let Some((first, rest)) = ladders.split_first() else {
             return 0.0;
         };
@@ -200,7 +210,10 @@ mod tests {
             .rungs()
             .iter()
             .filter(|rung| u64::from(rung.share.micro()) <= left);
-        let worth = |rung: &Rung| rung.accuracy + best(rest, left - u64::from(rung.share.micro()));
+        let worth = |rung: &Rung| {
+            let rest = best(rest, left - u64::from(rung.share.micro()), rent);
+            rung.accuracy - rent * rung.devices + rest
+        };
         fitting.map(worth).fold(0.0, f64::max)
     }
 
@@ -211,15 +224,16 @@ mod tests {
                 prop::collection::vec((0..1_000_000_u32, 0.0..1.0_f64), 0..4), 1..6,
             ),
             share in 0..3_000_000_u32,
+            rent in prop_oneof![Just(0.0), 0.0..2.0_f64],
         ) {
             let ladders: Vec<Ladder> = levels.iter().map(|levels| ladder(levels)).collect();
             let ladders: Vec<&Ladder> = ladders.iter().collect();
-            let rungs = fill(&ladders, Share::from_micro(share));
+            let rungs = fill(&ladders, Share::from_micro(share), rent);
             let rungs = rungs.ok_or_else(|| TestCaseError::fail("nothing fits"))?;
             let used: u64 = rungs.iter().map(|rung| u64::from(rung.share.micro())).sum();
-            let accuracy: f64 = rungs.iter().map(|rung| rung.accuracy).sum();
+            let worth: f64 = rungs.iter().map(|rung| rung.accuracy - rent * rung.devices).sum();
             prop_assert!(used <= u64::from(share));
-            prop_assert!((accuracy - best(&ladders, u64::from(share))).abs() < 1e-6);
+            prop_assert!((worth - best(&ladders, u64::from(share), rent)).abs() < 1e-6);
         }
     }
 }

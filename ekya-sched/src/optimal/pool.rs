@@ -146,7 +146,7 @@ impl<'a> Pool<'a> {
     /// is worth `v(G - R)`; it costs `w · (V - v(G - R)) / R`. That quotient is least at a price
     /// (Dinkelbach's method) at which every stream decides for itself, and it does not depend on
     /// the other jobs of the sequence but through `V`: so the best shares of a given sequence are
-    /// found exactly, as long as what inference wants at that price leaves anything to train with.
+    /// found exactly.
     pub(super) fn worth(&self, sequence: &Sequence) -> Option<f64> {
         let (mut worth, mut left) = (0.0, self.length);
         let last = self.walk(sequence, |phase, _| {
@@ -253,10 +253,11 @@ impl<'a> Pool<'a> {
         if loaded.is_empty() {
             return Some(Phase::without_training(until_loaded, self.fill(serving)?));
         }
-        let (price, bought) = if self.is_linear && loaded.len() == 1 {
-            self.price_of_linear(serving, at_end)?
+        let (inference, bought) = if self.is_linear && loaded.len() == 1 {
+            self.best_beside_linear(serving, at_end)?
         } else {
-            self.price_of(serving, at_end, &loaded)?
+            let (price, bought) = self.price_of(serving, at_end, &loaded)?;
+            (Inference::AtPrice(price), bought)
         };
         let rest = self.share.checked_sub(bought.share)?;
         let shares = equal_parts(rest, loaded.len());
@@ -275,35 +276,43 @@ impl<'a> Pool<'a> {
         seconds.is_finite().then_some(Phase {
             seconds,
             accuracy: bought.accuracy,
-            inference: Inference::AtPrice(price),
+            inference,
             training,
         })
     }
 
-    /// The price at which inference loses least per GPU-second of one retraining whose speed is its
-    /// share, against an accuracy of `at_end`.
-    fn price_of_linear(&self, serving: &[&Ladder], at_end: f64) -> Option<(f64, Bought)> {
-        let training = |bought: &Bought| self.capacity - bought.devices;
-        let mut now = f64::INFINITY;
-        let mut bought = Bought::of(serving.iter().map(|ladder| ladder.at_price(now)));
-        if training(&bought) < MIN_TRAINING {
+    /// The inference that loses least per GPU-second of one retraining whose speed is its share,
+    /// against an accuracy of `at_end`.
+    fn best_beside_linear(&self, serving: &[&Ladder], at_end: f64) -> Option<(Inference, Bought)> {
+        let most = self.share.checked_sub(MIN_TRAINING)?;
+        let loss = |bought: &Bought| (at_end - bought.accuracy) / (self.capacity - bought.devices);
+        let mut inference = Inference::AtPrice(f64::INFINITY);
+        let mut bought = Bought::of(serving.iter().map(|ladder| ladder.least()));
+        if bought.share > most {
             return None;
         }
         loop {
-            let price = (at_end - bought.accuracy) / training(&bought);
+            let price = loss(&bought);
             if price <= 0.0 {
                 return None;
             }
-            let better = Bought::of(serving.iter().map(|ladder| ladder.at_price(price)));
-            let is_best = better.devices <= bought.devices + EPSILON;
-            if is_best || training(&better) < MIN_TRAINING {
-                return Some((now, bought));
+            let mut better = Bought::of(serving.iter().map(|ladder| ladder.at_price(price)));
+            let mut other = Inference::AtPrice(price);
+            if better.share > most {
+                // Not everybody's wish can be met.
+                let rungs = fill(serving, most, price)?;
+                better = Bought::of(rungs.iter().copied());
+                other = Inference::Rungs(rungs);
             }
-            (now, bought) = (price, better);
+            if loss(&better) >= price * (1.0 - EPSILON) {
+                return Some((inference, bought));
+            }
+            (inference, bought) = (other, better);
         }
     }
 
-    /// The same for any speeds and several retrainings, which share equally: the best of
+    /// The price of that inference for any speeds and several retrainings, which share equally: the
+    /// best of
     /// [`PRICES`] prices between the steepest and the flattest step of any ladder.
     fn price_of(
         &self,
@@ -320,10 +329,10 @@ impl<'a> Pool<'a> {
         let mut best: Option<(f64, f64, Bought)> = None;
         for price in prices.chain([0.0]) {
             let bought = Bought::of(serving.iter().map(|ladder| ladder.at_price(price)));
-            let training = (self.capacity - bought.devices) / loaded.len() as f64;
-            if training < MIN_TRAINING {
+            if bought.share.saturating_add(MIN_TRAINING) > self.share {
                 break;
             }
+            let training = (self.capacity - bought.devices) / loaded.len() as f64;
             let speed = |turn: &&Turn| self.streams[turn.job.stream].throughput.speed_at(training);
             let loss = (at_end - bought.accuracy) / loaded.iter().map(speed).sum::<f64>();
             if loss > 0.0 && best.as_ref().is_none_or(|best| loss < best.0) {
@@ -336,12 +345,12 @@ impl<'a> Pool<'a> {
     /// The whole device for inference; `None` when it is too small for the least that all must
     /// have.
     fn fill(&self, ladders: &[&Ladder]) -> Option<Vec<Rung>> {
-        fill(ladders, self.share)
+        fill(ladders, self.share, 0.0)
     }
 }
 
-/// A retraining gets at least this many devices.
-const MIN_TRAINING: f64 = 1e-6;
+/// A retraining gets at least this much.
+const MIN_TRAINING: Share = Share::from_micro(1);
 /// Prices tried for a phase whose best cannot be computed.
 const PRICES: u32 = 24;
 

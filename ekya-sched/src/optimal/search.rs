@@ -47,7 +47,8 @@ impl Effort {
 ///
 /// A step takes one stream out of the sequence and puts it back with the retraining, and at the
 /// place, that are worth most; or leaves it out. When no such step helps, neighbours that differ
-/// by an exchange of two jobs are tried.
+/// by an exchange of two jobs are tried, then those in which one stream is retrained instead of
+/// another.
 pub(super) fn improve(pool: &Pool<'_>, mut found: Found, effort: &mut Effort) -> Found {
     loop {
         let before = found.worth;
@@ -56,6 +57,11 @@ pub(super) fn improve(pool: &Pool<'_>, mut found: Found, effort: &mut Effort) ->
         }
         if found.worth <= before + LEAST_GAIN {
             exchange(pool, &mut found, effort);
+        }
+        if found.worth <= before + LEAST_GAIN {
+            for stream in 0..pool.streams.len() {
+                take_place(pool, stream, &mut found, effort);
+            }
         }
         if found.worth <= before + LEAST_GAIN || effort.0 == 0 {
             return found;
@@ -92,6 +98,24 @@ fn exchange(pool: &Pool<'_>, found: &mut Found, effort: &mut Effort) {
             }
             let mut jobs = found.sequence.jobs.clone();
             jobs.swap(a, b);
+            consider(pool, &jobs, found);
+        }
+    }
+}
+
+/// Retrains a stream instead of another where that helps.
+fn take_place(pool: &Pool<'_>, stream: usize, found: &mut Found, effort: &mut Effort) {
+    let now = found.sequence.jobs.clone();
+    if now.iter().any(|job| job.stream == stream) {
+        return;
+    }
+    for choice in 0..pool.streams[stream].choices.len() {
+        for place in 0..now.len() {
+            if !effort.spend(pool, now.len()) {
+                return;
+            }
+            let mut jobs = now.clone();
+            jobs[place] = Job { stream, choice };
             consider(pool, &jobs, found);
         }
     }

@@ -2,36 +2,57 @@
 //!
 //! Every stream has two jobs, its inference and its retraining, and all jobs of a device share it.
 //! A [`Scheduler`] takes a [`Problem`] (what is left of the window, the devices, and per stream
-//! what each configuration would give and cost) and returns a [`Plan`]: configurations and shares
-//! that make the accuracy of inference, averaged over the window and over the streams, as high as
-//! it can.
+//! what each configuration would give and cost) and returns a [`Plan`]: configurations, and shares
+//! over time, that make the accuracy of inference, averaged over the window and over the streams,
+//! as high as it can.
 //!
 //! The crate is pure: no clock, no I/O, no threads. Time enters as data, which is why the live
-//! system, a simulator and a property test can run the same code. The caller re-plans whenever a
-//! retraining ends, with a new problem that holds what is left; [`simulate`] does so for a whole
-//! window.
+//! system, a simulator and a property test can run the same code. The caller carries a plan out
+//! until the first retraining ends, and then asks for a new one with what is left;
+//! [`simulate::run_window`] does so for a whole window, [`simulate::Scenario`] for weeks of recorded
+//! ones.
 //!
 //! # The model
 //!
 //! | paper (NSDI 2022) | here |
 //! |---|---|
-//! | window ‖T‖ | [`Problem::remaining`] |
+//! | window ‖T‖ | [`Problem::remaining`], less [`Problem::labelling_delay`] for retrainings |
 //! | devices G | [`Problem::devices`], each with its capacity; no job spans two |
 //! | smallest share δ | [`Problem::quantum`] |
 //! | a_MIN | [`Problem::min_accuracy`] |
-//! | streams V | [`Problem::streams`] |
+//! | streams V | [`Problem::streams`], each with a weight |
 //! | inference configurations Λ | [`StreamSpec::inference`] |
 //! | retraining configurations Γ | [`StreamSpec::retraining`] |
-//! | shares I and R | [`StreamPlan::inference_share`], [`StreamPlan::training_share`] |
+//! | shares I and R | [`Segment::inference_share`], [`Segment::training_share`] |
 //!
-//! [`Thief`] is the paper's scheduler; [`Optimal`] looks for the best plan and states in
-//! [`Plan::upper_bound`] what none could exceed; [`NoRetraining`] and [`Uniform`] are there to
-//! compare with.
+//! What is assumed:
+//! - A retraining starts up for some seconds, then does its GPU-seconds at a speed that follows from
+//!   its share ([`Throughput`]): proportional unless measured otherwise. Memory and training slots
+//!   are occupied while it computes.
+//! - Until it ends the old accuracy counts, afterwards the new one, both times the factor of the
+//!   inference configuration. A student that is not better than the serving one is not promoted.
+//! - An inference configuration either has the share that it needs, and then its factor, or counts
+//!   for nothing.
+//! - Each stream is retrained at most once in what is left of the window.
+//! - A lowest accuracy that a device cannot give is no constraint: the plan serves as well as it
+//!   goes, and its reasons say so.
 //!
-//! Training is taken to scale linearly with its share: an option of `c` GPU-seconds under a share
-//! of `r` devices takes `c / r` seconds. Until it ends the old accuracy counts, afterwards the new
-//! one, both times the factor of the inference configuration. A student that is not better than
-//! the serving one is not promoted.
+//! # Schedulers
+//!
+//! V streams, n of them retrained, L inference and R retraining options, G/δ quanta:
+//!
+//! | | what it does | source | cost of a plan |
+//! |---|---|---|---|
+//! | [`Thief`] | jobs steal shares from each other while that helps | the paper's Algorithms 1 and 2, with four differences | O(V² · (G/δ + L) · (R + log L)); most pairs are seen to be hopeless at once |
+//! | [`Optimal`] | retrainings in the best sequence found, with a bound on what any plan could reach | Dinkelbach's method for the shares, a knapsack's core for inference, local search for the sequence, Lagrangian prices for the bound | O(n · V · log L) a sequence, their number limited |
+//! | [`NoRetraining`], [`Uniform`] | nothing, or the same configuration and split for all | the paper's baselines | O(V · (L + R)) |
+//! | [`FixedRes`], [`FixedConfig`] | configurations for a fixed split, shares for a fixed configuration | the paper's ablations | as [`Uniform`], as [`Thief`] |
+//! | [`Cloud`] | retrains elsewhere, over a link | the paper's alternative | O(V log V) |
+//!
+//! All of them plan several devices: a device is a problem of its own, and streams without a device
+//! are placed first (at most 64 moves are tried). [`Plan::check`] says whether a plan can be carried
+//! out, whoever made it. A scheduler of one's own is a type that implements [`Scheduler`]; the
+//! example `own_scheduler` shows one.
 //!
 //! # Example
 //!

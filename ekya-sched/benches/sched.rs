@@ -17,6 +17,7 @@
 mod points;
 mod synthetic;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode};
@@ -72,24 +73,28 @@ fn peak_memory() -> u64 {
     kib * 1024
 }
 
-/// Times all small points with criterion, or those that its command line chooses.
+/// Times all small points with criterion, or those that its command line chooses; one that belongs
+/// to several questions once.
 fn sample() {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    for (question, points) in questions() {
-        let mut group = criterion.benchmark_group(question);
-        group.sampling_mode(SamplingMode::Flat);
-        for point in points.into_iter().filter(|point| !point.is_large()) {
+    let mut group = criterion.benchmark_group("sched");
+    group.sampling_mode(SamplingMode::Flat);
+    let mut seen = HashSet::new();
+    let points = questions().into_iter().flat_map(|(_, points)| points);
+    for point in points.filter(|point| !point.is_large()) {
+        let name = point.to_string();
+        if seen.insert(name.clone()) {
             let problem = synthetic::problem(point.size, point.devices);
             let scheduler = point.scheduler.scheduler();
-            group.bench_function(point.to_string(), |bencher| {
+            group.bench_function(name, |bencher| {
                 bencher.iter(|| scheduler.plan(&problem).unwrap());
             });
         }
-        group.finish();
     }
+    group.finish();
     criterion.final_summary();
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ekya_sched::{Optimal, Scheduler, Thief};
 
 /// Streams from which on a plan is timed once, in a process of its own.
-const LARGE: usize = 100;
+const LARGE: usize = 30;
 
 /// One thing to time.
 #[derive(Debug, Clone, Copy)]

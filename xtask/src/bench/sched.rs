@@ -266,15 +266,21 @@ fn ends_within(child: &mut Child, patience: Duration) -> Result<bool> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Once {
     seconds: f64,
+    /// Those of them that it was on a core.
+    computed: f64,
     /// Most memory of the process.
     bytes: f64,
 }
 
 impl Once {
     fn parse(text: &str) -> Option<Self> {
-        let (seconds, bytes) = text.trim().split_once(' ')?;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let &[seconds, computed, bytes] = &words[..] else {
+            return None;
+        };
         Some(Self {
             seconds: seconds.parse().ok()?,
+            computed: computed.parse().ok()?,
             bytes: bytes.parse().ok()?,
         })
     }
@@ -284,7 +290,8 @@ impl Once {
 #[derive(Default)]
 struct Measured {
     seconds: HashMap<String, f64>,
-    bytes: HashMap<String, f64>,
+    /// Of plans made in a process each.
+    once: HashMap<String, Once>,
 }
 
 impl Measured {
@@ -323,13 +330,16 @@ impl Measured {
             let Some(once) = bench.once(&point.name, patience)? else {
                 return Ok(false);
             };
-            eprintln!("{}: {:.3} s", point.name, once.seconds);
+            eprintln!(
+                "{}: {:.3} s, of which {:.3} s computing",
+                point.name, once.seconds, once.computed
+            );
             all.push(once);
         }
         all.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let middle = all[all.len() / 2];
         self.seconds.insert(point.name.clone(), middle.seconds);
-        self.bytes.insert(point.name.clone(), middle.bytes);
+        self.once.insert(point.name.clone(), middle);
         Ok(true)
     }
 }
@@ -364,13 +374,26 @@ fn target_rows(points: &[Point], measured: &Measured) -> Vec<Row> {
         };
         rows.push(row.at_most(target * per_second));
     }
-    let memory = points.iter().filter(|point| point.question == "targets");
-    rows.extend(memory.filter_map(|point| {
-        let bytes = measured.bytes.get(&point.name)?;
-        let name = format!("{}_memory", point.name);
-        Some(Row::new(name, bytes / 1e6, "MB").at_most(MEMORY_TARGET_MB))
-    }));
+    rows.extend(
+        points
+            .iter()
+            .flat_map(|point| process_rows(point, measured)),
+    );
     rows
+}
+
+/// More about a plan that has targets and was made in a process of its own: its time without what
+/// it waited for a core, which other load on the machine makes longer, and its memory.
+fn process_rows(point: &Point, measured: &Measured) -> Vec<Row> {
+    let once = measured.once.get(&point.name);
+    let Some(once) = once.filter(|_| point.question == "targets") else {
+        return Vec::new();
+    };
+    let name = |what| format!("{}_{what}", point.name);
+    vec![
+        Row::new(name("computing"), once.computed, "s"),
+        Row::new(name("memory"), once.bytes / 1e6, "MB").at_most(MEMORY_TARGET_MB),
+    ]
 }
 
 /// The times of a question, each line of them followed by how it grows.
@@ -420,7 +443,7 @@ mod tests {
         let seconds = points.iter().map(|point| (point.name.clone(), 0.0059));
         let measured = Measured {
             seconds: seconds.collect(),
-            bytes: HashMap::new(),
+            once: HashMap::new(),
         };
         let rows = target_rows(&points, &measured);
         let row = |point: &Point| Row::new(point.name.clone(), 0.0059 * 1e3, "ms");
@@ -436,6 +459,17 @@ mod tests {
         let seconds = foreseen(&[(1.0, 9.0), (10.0, 1.0), (100.0, 100.0)], 1000.0);
         assert!(seconds.is_some_and(|seconds| (seconds - 10_000.0).abs() < 1e-6));
         assert_eq!(foreseen(&[(10.0, 1.0)], 100.0), None);
+    }
+
+    #[test]
+    fn a_plan_made_once_is_read() {
+        let once = Once {
+            seconds: 2.5,
+            computed: 2.0,
+            bytes: 4096.0,
+        };
+        assert_eq!(Once::parse("2.5 2 4096\n"), Some(once));
+        assert_eq!(Once::parse("2.5 4096\n"), None);
     }
 
     #[test]

@@ -3,8 +3,7 @@
 //!
 //! `cargo bench -p ekya-sched` times what is small enough to be repeated, with criterion. Two more
 //! modes are for `cargo xtask bench sched`, which also prints the table: `list` names all points,
-//! and `once POINT` makes one plan, so that a process' time, also without what it waited for a core,
-//! and peak memory are that plan's. No
+//! and `once POINT` makes one plan, so that a process' peak memory is that plan's. No
 //! time is asserted here: what a machine takes is for people to judge.
 //!
 //! The limit: a plan has to look at every option of every stream once, 18 retraining options of 64
@@ -15,6 +14,7 @@
 // A bench that cannot go on has nobody to tell but the terminal.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod clock;
 mod points;
 mod synthetic;
 
@@ -45,29 +45,22 @@ fn list() {
     }
 }
 
-/// Makes one plan and prints its seconds, those of them that it computed (the rest it waited for
-/// a core), and the most memory the process had, in bytes.
+/// Makes one plan and prints the seconds that it computed, those that went by meanwhile, and the
+/// most memory the process had, in bytes.
 fn once(name: &str) {
     let point: Point = name.parse().unwrap();
     let problem = synthetic::problem(point.size, point.devices);
     let scheduler = point.scheduler.scheduler();
-    let (started, computed) = (Instant::now(), seconds_computed());
+    let (started, began) = (clock::now(), Instant::now());
     let plan = scheduler.plan(&problem).unwrap();
-    let seconds = started.elapsed().as_secs_f64();
-    let computed = seconds_computed() - computed;
+    let (computed, elapsed) = (clock::now() - started, began.elapsed());
     eprintln!(
         "{name}: accuracy {}, gap {:?}",
         plan.mean_accuracy,
         plan.gap()
     );
-    println!("{seconds} {computed} {}", peak_memory());
-}
-
-/// How long this process, which has one thread, has been on a core.
-fn seconds_computed() -> f64 {
-    let numbers = std::fs::read_to_string("/proc/self/schedstat").unwrap();
-    let nanoseconds: f64 = numbers.split(' ').next().unwrap().parse().unwrap();
-    nanoseconds / 1e9
+    let [computed, elapsed] = [computed, elapsed].map(|time| time.as_secs_f64());
+    println!("{computed} {elapsed} {}", peak_memory());
 }
 
 /// The largest resident memory so far, in bytes.
@@ -87,6 +80,7 @@ fn peak_memory() -> u64 {
 /// to several questions once.
 fn sample() {
     let mut criterion = Criterion::default()
+        .with_measurement(clock::Computing)
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))

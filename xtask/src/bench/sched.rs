@@ -1,8 +1,9 @@
 //! The bench of the schedulers, `ekya-sched/benches/sched.rs`: runs it, reads criterion's estimates,
 //! and has large plans made in a process each.
 //!
-//! What is timed, the bench says itself (`list`). A plan that is likely to take longer than
-//! [`PATIENCE`] is left out, and so are the larger ones of its row of sizes.
+//! What is timed, the bench says itself (`list`). Times are what a plan computes, without what it
+//! waits for a core on a busy machine. Where a plan took longer than [`LONG`], the larger ones of its
+//! row of sizes are left out, unless they have a target.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,14 +20,12 @@ use super::fit;
 use super::row::Row;
 use crate::{run, setup};
 
-/// Longest time for a plan that has no target.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Longest time for one that has.
-const PATIENCE_WITH_TARGET: Duration = Duration::from_secs(300);
-/// Plans made of one that has a target and takes long; the middle one counts.
+/// Seconds above which larger plans would take longer than a minute.
+const LONG: f64 = 20.0;
+/// Longest time for any plan, with what it waits for a core.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Plans made of one that has a target, unless it takes [`LONG`]; the middle one counts.
 const REPEATS: usize = 3;
-/// A plan that took longer is not made again.
-const TOO_LONG_TO_REPEAT: f64 = 20.0;
 
 /// Sizes that have a target: (streams x GPUs x configurations, seconds of the thief, of the best plan).
 const TARGETS: [(&str, f64, f64); 2] = [("10x8x18", 2e-3, 50e-3), ("1000x100x18", 2.0, 10.0)];
@@ -208,15 +207,15 @@ impl Bench {
     }
 
     /// Has one plan made; `None` when that takes too long.
-    fn once(&self, name: &str, patience: Duration) -> Result<Option<Once>> {
+    fn once(&self, name: &str) -> Result<Option<Once>> {
         let mut command = self.command();
         let mut child = command
             .args(["once", name])
             .stdout(Stdio::piped())
             .spawn()
             .context("starting the bench")?;
-        if !ends_within(&mut child, patience)? {
-            eprintln!("{name}: longer than {} s, left out", patience.as_secs());
+        if !ends_in_time(&mut child)? {
+            eprintln!("{name}: longer than {} s, left out", PATIENCE.as_secs());
             return Ok(None);
         }
         let mut text = String::new();
@@ -244,7 +243,7 @@ fn median(estimates: &str) -> Option<f64> {
 }
 
 /// Waits for a process; ends it when it takes too long.
-fn ends_within(child: &mut Child, patience: Duration) -> Result<bool> {
+fn ends_in_time(child: &mut Child) -> Result<bool> {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().context("waiting for the bench")? {
@@ -253,7 +252,7 @@ fn ends_within(child: &mut Child, patience: Duration) -> Result<bool> {
             }
             return Ok(true);
         }
-        if started.elapsed() > patience {
+        if started.elapsed() > PATIENCE {
             child.kill().context("ending the bench")?;
             child.wait().context("waiting for the bench")?;
             return Ok(false);
@@ -265,9 +264,10 @@ fn ends_within(child: &mut Child, patience: Duration) -> Result<bool> {
 /// A plan made once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Once {
+    /// That it computed.
     seconds: f64,
-    /// Those of them that it was on a core.
-    computed: f64,
+    /// That went by meanwhile.
+    elapsed: f64,
     /// Most memory of the process.
     bytes: f64,
 }
@@ -275,12 +275,12 @@ struct Once {
 impl Once {
     fn parse(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let &[seconds, computed, bytes] = &words[..] else {
+        let &[seconds, elapsed, bytes] = &words[..] else {
             return None;
         };
         Some(Self {
             seconds: seconds.parse().ok()?,
-            computed: computed.parse().ok()?,
+            elapsed: elapsed.parse().ok()?,
             bytes: bytes.parse().ok()?,
         })
     }
@@ -290,67 +290,49 @@ impl Once {
 #[derive(Default)]
 struct Measured {
     seconds: HashMap<String, f64>,
-    /// Of plans made in a process each.
-    once: HashMap<String, Once>,
+    /// Most memory, of plans made in a process each.
+    bytes: HashMap<String, f64>,
 }
 
 impl Measured {
     /// Measures points of rising size, as far as they are quick enough.
     fn take(&mut self, bench: &Bench, series: &[&Point]) -> Result<()> {
-        let mut before: Vec<(f64, f64)> = Vec::new();
         for point in series {
             if point.is_sampled {
                 let seconds = bench.estimate(&point.name)?;
                 self.seconds.insert(point.name.clone(), seconds);
             } else if !self.seconds.contains_key(&point.name) {
-                let likely = point.size().and_then(|size| foreseen(&before, size));
-                if likely.is_some_and(|seconds| seconds > PATIENCE.as_secs_f64()) {
-                    eprintln!("{}: likely to take too long, left out", point.name);
-                    return Ok(());
-                }
-                if !self.make(bench, point)? {
-                    return Ok(());
-                }
+                self.make(bench, point)?;
             }
-            let seconds = self.seconds.get(&point.name).copied();
-            before.extend(point.size().zip(seconds));
+            let seconds = self.seconds.get(&point.name);
+            if point.question != "targets" && seconds.is_none_or(|&seconds| seconds > LONG) {
+                eprintln!("{}: what is larger is left out", point.name);
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Makes a plan, or some; false when that takes too long.
-    fn make(&mut self, bench: &Bench, point: &Point) -> Result<bool> {
-        let (repeats, patience) = if point.has_target() {
-            (REPEATS, PATIENCE_WITH_TARGET)
-        } else {
-            (1, PATIENCE)
-        };
+    /// Makes a plan, or some, if it does not take too long.
+    fn make(&mut self, bench: &Bench, point: &Point) -> Result<()> {
+        let repeats = if point.has_target() { REPEATS } else { 1 };
         let mut all: Vec<Once> = Vec::new();
-        while all.len() < repeats && all.iter().all(|once| once.seconds < TOO_LONG_TO_REPEAT) {
-            let Some(once) = bench.once(&point.name, patience)? else {
-                return Ok(false);
+        while all.len() < repeats && all.iter().all(|once| once.seconds < LONG) {
+            let Some(once) = bench.once(&point.name)? else {
+                return Ok(());
             };
             eprintln!(
-                "{}: {:.3} s, of which {:.3} s computing",
-                point.name, once.seconds, once.computed
+                "{}: {:.3} s in {:.3} s",
+                point.name, once.seconds, once.elapsed
             );
             all.push(once);
         }
         all.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let middle = all[all.len() / 2];
         self.seconds.insert(point.name.clone(), middle.seconds);
-        self.once.insert(point.name.clone(), middle);
-        Ok(true)
+        self.bytes.insert(point.name.clone(), middle.bytes);
+        Ok(())
     }
-}
-
-/// What a size is likely to take, going on as from the last size but one to the last.
-fn foreseen(before: &[(f64, f64)], size: f64) -> Option<f64> {
-    let &[.., (size_a, a), (size_b, b)] = before else {
-        return None;
-    };
-    let growth = (b / a).ln() / (size_b / size_a).ln();
-    Some(b * (size / size_b).powf(growth))
 }
 
 /// Times and, where a process made one plan alone, memory of what has targets.
@@ -374,26 +356,13 @@ fn target_rows(points: &[Point], measured: &Measured) -> Vec<Row> {
         };
         rows.push(row.at_most(target * per_second));
     }
-    rows.extend(
-        points
-            .iter()
-            .flat_map(|point| process_rows(point, measured)),
-    );
+    let memory = points.iter().filter(|point| point.question == "targets");
+    rows.extend(memory.filter_map(|point| {
+        let bytes = measured.bytes.get(&point.name)?;
+        let name = format!("{}_memory", point.name);
+        Some(Row::new(name, bytes / 1e6, "MB").at_most(MEMORY_TARGET_MB))
+    }));
     rows
-}
-
-/// More about a plan that has targets and was made in a process of its own: its time without what
-/// it waited for a core, which other load on the machine makes longer, and its memory.
-fn process_rows(point: &Point, measured: &Measured) -> Vec<Row> {
-    let once = measured.once.get(&point.name);
-    let Some(once) = once.filter(|_| point.question == "targets") else {
-        return Vec::new();
-    };
-    let name = |what| format!("{}_{what}", point.name);
-    vec![
-        Row::new(name("computing"), once.computed, "s"),
-        Row::new(name("memory"), once.bytes / 1e6, "MB").at_most(MEMORY_TARGET_MB),
-    ]
 }
 
 /// The times of a question, each line of them followed by how it grows.
@@ -443,7 +412,7 @@ mod tests {
         let seconds = points.iter().map(|point| (point.name.clone(), 0.0059));
         let measured = Measured {
             seconds: seconds.collect(),
-            once: HashMap::new(),
+            bytes: HashMap::new(),
         };
         let rows = target_rows(&points, &measured);
         let row = |point: &Point| Row::new(point.name.clone(), 0.0059 * 1e3, "ms");
@@ -455,20 +424,13 @@ mod tests {
     }
 
     #[test]
-    fn times_go_on_as_they_grew() {
-        let seconds = foreseen(&[(1.0, 9.0), (10.0, 1.0), (100.0, 100.0)], 1000.0);
-        assert!(seconds.is_some_and(|seconds| (seconds - 10_000.0).abs() < 1e-6));
-        assert_eq!(foreseen(&[(10.0, 1.0)], 100.0), None);
-    }
-
-    #[test]
     fn a_plan_made_once_is_read() {
         let once = Once {
-            seconds: 2.5,
-            computed: 2.0,
+            seconds: 2.0,
+            elapsed: 2.5,
             bytes: 4096.0,
         };
-        assert_eq!(Once::parse("2.5 2 4096\n"), Some(once));
+        assert_eq!(Once::parse("2 2.5 4096\n"), Some(once));
         assert_eq!(Once::parse("2.5 4096\n"), None);
     }
 

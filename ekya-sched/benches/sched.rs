@@ -3,8 +3,8 @@
 //!
 //! `cargo bench -p ekya-sched` times what is small enough to be repeated, with criterion. Two more
 //! modes are for `cargo xtask bench sched`, which also prints the table: `list` names all points,
-//! and `once POINT` makes one plan, so that a process' peak memory is that plan's. No
-//! time is asserted here: what a machine takes is for people to judge.
+//! and `once POINT` makes one plan, so that a process' peak memory is that plan's. Times are what
+//! the thread computes ([`clock`]). None is asserted: what a machine takes is for people to judge.
 //!
 //! The limit: a plan has to look at every option of every stream once, 18 retraining options of 64
 //! bytes and 12 inference options of 16. That is 13 kB for 10 streams and 1.3 MB for 1,000, which

@@ -196,8 +196,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Criterion's estimate of a point's time in seconds: the median, which other load on the
-    /// machine disturbs least.
+    /// Criterion's estimate of a point's time in seconds: the median, which neighbours on
+    /// the machine disturb least.
     fn estimate(&self, name: &str) -> Result<f64> {
         let file = self
             .estimates

@@ -5,7 +5,7 @@
 //!   ([`wheel`]) and unpack into the cache ([`cache`]).
 //! - [`run`] calls cargo for the demo, the tests and the checks; [`summary`] counts what the tests said.
 //! - [`soak`] runs what takes longer than the tests may.
-//! - [`bench`] times things and puts what came out beside what it should be.
+//! - [`mod@bench`] times things and puts what came out beside what it should be.
 //!
 //! **Invariant:** nothing here links libtorch or depends on another crate of the workspace, so that
 //! set-up runs on a machine that has neither.

@@ -5,6 +5,7 @@
 //!   ([`wheel`]) and unpack into the cache ([`cache`]).
 //! - [`run`] calls cargo for the demo, the tests and the checks; [`summary`] counts what the tests said.
 //! - [`soak`] runs what takes longer than the tests may.
+//! - [`mod@bench`] times things and puts what came out beside what it should be.
 //!
 //! **Invariant:** nothing here links libtorch or depends on another crate of the workspace, so that
 //! set-up runs on a machine that has neither.
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cache;
 mod digest;
 mod environment;
@@ -71,6 +73,11 @@ enum Task {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
     },
+    /// Time a part of the product and print a table.
+    ///
+    /// Builds what is timed, and nothing else; progress goes to stderr.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check format, lints and documentation; writes nothing in the sources.
     Check,
     /// Format the sources and apply what the lints suggest.
@@ -90,6 +97,13 @@ struct Passed {
     arguments: Vec<OsString>,
 }
 
+impl Task {
+    /// The schedulers are built without libtorch.
+    const fn needs_setup(&self) -> bool {
+        !matches!(self, Self::Bench(bench::Bench::Sched(_)))
+    }
+}
+
 fn main() -> ExitCode {
     match execute(Arguments::parse().task) {
         Ok(code) => code,
@@ -101,12 +115,15 @@ fn main() -> ExitCode {
 }
 
 fn execute(task: Task) -> Result<ExitCode> {
-    setup::set_up()?;
+    if task.needs_setup() {
+        setup::set_up()?;
+    }
     match task {
         Task::Setup => Ok(ExitCode::SUCCESS),
         Task::Demo(passed) => run::ekya("demo", &passed.arguments),
         Task::Test(passed) => run::test(&passed.arguments),
         Task::Soak { name, minutes } => soak::soak(name, minutes),
+        Task::Bench(bench) => bench::bench(&bench),
         Task::Check => run::check(),
         Task::Fix => run::fix(),
         Task::TrainScene(passed) => run::ekya("train-scene", &passed.arguments),

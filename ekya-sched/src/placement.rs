@@ -41,17 +41,45 @@ impl DevicePlan {
     }
 }
 
+/// A scheduler of one device.
+pub(crate) trait DeviceScheduler {
+    /// Plans the streams of a problem with one device.
+    fn plan_device(&self, problem: &Problem) -> DevicePlan;
+
+    /// The same for judging a placement; may be quicker and less good.
+    fn judge_device(&self, problem: &Problem) -> DevicePlan {
+        self.plan_device(problem)
+    }
+
+    /// No plan of a problem with one device reaches a higher sum of weighted accuracies, where
+    /// that is known; the best known reaches `reached`.
+    fn bound_device(&self, _problem: &Problem, _reached: f64) -> Option<f64> {
+        None
+    }
+}
+
+impl<F: Fn(&Problem) -> Vec<StreamPlan>> DeviceScheduler for F {
+    fn plan_device(&self, problem: &Problem) -> DevicePlan {
+        DevicePlan::of(self(problem))
+    }
+}
+
 /// Plans a problem with a scheduler of one device.
 ///
 /// # Errors
 /// When the problem is not valid.
 pub(crate) fn plan_devices(
     problem: &Problem,
-    plan_device: &dyn Fn(&Problem) -> DevicePlan,
+    scheduler: &dyn DeviceScheduler,
 ) -> Result<Plan, ScheduleError> {
     problem.validate()?;
-    let mut layout = Layout::new(problem, plan_device);
-    layout.improve();
+    let mut layout = Layout::new(problem, scheduler);
+    let all: Vec<usize> = (0..=problem.devices.len()).collect();
+    if problem.devices.len() > 1 && problem.streams.iter().any(is_free) {
+        layout.plan(&all, |part| scheduler.judge_device(part));
+        layout.improve();
+    }
+    layout.plan(&all, |part| scheduler.plan_device(part));
     let mut plan = Plan::new(layout.merged(), problem);
     plan.upper_bound = layout.upper_bound(plan.mean_accuracy);
     Ok(plan)
@@ -75,7 +103,7 @@ enum Role {
 /// A placement with the plans of its devices.
 struct Layout<'a> {
     problem: &'a Problem,
-    plan_device: &'a dyn Fn(&Problem) -> DevicePlan,
+    scheduler: &'a dyn DeviceScheduler,
     homes: Vec<Home>,
     /// By device, then the streams without one.
     plans: Vec<DevicePlan>,
@@ -84,21 +112,19 @@ struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    fn new(problem: &'a Problem, plan_device: &'a dyn Fn(&Problem) -> DevicePlan) -> Self {
+    fn new(problem: &'a Problem, scheduler: &'a dyn DeviceScheduler) -> Self {
         let devices = problem.devices.len();
-        let mut layout = Self {
+        Self {
             problem,
-            plan_device,
+            scheduler,
             homes: homes(problem),
             plans: vec![DevicePlan::of(Vec::new()); devices + 1],
             members: vec![Vec::new(); devices + 1],
-        };
-        layout.plan(&(0..=devices).collect::<Vec<_>>());
-        layout
+        }
     }
 
     /// Plans some devices anew; the number of devices stands for having none.
-    fn plan(&mut self, devices: &[usize]) {
+    fn plan(&mut self, devices: &[usize], plan_device: impl Fn(&Problem) -> DevicePlan) {
         for &device in devices {
             let here = Some(device).filter(|&device| device < self.problem.devices.len());
             let role = |(stream, home): (usize, &Home)| {
@@ -117,7 +143,7 @@ impl<'a> Layout<'a> {
             self.plans[device] = if members.is_empty() {
                 DevicePlan::of(Vec::new())
             } else {
-                within_limits(part, self.plan_device)
+                within_limits(part, &plan_device)
             };
             self.members[device] = members;
         }
@@ -154,9 +180,6 @@ impl<'a> Layout<'a> {
 
     /// Moves streams, or their retrainings, to the least loaded device as long as that helps.
     fn improve(&mut self) {
-        if self.problem.devices.len() < 2 || !self.problem.streams.iter().any(is_free) {
-            return;
-        }
         let mut best = Score::of(&self.merged(), self.problem);
         let mut tried = 0;
         let movable = |&stream: &usize| is_free(&self.problem.streams[stream]);
@@ -219,7 +242,8 @@ impl<'a> Layout<'a> {
             .iter()
             .map(|&device| (self.plans[device].clone(), self.members[device].clone()))
             .collect();
-        self.plan(&devices);
+        let scheduler = self.scheduler;
+        self.plan(&devices, |part| scheduler.judge_device(part));
         let score = Score::of(&self.merged(), self.problem);
         if score.beats(best) {
             *best = score;
@@ -242,8 +266,8 @@ impl<'a> Layout<'a> {
         let free = devices > 1 && self.problem.streams.iter().any(is_free);
         let turned_away = devices > 0 && self.homes.iter().any(|home| home.inference.is_none());
         let sum = if free || turned_away || self.members.iter().flatten().any(apart) {
-            self.plans.iter().find_map(|plan| plan.upper_bound)?;
-            (self.plan_device)(&pooled(self.problem)).upper_bound?
+            let pooled = pooled(self.problem);
+            self.scheduler.bound_device(&pooled, reached * weight)?
         } else {
             let bounds = self.plans.iter().filter(|plan| !plan.streams.is_empty());
             bounds.map(|plan| plan.upper_bound).sum::<Option<f64>>()?
@@ -426,7 +450,7 @@ fn part(problem: &Problem, device: DeviceSpec, members: &[(usize, Role)]) -> Pro
 }
 
 /// Plans a device; retrainings that do not fit beside the others wait.
-fn within_limits(mut part: Problem, plan_device: &dyn Fn(&Problem) -> DevicePlan) -> DevicePlan {
+fn within_limits(mut part: Problem, plan_device: &impl Fn(&Problem) -> DevicePlan) -> DevicePlan {
     let mut waiting: Vec<(usize, String)> = Vec::new();
     let mut upper_bound = None;
     loop {

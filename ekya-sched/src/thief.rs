@@ -29,14 +29,19 @@
 //! whole device has no such constraint.
 //!
 //! A steal changes the shares of two jobs, so only their one or two streams are evaluated again:
-//! one pass costs O(jobs² · (capacity/δ + |Λ|) · (|Γ| + log |Λ|)) per device.
+//! one pass costs O(jobs² · (capacity/δ + |Λ|) · (|Γ| + log |Λ|)) per device, and no more than
+//! proportional to the jobs beyond 128 of them, when only the victims that lose least are tried.
 
 use crate::pick::{EPSILON, Pick, Picker, pickers};
-use crate::placement::{DevicePlan, plan_devices};
-use crate::{Plan, Problem, ScheduleError, Scheduler, Share};
+use crate::placement::plan_devices;
+use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
 
 /// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
 const PASSES_MAX: usize = 3;
+
+/// Jobs that a thief tries to steal from in a pass, at most: beyond that, a device has so many that
+/// those that lose least suffice, and time would grow with the square of their number.
+const VICTIMS_MAX: usize = 128;
 
 /// How much a thief takes from a victim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,13 +72,13 @@ impl Scheduler for Thief {
     }
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
-        plan_devices(problem, &|part| self.plan_device(part))
+        plan_devices(problem, &|part: &Problem| self.streams(part))
     }
 }
 
 impl Thief {
     /// The streams of the only device of a problem.
-    pub(crate) fn plan_device(self, problem: &Problem) -> DevicePlan {
+    pub(crate) fn streams(self, problem: &Problem) -> Vec<StreamPlan> {
         let pickers = pickers(problem);
         let fair = Market::fair(&pickers, problem.capacity());
         let market = fair.trade(self.stealing, problem.quantum);
@@ -87,7 +92,7 @@ impl Thief {
                 shares,
             )
         });
-        DevicePlan::of(plans.collect())
+        plans.collect()
     }
 }
 
@@ -285,17 +290,42 @@ impl<'a> Market<'a> {
         }
     }
 
-    /// Lets every job steal from every other and from what is unused; whether anything moved.
+    /// Lets every job steal from what is unused and from others; whether anything moved.
     fn pass(&mut self, mut steal: impl FnMut(&mut Self, usize, usize) -> bool) -> bool {
         let mut moved = false;
-        for t in 0..self.jobs.len() {
-            let thief = self.jobs[t];
+        let victims = self.victims();
+        for thief in self.jobs.clone() {
             moved |= steal(self, thief, self.unused_job());
-            for v in (0..self.jobs.len()).filter(|&v| v != t) {
-                moved |= steal(self, thief, self.jobs[v]);
+            let mut asked = 0;
+            for &victim in victims.iter().filter(|&&victim| victim != thief) {
+                if self.shares[victim] > Share::ZERO {
+                    moved |= steal(self, thief, victim);
+                    asked += 1;
+                }
+                if asked == VICTIMS_MAX {
+                    break;
+                }
             }
         }
         moved
+    }
+
+    /// All jobs; where there are many, those first that lose least, per device, when they lose
+    /// everything.
+    fn victims(&self) -> Vec<usize> {
+        let mut victims = self.jobs.clone();
+        if victims.len() > VICTIMS_MAX {
+            let rate = |job: &usize| {
+                let share = self.shares[*job];
+                let loss = self.loss(*job, share);
+                let devices = share.as_f64().max(f64::MIN_POSITIVE);
+                (loss.shortfall / devices, -loss.mean / devices)
+            };
+            let mut rated: Vec<_> = victims.iter().map(|job| (rate(job), *job)).collect();
+            rated.sort_by(|((a, b), _), ((c, d), _)| a.total_cmp(c).then(b.total_cmp(d)));
+            victims = rated.into_iter().map(|(_, job)| job).collect();
+        }
+        victims
     }
 
     fn steal_literally(&mut self, thief: usize, victim: usize, quantum: Share) -> bool {

@@ -2,7 +2,7 @@
 
 use super::none::serve;
 use super::uniform::most_accurate;
-use crate::placement::{DevicePlan, plan_devices};
+use crate::placement::plan_devices;
 use crate::timeline::push;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Segment, StreamPlan, StreamSpec, reason};
 
@@ -94,7 +94,7 @@ impl Scheduler for Cloud {
         problem.validate()?;
         self.check()?;
         let returns = self.returns(problem);
-        let mut plan = plan_devices(problem, &|part| DevicePlan::of(serve(part)))?;
+        let mut plan = plan_devices(problem, &serve)?;
         let remaining = problem.remaining.as_secs_f64();
         let streams = plan.streams.iter_mut().zip(&problem.streams).zip(returns);
         for ((plan, spec), (back, option)) in streams {

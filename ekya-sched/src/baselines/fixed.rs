@@ -3,7 +3,7 @@
 
 use super::uniform::{check_fraction, split};
 use crate::pick::{Picker, pickers};
-use crate::placement::{DevicePlan, plan_devices};
+use crate::placement::plan_devices;
 use crate::{Plan, Problem, RetrainingOption, ScheduleError, Scheduler, StreamSpec, Thief};
 
 /// Ekya-FixedRes: a fixed split between inference and retraining, both divided evenly over the
@@ -23,7 +23,7 @@ impl Scheduler for FixedRes {
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
         problem.validate()?;
         check_fraction(self.inference_fraction)?;
-        plan_devices(problem, &|part| {
+        plan_devices(problem, &|part: &Problem| {
             let pickers = pickers(part);
             let trains: Vec<bool> = pickers.iter().map(Picker::may_train).collect();
             let shares = split(part.capacity(), self.inference_fraction, &trains);
@@ -31,7 +31,7 @@ impl Scheduler for FixedRes {
             let plans = streams.map(|((spec, picker), shares)| {
                 picker.plan(&picker.pick(shares.0, shares.1, 0.0), spec, part, shares)
             });
-            DevicePlan::of(plans.collect())
+            plans.collect::<Vec<_>>()
         })
     }
 }

@@ -1,7 +1,7 @@
 //! No retraining at all.
 
 use crate::pick::{Picker, pickers};
-use crate::placement::{DevicePlan, plan_devices};
+use crate::placement::plan_devices;
 use crate::thief::equal_parts;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
 
@@ -16,7 +16,7 @@ impl Scheduler for NoRetraining {
     }
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
-        plan_devices(problem, &|part| DevicePlan::of(serve(part)))
+        plan_devices(problem, &serve)
     }
 }
 

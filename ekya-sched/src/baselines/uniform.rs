@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::pick::Picker;
-use crate::placement::{DevicePlan, plan_devices};
+use crate::placement::plan_devices;
 use crate::thief::equal_parts;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan, StreamSpec};
 
@@ -47,12 +47,12 @@ impl Scheduler for Uniform {
         for spec in &problem.streams {
             self.option_of(spec)?;
         }
-        plan_devices(problem, &|part| DevicePlan::of(self.plan_device(part)))
+        plan_devices(problem, &|part: &Problem| self.streams(part))
     }
 }
 
 impl Uniform {
-    fn plan_device(&self, problem: &Problem) -> Vec<StreamPlan> {
+    fn streams(&self, problem: &Problem) -> Vec<StreamPlan> {
         let option = |spec: &StreamSpec| self.option_of(spec).unwrap_or(None);
         let options: Vec<_> = problem.streams.iter().map(option).collect();
         let trains: Vec<bool> = options.iter().map(Option::is_some).collect();

@@ -21,7 +21,7 @@ mod ladder;
 mod pool;
 mod search;
 
-use crate::placement::{DevicePlan, plan_devices};
+use crate::placement::{DevicePlan, DeviceScheduler, plan_devices};
 use crate::plan::{Score, weighted_mean};
 use crate::simulate::{StreamOutcome, run_window};
 use crate::timeline::push;
@@ -56,24 +56,37 @@ impl Scheduler for Optimal {
     }
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
-        plan_devices(problem, &plan_device)
+        plan_devices(problem, self)
     }
 }
 
-fn plan_device(problem: &Problem) -> DevicePlan {
-    let pool = Pool::new(problem);
-    let thief = thief(problem);
-    let solution = Solution::of(&pool, &order_of(&thief, &pool));
-    let own = solution.plans(&pool, problem);
-    let better = match own {
-        Some(own) if !Score::of(&thief, problem).beats(&Score::of(&own, problem)) => own,
-        _ => thief,
-    };
-    let weight: f64 = problem.streams.iter().map(|spec| spec.weight).sum();
-    let reached = weighted_mean(&better, problem) * weight;
-    DevicePlan {
-        streams: better,
-        upper_bound: Some(solution.upper_bound.max(reached)),
+impl DeviceScheduler for Optimal {
+    fn plan_device(&self, problem: &Problem) -> DevicePlan {
+        let pool = Pool::new(problem);
+        let thief = thief(problem);
+        let solution = Solution::of(&pool, &order_of(&thief, &pool));
+        let own = solution.plans(&pool, problem);
+        let better = match own {
+            Some(own) if !Score::of(&thief, problem).beats(&Score::of(&own, problem)) => own,
+            _ => thief,
+        };
+        let weight: f64 = problem.streams.iter().map(|spec| spec.weight).sum();
+        let reached = weighted_mean(&better, problem) * weight;
+        DevicePlan {
+            streams: better,
+            upper_bound: Some(solution.upper_bound.max(reached)),
+        }
+    }
+
+    fn judge_device(&self, problem: &Problem) -> DevicePlan {
+        DevicePlan::of(Thief::default().streams(problem))
+    }
+
+    fn bound_device(&self, problem: &Problem, reached: f64) -> Option<f64> {
+        let pool = Pool::new(problem);
+        let mut nothing = Found::of(&pool, Sequence::nothing())?;
+        nothing.worth = nothing.worth.max(reached * pool.length);
+        Some(bound(&pool, nothing, &mut Effort(0)).worth / pool.length)
     }
 }
 
@@ -81,7 +94,7 @@ fn plan_device(problem: &Problem) -> DevicePlan {
 fn thief(problem: &Problem) -> Vec<StreamPlan> {
     let thief = Thief::default();
     if problem.streams.len() > THIEF_RUN_MAX {
-        return thief.plan_device(problem).streams;
+        return thief.streams(problem);
     }
     match run_window(&thief, problem) {
         Ok(outcome) => {
@@ -90,7 +103,7 @@ fn thief(problem: &Problem) -> Vec<StreamPlan> {
             streams.map(plan).collect()
         }
         // The problem was found valid before.
-        Err(_) => thief.plan_device(problem).streams,
+        Err(_) => thief.streams(problem),
     }
 }
 
@@ -134,7 +147,7 @@ impl Solution {
             jobs: jobs.to_vec(),
             side_by_side,
         };
-        let nothing = Found::of(pool, sequence(&[], 1));
+        let nothing = Found::of(pool, Sequence::nothing());
         let Some(nothing) = nothing else {
             return Self {
                 found: None,

@@ -69,6 +69,16 @@ pub(super) struct Sequence {
     pub(super) side_by_side: usize,
 }
 
+impl Sequence {
+    /// No retraining.
+    pub(super) const fn nothing() -> Self {
+        Self {
+            jobs: Vec::new(),
+            side_by_side: 1,
+        }
+    }
+}
+
 /// A time in which the same retrainings run.
 pub(super) struct Phase {
     pub(super) seconds: f64,

@@ -73,7 +73,12 @@ pub(super) fn improve(pool: &Pool<'_>, mut found: Found, effort: &mut Effort) ->
 fn put_back(pool: &Pool<'_>, stream: usize, found: &mut Found, effort: &mut Effort) {
     let mut rest = found.sequence.jobs.clone();
     rest.retain(|job| job.stream != stream);
-    consider(pool, &rest, found);
+    if rest.len() < found.sequence.jobs.len() {
+        if !effort.spend(pool, rest.len()) {
+            return;
+        }
+        consider(pool, &rest, found);
+    }
     for choice in 0..pool.streams[stream].choices.len() {
         let mut jobs = rest.clone();
         jobs.insert(0, Job { stream, choice });

@@ -79,7 +79,7 @@ fn training_of(stream: &StreamPlan) -> Option<(f64, f64)> {
     let trains = |segment: &&ekya_sched::Segment| segment.training_share > Share::ZERO;
     let mut segments = stream.timeline.iter().filter(trains);
     let first = segments.next()?;
-    Some((first.from, segments.last().unwrap_or(first).to))
+    Some((first.from, segments.next_back().unwrap_or(first).to))
 }
 
 fn overlap(a: Option<(f64, f64)>, b: Option<(f64, f64)>) -> bool {

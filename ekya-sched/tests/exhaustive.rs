@@ -259,41 +259,85 @@ prop_compose! {
     }
 }
 
+/// How `Optimal` and exhaustive search disagree, if they do.
+fn disagreement(problem: &Problem) -> Option<String> {
+    let plan = Checked(&Optimal).plan(problem).unwrap();
+    let (optimal, bound) = (plan.mean_accuracy, plan.upper_bound.unwrap());
+    let best = exhaustive(problem);
+    let agree = (optimal - best).abs() <= TOLERANCE && best.max(optimal) <= bound + TOLERANCE;
+    (!agree).then(|| format!("optimal {optimal}, exhaustive {best}, bound {bound}"))
+}
+
 proptest! {
+    // Fast, and what they find is rare: more than usual.
+    #![proptest_config(ProptestConfig::with_cases(4 * ProptestConfig::default().cases))]
+
     #[test]
     fn exhaustive_search_agrees_with_optimal(problem in tiny_problem()) {
-        let plan = Checked(&Optimal).plan(&problem).unwrap();
-        let (optimal, bound) = (plan.mean_accuracy, plan.upper_bound.unwrap());
-        let exhaustive = exhaustive(&problem);
-        prop_assert!(optimal >= exhaustive - TOLERANCE, "{} below {}", optimal, exhaustive);
-        prop_assert!(optimal <= exhaustive + TOLERANCE, "{} above {}", optimal, exhaustive);
-        prop_assert!(exhaustive.max(optimal) <= bound + TOLERANCE, "above {}", bound);
+        prop_assert_eq!(disagreement(&problem), None);
     }
 }
 
-/// By hand: half of the device serves, and the other half trains for 40 s.
+fn stream_of(accuracy: f64, inference: (f64, u32), retraining: &[(f64, f64)]) -> StreamSpec {
+    let (accuracy_factor, micro) = inference;
+    let option = |&(end_accuracy, gpu_seconds): &(f64, f64)| {
+        RetrainingOption::new(end_accuracy, gpu_seconds)
+    };
+    StreamSpec {
+        name: "s".into(),
+        accuracy,
+        inference: vec![InferenceOption {
+            accuracy_factor,
+            share: Share::from_micro(micro),
+        }],
+        retraining: retraining.iter().map(option).collect(),
+        ..StreamSpec::default()
+    }
+}
+
+fn problem_of(seconds: u64, capacity: u32, streams: Vec<StreamSpec>) -> Problem {
+    Problem {
+        devices: vec![DeviceSpec::new(Share::from_micro(capacity))],
+        streams,
+        ..Problem::new(Duration::from_secs(seconds))
+    }
+}
+
+/// Half of the device serves and the other half trains, for 40 s. If all trained, for 20 s, nothing
+/// would be served in them, which is worse by 2.
 #[test]
 fn exhaustive_search_finds_what_is_found_by_hand() {
-    let half = Share::from_micro(500_000);
-    let problem = Problem {
-        devices: vec![DeviceSpec::new(Share::WHOLE)],
-        streams: vec![StreamSpec {
-            name: "a".into(),
-            accuracy: 0.5,
-            inference: vec![InferenceOption {
-                accuracy_factor: 1.0,
-                share: half,
-            }],
-            // The second does not end in the window with any share.
-            retraining: vec![
-                RetrainingOption::new(0.9, 20.0),
-                RetrainingOption::new(1.0, 101.0),
-            ],
-            ..StreamSpec::default()
-        }],
-        ..Problem::new(Duration::from_secs(100))
-    };
-    // All to training would end in 20 s with nothing served: 80 · 0.9 is as much as this less 2.
+    // The second option does not end in the window with any share.
+    let stream = stream_of(0.5, (1.0, 500_000), &[(0.9, 20.0), (1.0, 101.0)]);
+    let problem = problem_of(100, 1_000_000, vec![stream]);
     let by_hand = (40.0 * 0.5 + 60.0 * 0.9) / 100.0;
     assert!((exhaustive(&problem) - by_hand).abs() < 1e-9);
+    assert_eq!(disagreement(&problem), None);
+}
+
+/// At what a device is worth while one trains, the inference of both would be bought, and there is
+/// no room for it: best is to serve the first and to train with the other half, for 20 s; then to
+/// serve the second.
+#[test]
+fn inference_that_does_not_fit_is_not_given_up_altogether() {
+    let streams = vec![
+        stream_of(0.5, (1.0, 500_000), &[]),
+        stream_of(0.5, (1.0, 600_000), &[(0.6, 10.0)]),
+    ];
+    let problem = problem_of(100, 1_000_000, streams);
+    let by_hand = (20.0 * 0.5 + 80.0 * 0.6) / 200.0;
+    assert!((exhaustive(&problem) - by_hand).abs() < 1e-9);
+    assert_eq!(disagreement(&problem), None);
+}
+
+/// There is time for one retraining only, and the first that comes to mind is worth less.
+#[test]
+fn a_retraining_gives_way_to_a_better_one() {
+    let streams = vec![
+        stream_of(0.0, (0.6028, 507_396), &[(0.4684, 19.02)]),
+        stream_of(0.4277, (0.6585, 100_000), &[(0.852, 35.67)]),
+    ];
+    let mut problem = problem_of(70, 607_395, streams);
+    problem.remaining += Duration::from_millis(386);
+    assert_eq!(disagreement(&problem), None);
 }

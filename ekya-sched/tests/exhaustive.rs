@@ -1,4 +1,4 @@
-//! On tiny problems, exhaustive search finds nothing better than `Optimal`, and nothing worse.
+//! On tiny problems, exhaustive search and `Optimal` agree.
 //!
 //! The search here shares no code with the crate. It goes through all plans of one device whose
 //! shares change only when a retraining ends: in every phase every combination of inference options

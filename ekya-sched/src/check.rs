@@ -251,7 +251,7 @@ impl StreamPlan {
     fn check_inference(&self, spec: &StreamSpec, retrained: f64) -> Result<(), Fault> {
         let completes_at = self.completes_at.unwrap_or(f64::INFINITY);
         for segment in &self.timeline {
-            let done = completes_at <= segment.from + MOMENT;
+            let done = completes_at <= segment.from + moment_of(segment.from, segment.to);
             let accuracy = if done { retrained } else { spec.accuracy };
             let expected = accuracy * factor(spec, segment)?;
             let value = segment.accuracy;
@@ -405,6 +405,11 @@ impl StreamPlan {
     }
 }
 
+/// A moment, or half of a time that is shorter than two.
+fn moment_of(from: f64, to: f64) -> f64 {
+    MOMENT.min((to - from) / 2.0)
+}
+
 /// Uses of one thing over time.
 #[derive(Default)]
 struct Uses(Vec<(f64, i128)>);
@@ -414,8 +419,7 @@ impl Uses {
         if amount > 0 {
             self.0.push((from, i128::from(amount)));
             // Ends a moment early, so that what follows may begin; never before it starts.
-            self.0
-                .push(((to - MOMENT).max(from + MOMENT / 2.0), -i128::from(amount)));
+            self.0.push((to - moment_of(from, to), -i128::from(amount)));
         }
     }
 

@@ -10,6 +10,9 @@ use crate::{Share, Throughput};
 /// The quantum δ when none is given: a tenth of a device, as in the paper.
 pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
 
+/// The largest weight of a stream.
+const WEIGHT_MAX: f64 = 1e6;
+
 /// Everything a scheduler may know: the devices, the time left, and per stream what each
 /// configuration would give and cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +65,7 @@ pub struct StreamSpec {
     /// Index of the device that the stream is retrained on; `None`: that of its inference if that
     /// is given, else the scheduler places it.
     pub training_device: Option<usize>,
-    /// How much the stream counts, above zero; 1 by default.
+    /// How much the stream counts, above zero and at most a million; 1 by default.
     pub weight: f64,
     /// Accuracy of the serving student when every frame is answered, in 0..=1.
     pub accuracy: f64,
@@ -233,8 +236,8 @@ pub enum ProblemError {
         /// What was given.
         value: RetrainingOption,
     },
-    /// A weight that is not a number above zero.
-    #[error("stream {stream:?}: weight {value} is not a number above zero")]
+    /// A weight that is not a number above zero, or so large that others would vanish beside it.
+    #[error("stream {stream:?}: weight {value} is not a number above zero and at most a million")]
     Weight {
         /// Name of the stream.
         stream: String,
@@ -341,7 +344,7 @@ impl StreamSpec {
                 value: self.accuracy,
             });
         }
-        if !(self.weight.is_finite() && self.weight > 0.0) {
+        if !(self.weight > 0.0 && self.weight <= WEIGHT_MAX) {
             return Err(ProblemError::Weight {
                 stream: stream(),
                 value: self.weight,

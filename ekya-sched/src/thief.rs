@@ -39,6 +39,9 @@ use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
 /// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
 const PASSES_MAX: usize = 3;
 
+/// Multiples of the quantum that are tried between two retrainings, at most; where there are more,
+/// some are left out evenly.
+const MULTIPLES_MAX: u32 = 1000;
 /// Jobs that a thief tries to steal from in a pass, at most: beyond that, a device has so many that
 /// those that lose least suffice, and time would grow with the square of their number.
 const VICTIMS_MAX: usize = 128;
@@ -400,10 +403,11 @@ impl<'a> Market<'a> {
             let spare = needs.filter_map(|need| all.checked_sub(need));
             amounts.extend(spare.filter(|&amount| Share::ZERO < amount && amount < most));
         } else {
-            let mut amount = quantum;
+            let step = quantum.max(Share::from_micro(most.micro() / MULTIPLES_MAX));
+            let mut amount = step;
             while amount < most {
                 amounts.push(amount);
-                amount = amount.saturating_add(quantum);
+                amount = amount.saturating_add(step);
             }
         }
         amounts.push(most);

@@ -19,6 +19,9 @@ pub struct Throughput {
     corners: Vec<Corner>,
 }
 
+/// Above this, ends of retrainings could not be told apart in time.
+const SPEED_MAX: f64 = 1e6;
+
 /// A measured point of a [`Throughput`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,7 +49,7 @@ pub enum ThroughputError {
     },
     /// A speed that is none, or falls.
     #[error(
-        "point {index}: speed {speed} is not a number above zero that is at least the one before"
+        "point {index}: speed {speed} is not a number above zero, at most a million, that is at least the one before"
     )]
     Speed {
         /// Index of the point.
@@ -183,7 +186,7 @@ impl TryFrom<Vec<Corner>> for Throughput {
             if share <= last {
                 return Err(ThroughputError::Share { index, share });
             }
-            if !(speed.is_finite() && speed > 0.0 && speed >= slowest) {
+            if !(speed > 0.0 && speed <= SPEED_MAX && speed >= slowest) {
                 return Err(ThroughputError::Speed { index, speed });
             }
             (last, slowest) = (share, speed);

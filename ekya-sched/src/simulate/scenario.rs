@@ -154,7 +154,7 @@ pub enum SimulateError {
         /// Number of the window, from 0.
         window: usize,
         /// Why.
-        source: ScheduleError,
+        source: Box<ScheduleError>,
     },
     /// Predictions are to be planned on and the trace has none.
     #[error("the trace predicts nothing for {config:?} of stream {stream:?}: plan on true values")]
@@ -228,7 +228,7 @@ impl<'a> Scenario<'a> {
             SimulateError::Schedule {
                 scheduler: scheduler.name(),
                 window,
-                source,
+                source: Box::new(source),
             }
         })?;
         Ok(self.record(scheduler, window, &truth, outcome))

@@ -1,11 +1,12 @@
-//! Random problems, and a scheduler that checks every plan it passes on.
+//! Random problems, all schedulers, and one that checks every plan it passes on.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::time::Duration;
 
 use ekya_sched::{
-    DeviceSpec, InferenceOption, Plan, Problem, RetrainingOption, ScheduleError, Scheduler, Share,
-    StreamSpec, Throughput,
+    Cloud, DeviceSpec, Fixed, FixedConfig, FixedRes, InferenceOption, NoRetraining, Optimal, Plan,
+    Problem, RetrainingOption, ScheduleError, Scheduler, Share, Stealing, StreamSpec, Thief,
+    Throughput, Uniform,
 };
 use proptest::prelude::*;
 
@@ -23,6 +24,36 @@ impl Scheduler for Checked<'_> {
             .unwrap_or_else(|error| panic!("{}: {error}\n{problem:?}\n{plan:?}", self.name()));
         Ok(plan)
     }
+}
+
+/// All that retrain on the devices, or not at all.
+pub(crate) fn local_schedulers() -> Vec<Box<dyn Scheduler>> {
+    let uniform = |inference_fraction| Uniform {
+        inference_fraction,
+        retraining: Fixed::Option(0),
+    };
+    vec![
+        Box::new(NoRetraining),
+        Box::new(uniform(0.0)),
+        Box::new(uniform(0.5)),
+        Box::new(uniform(1.0)),
+        Box::new(FixedRes {
+            inference_fraction: 0.5,
+        }),
+        Box::new(FixedConfig { retraining: 0 }),
+        Box::new(Optimal),
+        Box::new(Thief::default()),
+        Box::new(Thief {
+            stealing: Stealing::Literal,
+        }),
+    ]
+}
+
+/// All of them.
+pub(crate) fn schedulers() -> Vec<Box<dyn Scheduler>> {
+    let mut all = local_schedulers();
+    all.push(Box::new(Cloud::over(5.1, 17.5)));
+    all
 }
 
 fn share(most: u32) -> impl Strategy<Value = Share> {

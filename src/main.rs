@@ -41,7 +41,7 @@ enum Command {
         /// Folder for run.json and results.jsonl.
         #[arg(long)]
         out: Option<PathBuf>,
-        /// Overrides the configuration's scheduler: ekya, none or uniform:F:C.
+        /// Overrides the configuration's scheduler: ekya, ekya:optimal, none or uniform:F:C.
         #[arg(long)]
         scheduler: Option<SchedulerConfig>,
         /// Overrides the configuration's number of windows.
@@ -58,7 +58,7 @@ enum Command {
         /// Configuration file (TOML).
         #[arg(long)]
         config: PathBuf,
-        /// Schedulers: ekya, none or uniform:F:C.
+        /// Schedulers: ekya, ekya:optimal, none or uniform:F:C.
         #[arg(long, value_delimiter = ',', default_value = "none,ekya")]
         schedulers: Vec<SchedulerConfig>,
         /// Folder for report.html, summary.json and the runs.

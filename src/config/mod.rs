@@ -68,13 +68,15 @@ impl Default for RunConfig {
     }
 }
 
-/// Who decides about shares and retrainings: `ekya`, `none`, or `uniform:F:C` with the fraction F
-/// of every device for inference and the C-th retraining configuration (from 0) for every stream.
+/// Who decides about shares and retrainings: `ekya`, `ekya:optimal`, `none`, or `uniform:F:C` with the
+/// fraction F of every device for inference and the C-th retraining configuration (from 0) for every stream.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum SchedulerConfig {
     /// Thief scheduler on micro-profiles.
     Ekya,
+    /// The best plan found on micro-profiles, retrainings mostly one after another.
+    EkyaOptimal,
     /// No retraining.
     None,
     /// Fixed split and fixed configuration.
@@ -92,12 +94,13 @@ impl TryFrom<String> for SchedulerConfig {
     fn try_from(text: String) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "unknown scheduler '{text}': use ekya, none or uniform:F:C (as in uniform:0.5:0)"
+                "unknown scheduler '{text}': use ekya, ekya:optimal, none or uniform:F:C (as in uniform:0.5:0)"
             )
         };
         let mut parts = text.split(':');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some("ekya"), None, ..) => Ok(Self::Ekya),
+            (Some("ekya"), Some("optimal"), None, _) => Ok(Self::EkyaOptimal),
             (Some("none"), None, ..) => Ok(Self::None),
             (Some("uniform"), Some(fraction), Some(index), None) => {
                 let inference: f64 = fraction.parse().map_err(|_| wrong())?;
@@ -129,6 +132,7 @@ impl std::fmt::Display for SchedulerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ekya => write!(f, "ekya"),
+            Self::EkyaOptimal => write!(f, "ekya:optimal"),
             Self::None => write!(f, "none"),
             Self::Uniform {
                 inference,

@@ -1,6 +1,6 @@
 //! Which scheduler a run uses, and what it needs to know.
 
-use ekya_sched::{Fixed, NoRetraining, Scheduler, Stealing, Thief, Uniform};
+use ekya_sched::{Fixed, NoRetraining, Optimal, Scheduler, Stealing, Thief, Uniform};
 
 use crate::config::SchedulerConfig;
 
@@ -32,6 +32,10 @@ impl Policy {
                 scheduler: Box::new(Thief {
                     stealing: Stealing::Exhaustive,
                 }),
+                retraining: Retraining::Profiled,
+            },
+            SchedulerConfig::EkyaOptimal => Self {
+                scheduler: Box::new(Optimal),
                 retraining: Retraining::Profiled,
             },
             SchedulerConfig::None => Self {

@@ -40,7 +40,10 @@ impl TimelineChart {
     pub fn svg(&self) -> Result<String, ReportError> {
         let legend = [
             ("inference (devices)".to_owned(), Key::Area(palette::BLUE)),
-            ("training (devices)".to_owned(), Key::Area(palette::VERMILLION)),
+            (
+                "training (devices)".to_owned(),
+                Key::Area(palette::VERMILLION),
+            ),
             ("retrained".to_owned(), Key::Line(super::Look::PLAIN)),
         ];
         let segments = self.rows.iter().flat_map(|row| &row.segments);

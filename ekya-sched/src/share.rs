@@ -88,6 +88,15 @@ impl std::fmt::Display for Share {
     }
 }
 
+/// `parts` shares that differ by at most one micro-GPU and sum to `whole`.
+pub(crate) fn equal_parts(whole: Share, parts: usize) -> impl Iterator<Item = Share> {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+    let micro = whole.micro();
+    let each = micro.checked_div(parts).unwrap_or(0);
+    let larger = micro.checked_rem(parts).unwrap_or(0);
+    (0..parts).map(move |part| Share::from_micro(each + u32::from(part < larger)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +113,14 @@ mod tests {
     fn negative_and_nan_are_refused() {
         assert!(Share::try_from(-0.1).is_err());
         assert!(Share::try_from(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn parts_are_equal_and_complete() {
+        let parts: Vec<u32> = equal_parts(Share::from_micro(11), 3)
+            .map(Share::micro)
+            .collect();
+        assert_eq!(parts, [4, 4, 3]);
+        assert_eq!(equal_parts(Share::WHOLE, 0).count(), 0);
     }
 }

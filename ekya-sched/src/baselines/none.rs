@@ -2,7 +2,7 @@
 
 use crate::pick::{Picker, pickers};
 use crate::placement::plan_devices;
-use crate::thief::equal_parts;
+use crate::share::equal_parts;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
 
 /// Never retrains: every device is divided evenly over the inference of its streams, and what one

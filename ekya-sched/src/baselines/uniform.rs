@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::pick::Picker;
 use crate::placement::plan_devices;
-use crate::thief::equal_parts;
+use crate::share::equal_parts;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan, StreamSpec};
 
 /// A fixed retraining configuration and a fixed split between inference and retraining, both

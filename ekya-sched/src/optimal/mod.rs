@@ -30,8 +30,7 @@ use crate::{
 };
 
 use bound::bound;
-use ladder::Rung;
-use pool::{Job, Phase, Pool, Sequence};
+use pool::{Job, Planned, Pool, Sequence};
 use search::{Effort, Found, improve};
 
 /// Ladders that a search looks at, at most; half of them before the prices are known.
@@ -184,81 +183,65 @@ impl Solution {
     fn plans(&self, pool: &Pool<'_>, problem: &Problem) -> Option<Vec<StreamPlan>> {
         let sequence = &self.found.as_ref()?.sequence;
         let mut phases = pool.timeline(sequence)?;
-        if problem.remaining.is_zero() {
-            phases.iter_mut().for_each(|(phase, _)| phase.seconds = 0.0);
+        if let Some(last) = phases.last_mut() {
+            // Of a window that is over, nothing is left.
+            last.to = problem.remaining.as_secs_f64();
         }
         let plans = problem.streams.iter().enumerate().map(|(stream, spec)| {
             let job = sequence.jobs.iter().find(|job| job.stream == stream);
-            plan_of_phases(&phases, stream, spec, job.map(|&job| (job, pool)), problem)
+            let option = job.map(|&job| pool.choice(job).option);
+            plan_of_phases(&phases, stream, spec, option, problem)
         });
         Some(plans.collect())
     }
 }
 
-/// What one stream gets in the phases of a sequence, in which it may have a job.
+/// What one stream gets in the phases of a sequence, in which it may be retrained with an option.
 fn plan_of_phases(
-    phases: &[(Phase, Vec<Rung>)],
+    phases: &[Planned],
     stream: usize,
     spec: &StreamSpec,
-    job: Option<(Job, &Pool<'_>)>,
+    option: Option<usize>,
     problem: &Problem,
 ) -> StreamPlan {
-    let mut timeline = Vec::new();
-    let option = job.map(|(job, pool)| pool.choice(job).option);
+    let mut turns = phases
+        .iter()
+        .filter(|phase| phase.training_share(stream) > Share::ZERO);
+    let computes_from = turns.next().map(|phase| (phase.from, phase.to));
+    let completes_at = turns
+        .next_back()
+        .map(|phase| phase.to)
+        .or(computes_from.map(|(_, to)| to));
     let retrained = option.map_or(spec.accuracy, |option| spec.retraining[option].end_accuracy);
-    let mine = |phase: &Phase| {
-        phase
-            .training
-            .iter()
-            .find(|(job, _)| job.stream == stream)
-            .copied()
-    };
-    let last_turn = phases.iter().rposition(|(phase, _)| mine(phase).is_some());
-    let (mut from, mut first, mut completes_at) = (0.0, None, None);
-    for (index, (phase, rungs)) in phases.iter().enumerate() {
-        let to = if index + 1 == phases.len() {
-            problem.remaining.as_secs_f64()
-        } else {
-            from + phase.seconds
-        };
-        let rung = rungs[stream];
-        let training_share = mine(phase).map_or(Share::ZERO, |(_, share)| share);
-        if training_share > Share::ZERO {
-            first = first.or(Some(from));
-        }
-        let serving = if last_turn.is_some_and(|last| last < index) {
-            retrained
-        } else {
-            spec.accuracy
-        };
+    let mut timeline = Vec::new();
+    for phase in phases {
+        let done = completes_at.is_some_and(|end| end <= phase.from);
+        let accuracy = if done { retrained } else { spec.accuracy };
+        let rung = phase.rungs[stream];
         let factor = rung
             .option
             .map_or(0.0, |option| spec.inference[option].accuracy_factor);
-        push(
-            &mut timeline,
-            Segment {
-                from,
-                to,
-                inference: rung.option,
-                inference_share: rung.share,
-                training_share,
-                accuracy: serving * factor,
-            },
-        );
-        from = to;
-        if last_turn == Some(index) {
-            completes_at = Some(to);
-        }
+        let segment = Segment {
+            from: phase.from,
+            to: phase.to,
+            inference: rung.option,
+            inference_share: rung.share,
+            training_share: phase.training_share(stream),
+            accuracy: accuracy * factor,
+        };
+        push(&mut timeline, segment);
     }
     let mut plan = StreamPlan::new(timeline);
-    if let (Some(option), Some(first)) = (option, first) {
-        plan.retraining = Some(option);
+    if let (Some(option), Some((computes_from, _))) = (option, computes_from) {
+        // One that runs already has been loading since before.
         let startup = spec.retraining[option].startup_seconds;
-        plan.starts_at = Some(if spec.training_running {
+        let starts = if spec.training_running {
             0.0
         } else {
-            (first - startup).max(0.0)
-        });
+            computes_from - startup
+        };
+        plan.retraining = Some(option);
+        plan.starts_at = Some(starts.max(0.0));
         plan.completes_at = completes_at;
     }
     plan.reason = reason::of(&plan, spec, problem);

@@ -2,7 +2,7 @@
 //! worth on it.
 
 use crate::pick::{Candidate, EPSILON, front, levels};
-use crate::thief::equal_parts;
+use crate::share::equal_parts;
 use crate::throughput::Piece;
 use crate::timeline::MOMENT;
 use crate::{Problem, Share, StreamSpec, Throughput};
@@ -80,13 +80,32 @@ impl Sequence {
 }
 
 /// A time in which the same retrainings run.
-pub(super) struct Phase {
-    pub(super) seconds: f64,
+struct Phase {
+    seconds: f64,
     /// Of all streams together, in this time.
     accuracy: f64,
     inference: Inference,
     /// Those that compute, with their shares.
-    pub(super) training: Vec<(Job, Share)>,
+    training: Vec<(Job, Share)>,
+}
+
+/// A phase in its place.
+pub(super) struct Planned {
+    /// Seconds from now.
+    pub(super) from: f64,
+    /// Seconds from now.
+    pub(super) to: f64,
+    /// Inference, by stream.
+    pub(super) rungs: Vec<Rung>,
+    training: Vec<(Job, Share)>,
+}
+
+impl Planned {
+    /// What a stream's retraining gets.
+    pub(super) fn training_share(&self, stream: usize) -> Share {
+        let mine = self.training.iter().find(|(job, _)| job.stream == stream);
+        mine.map_or(Share::ZERO, |&(_, share)| share)
+    }
 }
 
 /// What inference gets in a phase.
@@ -166,19 +185,28 @@ impl<'a> Pool<'a> {
         Some(worth + left * value(&last))
     }
 
-    /// A sequence carried out, phase by phase, with the inference of every stream: what is left of
-    /// the window comes last. `None` where [`Pool::worth`] has none.
-    pub(super) fn timeline(&self, sequence: &Sequence) -> Option<Vec<(Phase, Vec<Rung>)>> {
-        let mut phases = Vec::with_capacity(sequence.jobs.len() + 1);
-        let mut left = self.length;
+    /// A sequence carried out, phase by phase; what is left of the window comes last. `None` where
+    /// [`Pool::worth`] has none.
+    pub(super) fn timeline(&self, sequence: &Sequence) -> Option<Vec<Planned>> {
+        let mut planned: Vec<Planned> = Vec::with_capacity(sequence.jobs.len() + 1);
+        let mut now = 0.0;
         let last = self.walk(sequence, |phase, serving| {
-            left -= phase.seconds;
-            let rungs = phase.rungs(serving);
-            phases.push((phase, rungs));
+            let from = now;
+            now += phase.seconds;
+            planned.push(Planned {
+                from,
+                to: now,
+                rungs: phase.rungs(serving),
+                training: phase.training,
+            });
         })?;
-        let rest = Phase::without_training(left.max(0.0), last.clone());
-        phases.push((rest, last));
-        Some(phases)
+        planned.push(Planned {
+            from: now,
+            to: now.max(self.length),
+            rungs: last,
+            training: Vec::new(),
+        });
+        Some(planned)
     }
 
     /// Goes through a sequence, shows each phase with the inference that serves in it, and returns

@@ -1,40 +1,9 @@
-//! The thief scheduler (the paper's Algorithm 1).
-//!
-//! ```text
-//! best = fair allocation over the jobs;  score = PickConfigs(best)
-//! for thief in jobs:
-//!   for victim in jobs, victim ≠ thief:
-//!     steal from the victim for as long as PickConfigs says that the mean accuracy rises
-//! ```
-//!
-//! Four things differ from the paper, each measured to help on the released Cityscapes profiles
-//! and none in [`Stealing::Literal`]:
-//! - any amount may be stolen, among them exactly what an inference option needs, since its share
-//!   is seldom a multiple of δ;
-//! - what no job uses can be stolen too;
-//! - trading starts a second time from all shares at inference, where it ends higher when a device
-//!   is so crowded that a fair share runs nothing well; the better end is kept;
-//! - all that is done again, knowing what the shares that retrainings hand back when they end are
-//!   worth to the inference of others: without that, a retraining that would end early and make
-//!   room for everybody looks no better than one that drags on beside others.
-//!
-//! The plan is never below what the fair allocation gives.
-//!
-//! PickConfigs takes the share of a retraining that has ended to go to the inference of the same
-//! stream, and what that cannot use to those of others. What really becomes of it is decided when
-//! the caller re-plans.
-//!
-//! The score is compared in two steps: first how far streams are below a_MIN, which is a
-//! constraint in the paper, then the mean accuracy. A stream that cannot reach a_MIN with the
-//! whole device has no such constraint.
-//!
-//! A steal changes the shares of two jobs, so only their one or two streams are evaluated again:
-//! one pass costs O(jobs² · (capacity/δ + |Λ|) · (|Γ| + log |Λ|)) per device, and no more than
-//! proportional to the jobs beyond 128 of them, when only the victims that lose least are tried.
+//! The jobs of a device that steal from each other.
 
-use crate::pick::{EPSILON, Pick, Picker, pickers};
-use crate::placement::plan_devices;
-use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan};
+use super::Stealing;
+use crate::Share;
+use crate::pick::{EPSILON, Pick, Picker};
+use crate::share::equal_parts;
 
 /// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
 const PASSES_MAX: usize = 3;
@@ -46,63 +15,10 @@ const MULTIPLES_MAX: u32 = 1000;
 /// those that lose least suffice, and time would grow with the square of their number.
 const VICTIMS_MAX: usize = 128;
 
-/// How much a thief takes from a victim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stealing {
-    /// Algorithm 1 to the letter: one quantum after another, until one does not help; a single
-    /// pass. It makes no move when a fair share is below the quantum. Kept to compare with.
-    Literal,
-    /// Whatever helps most of: every multiple of the quantum, all that the victim has, and what
-    /// brings the thief up or the victim down to just what an inference option needs. Passes until
-    /// nothing helps.
-    #[default]
-    Exhaustive,
-}
-
-/// The thief scheduler. The jobs of each device steal from each other, from a fair start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Thief {
-    /// How much is stolen at a time.
-    pub stealing: Stealing,
-}
-
-impl Scheduler for Thief {
-    fn name(&self) -> String {
-        match self.stealing {
-            Stealing::Literal => "thief:literal".into(),
-            Stealing::Exhaustive => "thief".into(),
-        }
-    }
-
-    fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
-        plan_devices(problem, &|part: &Problem| self.streams(part))
-    }
-}
-
-impl Thief {
-    /// The streams of the only device of a problem.
-    pub(crate) fn streams(self, problem: &Problem) -> Vec<StreamPlan> {
-        let pickers = pickers(problem);
-        let fair = Market::fair(&pickers, problem.capacity());
-        let market = fair.trade(self.stealing, problem.quantum);
-        let streams = problem.streams.iter().zip(&pickers).enumerate();
-        let plans = streams.map(|(place, (spec, picker))| {
-            let shares = market.shares_of(place);
-            picker.plan(
-                &picker.pick(shares.0, shares.1, market.handed_back),
-                spec,
-                problem,
-                shares,
-            )
-        });
-        plans.collect()
-    }
-}
-
 /// The jobs of one device and what they hold. The stream at place `p` has job `2p`, its
 /// inference, and job `2p + 1`, its retraining; the last job is nobody's and holds what is unused.
 #[derive(Clone)]
-struct Market<'a> {
+pub(super) struct Market<'a> {
     pickers: &'a [Picker<'a>],
     picks: Vec<Pick>,
     shares: Vec<Share>,
@@ -112,7 +28,7 @@ struct Market<'a> {
     amounts: Vec<Share>,
     /// What a device that a retraining hands back when it ends is worth to the inference of other
     /// streams, in accuracy.
-    handed_back: f64,
+    pub(super) handed_back: f64,
 }
 
 /// What a steal changes in the sums over the streams.
@@ -150,7 +66,7 @@ impl Change {
 }
 
 impl<'a> Market<'a> {
-    fn fair(pickers: &'a [Picker<'a>], capacity: Share) -> Self {
+    pub(super) fn fair(pickers: &'a [Picker<'a>], capacity: Share) -> Self {
         let streams = pickers.len();
         let jobs: Vec<usize> = (0..2 * streams)
             .filter(|job| job % 2 == 0 || pickers[job / 2].may_train())
@@ -198,7 +114,7 @@ impl<'a> Market<'a> {
         })
     }
 
-    fn shares_of(&self, place: usize) -> (Share, Share) {
+    pub(super) fn shares_of(&self, place: usize) -> (Share, Share) {
         (self.shares[2 * place], self.shares[2 * place + 1])
     }
 
@@ -207,7 +123,7 @@ impl<'a> Market<'a> {
     }
 
     /// The market after all stealing.
-    fn trade(mut self, stealing: Stealing, quantum: Share) -> Self {
+    pub(super) fn trade(mut self, stealing: Stealing, quantum: Share) -> Self {
         match stealing {
             Stealing::Literal => {
                 self.pass(|market, thief, victim| market.steal_literally(thief, victim, quantum));
@@ -532,15 +448,6 @@ impl<'a> Market<'a> {
     }
 }
 
-/// `parts` shares that differ by at most one micro-GPU and sum to `whole`.
-pub(crate) fn equal_parts(whole: Share, parts: usize) -> impl Iterator<Item = Share> {
-    let parts = u32::try_from(parts).unwrap_or(u32::MAX);
-    let micro = whole.micro();
-    let each = micro.checked_div(parts).unwrap_or(0);
-    let larger = micro.checked_rem(parts).unwrap_or(0);
-    (0..parts).map(move |part| Share::from_micro(each + u32::from(part < larger)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -548,7 +455,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{DeviceSpec, InferenceOption, RetrainingOption, StreamSpec};
+    use crate::pick::pickers;
+    use crate::{DeviceSpec, InferenceOption, Problem, RetrainingOption, StreamSpec};
 
     fn problem(capacity: u32, min_accuracy: f64, streams: &[(f64, f64, f64)]) -> Problem {
         let stream = |&(accuracy, end_accuracy, gpu_seconds): &(f64, f64, f64)| StreamSpec {
@@ -604,14 +512,5 @@ mod tests {
         let (exhaustive, _) = traded(&problem, Stealing::Exhaustive);
         assert!(literal.mean.abs() < 1e-9);
         assert!(exhaustive.beats(&literal));
-    }
-
-    #[test]
-    fn parts_are_equal_and_complete() {
-        let parts: Vec<u32> = equal_parts(Share::from_micro(11), 3)
-            .map(Share::micro)
-            .collect();
-        assert_eq!(parts, [4, 4, 3]);
-        assert_eq!(equal_parts(Share::WHOLE, 0).count(), 0);
     }
 }

@@ -25,9 +25,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Parser)]
 struct Args {
     /// CSV with the columns stream, window, start_accuracy, config, gpu_seconds, end_accuracy, and
-    /// perhaps predicted_accuracy, startup_seconds
+    /// perhaps predicted_accuracy, startup_seconds, and what reuse:LIKENESS compares: hour, objects,
+    /// location_x, location_y, class_…
     #[arg(long, value_name = "FILE")]
     trace: PathBuf,
+    /// CSV for reuse:LIKENESS: stream, window, from_stream, from_window, and the accuracy that a
+    /// student of those has there
+    #[arg(long, value_name = "FILE")]
+    reuse: Option<PathBuf>,
     /// CSV: every n-th frame, and columns with what is left of the accuracy then
     #[arg(long, value_name = "FILE[:COLUMN]")]
     inference_profile: String,
@@ -91,8 +96,12 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let trace = Trace::from_csv(open(&args.trace)?)
+    let mut trace = Trace::from_csv(open(&args.trace)?)
         .with_context(|| format!("cannot read the trace {}", args.trace.display()))?;
+    if let Some(file) = &args.reuse {
+        let reuse = trace.with_reuse(open(file)?);
+        trace = reuse.with_context(|| format!("cannot read the students {}", file.display()))?;
+    }
     let sweep = args.sweep(&trace)?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} (left: {eta})")?;
     let bar = ProgressBar::new(0).with_style(style);

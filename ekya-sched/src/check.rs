@@ -94,7 +94,7 @@ pub enum Fault {
     /// An option that the problem does not have.
     #[error("no {kind} option {option}, there are {options}")]
     NoSuchOption {
-        /// "inference" or "retraining".
+        /// "inference", "retraining" or "cached student".
         kind: &'static str,
         /// The index in the plan.
         option: usize,
@@ -196,8 +196,9 @@ impl StreamPlan {
             None => None,
         };
         self.check_training(spec, option, problem)?;
-        let retrained = option.map_or(spec.accuracy, |o| o.end_accuracy.max(spec.accuracy));
-        self.check_inference(spec, retrained)
+        let now = self.accuracy_now(spec)?;
+        let retrained = option.map_or(now, |option| option.end_accuracy.max(now));
+        self.check_inference(spec, now, retrained)
     }
 
     fn check_devices(&self, spec: &StreamSpec, problem: &Problem) -> Result<(), Fault> {
@@ -248,11 +249,24 @@ impl StreamPlan {
         }
     }
 
-    fn check_inference(&self, spec: &StreamSpec, retrained: f64) -> Result<(), Fault> {
+    /// Accuracy of the student that serves from now on.
+    fn accuracy_now(&self, spec: &StreamSpec) -> Result<f64, Fault> {
+        let Some(option) = self.reused else {
+            return Ok(spec.accuracy);
+        };
+        let student = spec.cached.get(option).ok_or(Fault::NoSuchOption {
+            kind: "cached student",
+            option,
+            options: spec.cached.len(),
+        })?;
+        Ok(student.accuracy)
+    }
+
+    fn check_inference(&self, spec: &StreamSpec, now: f64, retrained: f64) -> Result<(), Fault> {
         let completes_at = self.completes_at.unwrap_or(f64::INFINITY);
         for segment in &self.timeline {
             let done = completes_at <= segment.from + moment_of(segment.from, segment.to);
-            let accuracy = if done { retrained } else { spec.accuracy };
+            let accuracy = if done { retrained } else { now };
             let expected = accuracy * factor(spec, segment)?;
             let value = segment.accuracy;
             if (value - expected).abs() > TOLERANCE {

@@ -47,7 +47,7 @@
 //! | [`Optimal`] | retrainings in the best sequence found, with a bound on what any plan could reach | Dinkelbach's method for the shares, a knapsack's core for inference, local search for the sequence, Lagrangian prices for the bound | O(n · V · log L) a sequence, their number limited |
 //! | [`NoRetraining`], [`Uniform`] | nothing, or the same configuration and split for all | the paper's baselines | O(V · (L + R)) |
 //! | [`FixedRes`], [`FixedConfig`] | configurations for a fixed split, shares for a fixed configuration | the paper's ablations | as [`Uniform`], as [`Thief`] |
-//! | [`Cloud`] | retrains elsewhere, over a link | the paper's alternative | O(V log V) |
+//! | [`Cloud`], [`Reuse`] | retrain elsewhere, over a link; choose among students trained before | the paper's alternatives | O(V log V), O(V) a student |
 //!
 //! All of them plan several devices: a device is a problem of its own, and streams without a device
 //! are placed first (at most 64 moves are tried). [`Plan::check`] says whether a plan can be carried
@@ -93,6 +93,7 @@ mod placement;
 mod plan;
 mod problem;
 mod reason;
+mod scene;
 mod scheduler;
 mod share;
 pub mod simulate;
@@ -100,7 +101,7 @@ mod thief;
 mod throughput;
 mod timeline;
 
-pub use baselines::{Cloud, Fixed, FixedConfig, FixedRes, NoRetraining, Uniform};
+pub use baselines::{Cloud, Fixed, FixedConfig, FixedRes, NoRetraining, Reuse, Uniform};
 pub use check::{Fault, Limited, PlanError};
 pub use config::RetrainingConfig;
 pub use names::{SCHEDULER_NAMES, SchedulerNameError, scheduler_by_name};
@@ -110,6 +111,7 @@ pub use problem::{
     DEFAULT_QUANTUM, DeviceSpec, InferenceOption, Problem, ProblemError, RetrainingOption,
     StreamSpec,
 };
+pub use scene::{CachedStudent, Likeness, Scene};
 pub use scheduler::{ScheduleError, Scheduler};
 pub use share::{Share, ShareError};
 pub use thief::{Stealing, Thief};

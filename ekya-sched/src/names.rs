@@ -3,12 +3,13 @@
 use thiserror::Error;
 
 use crate::{
-    Cloud, Fixed, FixedConfig, FixedRes, NoRetraining, Optimal, Scheduler, Stealing, Thief, Uniform,
+    Cloud, Fixed, FixedConfig, FixedRes, Likeness, NoRetraining, Optimal, Reuse, Scheduler,
+    Stealing, Thief, Uniform,
 };
 
 /// The names that [`scheduler_by_name`] knows, for people.
 pub const SCHEDULER_NAMES: &str = "thief, thief:literal, optimal, none, uniform:FRACTION:OPTION, \
-     fixed-res[:FRACTION], fixed-config:OPTION, cloud:UP:DOWN[:UPLOAD:DOWNLOAD]";
+     fixed-res[:FRACTION], fixed-config:OPTION, cloud:UP:DOWN[:UPLOAD:DOWNLOAD], reuse:LIKENESS";
 
 /// A name that no scheduler has.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -22,7 +23,8 @@ pub struct SchedulerNameError {
 ///
 /// `FRACTION` is the part of a device that is for inference, `OPTION` the index of a retraining
 /// option or, for `uniform`, `best` for each stream's most accurate. `UP` and `DOWN` are megabits a
-/// second, `UPLOAD` and `DOWNLOAD` megabits a stream.
+/// second, `UPLOAD` and `DOWNLOAD` megabits a stream; `LIKENESS` is `classes`, `hour`, `objects` or
+/// `location`.
 ///
 /// # Errors
 /// When there is no such scheduler.
@@ -64,6 +66,15 @@ fn parse(name: &str) -> Option<Box<dyn Scheduler + Send + Sync>> {
             upload: upload.parse().ok()?,
             download: download.parse().ok()?,
         }),
+        ["reuse", by] => Box::new(Reuse {
+            by: match by {
+                "classes" => Likeness::Classes,
+                "hour" => Likeness::Hour,
+                "objects" => Likeness::Objects,
+                "location" => Likeness::Location,
+                _ => return None,
+            },
+        }),
         _ => return None,
     })
 }
@@ -84,6 +95,7 @@ mod tests {
             "fixed-res:0.5",
             "fixed-config:2",
             "cloud:5.1:17.5",
+            "reuse:hour",
         ] {
             let found = scheduler_by_name(name).map(|scheduler| scheduler.name());
             assert_eq!(found.as_deref(), Ok(name));

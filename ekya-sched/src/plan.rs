@@ -31,6 +31,10 @@ pub struct StreamPlan {
     pub device: Option<usize>,
     /// Index of the device that it is retrained on; `None` when there is none for it.
     pub training_device: Option<usize>,
+    /// Index into [`crate::StreamSpec::cached`] of the student that serves from now on, instead of
+    /// the one that did.
+    #[serde(default)]
+    pub reused: Option<usize>,
     /// Index into [`crate::StreamSpec::retraining`]. It may be planned for later.
     pub retraining: Option<usize>,
     /// When the retraining starts, in seconds from now: its start-up first, which needs no share. 0
@@ -87,6 +91,7 @@ impl StreamPlan {
         Self {
             device: None,
             training_device: None,
+            reused: None,
             retraining: None,
             starts_at: None,
             in_cloud: false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Share, Throughput};
+use crate::{CachedStudent, Scene, Share, Throughput};
 
 /// The quantum δ when none is given: a tenth of a device, as in the paper.
 pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
@@ -78,6 +78,10 @@ pub struct StreamSpec {
     pub retraining: Vec<RetrainingOption>,
     /// How fast its retraining is under a share.
     pub throughput: Throughput,
+    /// What the stream shows.
+    pub scene: Option<Scene>,
+    /// Students trained before that it could be served with.
+    pub cached: Vec<CachedStudent>,
     /// A retraining already runs; `retraining` then holds the one option that finishes it.
     pub training_running: bool,
 }
@@ -129,6 +133,8 @@ impl Default for StreamSpec {
             inference: Vec::new(),
             retraining: Vec::new(),
             throughput: Throughput::default(),
+            scene: None,
+            cached: Vec::new(),
             training_running: false,
         }
     }
@@ -235,6 +241,12 @@ pub enum ProblemError {
         option: usize,
         /// What was given.
         value: RetrainingOption,
+    },
+    /// A scene with something that is no number, or a cached student whose accuracy is none.
+    #[error("stream {stream:?}: its scene or a cached student holds a number that makes no sense")]
+    Scene {
+        /// Name of the stream.
+        stream: String,
     },
     /// A weight that is not a number above zero, or so large that others would vanish beside it.
     #[error("stream {stream:?}: weight {value} is not a number above zero and at most a million")]
@@ -349,6 +361,11 @@ impl StreamSpec {
                 stream: stream(),
                 value: self.weight,
             });
+        }
+        let known =
+            |student: &CachedStudent| is_fraction(student.accuracy) && student.scene.is_finite();
+        if !self.scene.iter().all(Scene::is_finite) || !self.cached.iter().all(known) {
+            return Err(ProblemError::Scene { stream: stream() });
         }
         if self.training_running && self.retraining.len() != 1 {
             return Err(ProblemError::RunningOptions {

@@ -10,8 +10,8 @@ mod random;
 use std::time::Duration;
 
 use ekya_sched::{
-    DeviceSpec, Fault, InferenceOption, Optimal, Plan, PlanError, Problem, RetrainingOption,
-    Scheduler, Share, StreamSpec, Throughput,
+    CachedStudent, DeviceSpec, Fault, InferenceOption, Optimal, Plan, PlanError, Problem,
+    RetrainingOption, Scene, Scheduler, Share, StreamSpec, Throughput,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -45,6 +45,16 @@ fn good_problem() -> Problem {
             ..RetrainingOption::new(0.9, 20.0)
         }],
         throughput: Throughput::measured(&[(share(100_000), 2.8), (Share::WHOLE, 1.0)]).unwrap(),
+        scene: Some(Scene {
+            classes: vec![0.5, 0.5],
+            hour: 9.0,
+            objects: 3.0,
+            location: (1.0, 2.0),
+        }),
+        cached: vec![CachedStudent {
+            scene: Scene::default(),
+            accuracy: 0.6,
+        }],
         training_running: true,
     };
     let waiting = StreamSpec {

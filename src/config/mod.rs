@@ -528,7 +528,7 @@ weights = "scene"
         assert!(error.contains("line 16"), "{error}");
         let error = refusal(&GOOD.replace("uniform:0.5:1", "best"));
         assert!(
-            error.contains("line 5") && error.contains("ekya, none or uniform"),
+            error.contains("line 5") && error.contains("ekya, ekya:optimal, none or uniform"),
             "{error}"
         );
     }

@@ -259,6 +259,8 @@ impl<'a> Scenario<'a> {
                 inference: self.inference.clone(),
                 retraining: recorded.options.iter().map(option).collect(),
                 throughput: self.throughput.clone(),
+                scene: Some(recorded.scene.clone()),
+                cached: recorded.cached.clone(),
                 ..StreamSpec::default()
             }
         };

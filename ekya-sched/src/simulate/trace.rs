@@ -6,6 +6,8 @@ use std::io::Read;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::{CachedStudent, Scene};
+
 /// Recorded outcomes of retraining.
 ///
 /// As CSV, a line is one configuration of one stream in one window:
@@ -20,6 +22,7 @@ use thiserror::Error;
 /// | `end_accuracy` | accuracy of the retrained student in that window, 0..=1 |
 /// | `predicted_accuracy` | what was predicted for it, 0..=1; may be missing |
 /// | `startup_seconds` | seconds until it computes; may be missing: 0 |
+/// | `hour`, `objects`, `location_x`, `location_y`, `class_…` | what the stream shows in that window ([`Scene`]); may be missing |
 ///
 /// Columns may come in any order, and others are allowed. Streams and configurations keep the order
 /// of their first lines. Every stream has the same windows.
@@ -43,6 +46,10 @@ pub struct RecordedWindow {
     pub start_accuracy: f64,
     /// Configurations, in the trace's order.
     pub options: Vec<RecordedOption>,
+    /// What the stream shows.
+    pub scene: Scene,
+    /// Students of earlier windows that it could be served with ([`Trace::with_reuse`]).
+    pub cached: Vec<CachedStudent>,
 }
 
 /// A configuration in one window.
@@ -97,6 +104,16 @@ pub enum TraceError {
         /// Name of the first stream.
         first: String,
     },
+    /// A window that the trace does not have.
+    #[error("line {line}: the trace has no window {window} of a stream {stream:?}")]
+    NoSuchWindow {
+        /// Line of the file.
+        line: u64,
+        /// Name of the stream.
+        stream: String,
+        /// Number of the window.
+        window: u32,
+    },
     /// There are no lines.
     #[error("the trace is empty")]
     Empty,
@@ -114,6 +131,24 @@ struct Line {
     predicted_accuracy: Option<f64>,
     #[serde(default)]
     startup_seconds: Option<f64>,
+    #[serde(default)]
+    hour: Option<f64>,
+    #[serde(default)]
+    objects: Option<f64>,
+    #[serde(default)]
+    location_x: Option<f64>,
+    #[serde(default)]
+    location_y: Option<f64>,
+}
+
+/// A line of the file that [`Trace::with_reuse`] reads.
+#[derive(Deserialize)]
+struct ReuseLine {
+    stream: String,
+    window: u32,
+    from_stream: String,
+    from_window: u32,
+    accuracy: f64,
 }
 
 impl Trace {
@@ -134,12 +169,60 @@ impl Trace {
             let number = record.position().map_or(0, csv::Position::line);
             let line: Line = record.deserialize(Some(&headers))?;
             line.check(number)?;
-            trace.add(line, number)?;
+            let classes = classes(&headers, &record, number)?;
+            trace.add(line, classes, number)?;
         }
         trace.complete()
     }
 
-    fn add(&mut self, line: Line, number: u64) -> Result<(), TraceError> {
+    /// Adds students that streams could be served with again. As CSV: `stream` and `window`, the
+    /// stream and the earlier window that a student was trained in (`from_stream`, `from_window`),
+    /// and its `accuracy` on what the stream shows in that window.
+    ///
+    /// # Errors
+    /// When it is not such a file, or names a stream or window that the trace does not have.
+    pub fn with_reuse(mut self, csv: impl Read) -> Result<Self, TraceError> {
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_reader(csv);
+        let headers = reader.headers()?.clone();
+        for record in reader.records() {
+            let record = record?;
+            let number = record.position().map_or(0, csv::Position::line);
+            let line: ReuseLine = record.deserialize(Some(&headers))?;
+            in_unit("accuracy", Some(line.accuracy), number)?;
+            let scene = self
+                .recorded(&line.from_stream, line.from_window, number)?
+                .scene
+                .clone();
+            let accuracy = line.accuracy;
+            let here = self.recorded(&line.stream, line.window, number)?;
+            here.cached.push(CachedStudent { scene, accuracy });
+        }
+        Ok(self)
+    }
+
+    fn recorded(
+        &mut self,
+        stream: &str,
+        window: u32,
+        line: u64,
+    ) -> Result<&mut RecordedWindow, TraceError> {
+        let streams = self.streams.iter_mut();
+        let mut windows = streams
+            .filter(|known| known.name == stream)
+            .flat_map(|known| &mut known.windows);
+        let found = windows.find(|(number, _)| *number == window);
+        found
+            .map(|(_, recorded)| recorded)
+            .ok_or_else(|| TraceError::NoSuchWindow {
+                line,
+                stream: stream.into(),
+                window,
+            })
+    }
+
+    fn add(&mut self, line: Line, classes: Vec<f64>, number: u64) -> Result<(), TraceError> {
         let known = self
             .streams
             .iter()
@@ -160,6 +243,8 @@ impl Trace {
             let new = RecordedWindow {
                 start_accuracy: line.start_accuracy,
                 options: Vec::new(),
+                scene: line.scene(classes),
+                cached: Vec::new(),
             };
             windows.push((line.window, new));
         }
@@ -229,36 +314,82 @@ impl Trace {
 
 impl Line {
     fn check(&self, line: u64) -> Result<(), TraceError> {
-        let accuracies = [
-            ("start_accuracy", Some(self.start_accuracy)),
-            ("end_accuracy", Some(self.end_accuracy)),
-            ("predicted_accuracy", self.predicted_accuracy),
-        ];
-        let seconds = [
-            ("gpu_seconds", Some(self.gpu_seconds)),
-            ("startup_seconds", self.startup_seconds),
-        ];
-        let wrong = |column, value, wanted| TraceError::Value {
+        in_unit("start_accuracy", Some(self.start_accuracy), line)?;
+        in_unit("end_accuracy", Some(self.end_accuracy), line)?;
+        in_unit("predicted_accuracy", self.predicted_accuracy, line)?;
+        let seconds = "a number of seconds";
+        let amount = |value: f64| value.is_finite() && value >= 0.0;
+        holds(amount, "gpu_seconds", Some(self.gpu_seconds), seconds, line)?;
+        holds(
+            amount,
+            "startup_seconds",
+            self.startup_seconds,
+            seconds,
+            line,
+        )?;
+        for (column, value) in [
+            ("hour", self.hour),
+            ("objects", self.objects),
+            ("location_x", self.location_x),
+            ("location_y", self.location_y),
+        ] {
+            holds(f64::is_finite, column, value, "a number", line)?;
+        }
+        Ok(())
+    }
+
+    fn scene(&self, classes: Vec<f64>) -> Scene {
+        Scene {
+            classes,
+            hour: self.hour.unwrap_or(0.0),
+            objects: self.objects.unwrap_or(0.0),
+            location: (
+                self.location_x.unwrap_or(0.0),
+                self.location_y.unwrap_or(0.0),
+            ),
+        }
+    }
+}
+
+/// What stands in the columns whose names begin with `class_`, in their order.
+fn classes(
+    headers: &csv::StringRecord,
+    record: &csv::StringRecord,
+    line: u64,
+) -> Result<Vec<f64>, TraceError> {
+    let columns = headers
+        .iter()
+        .zip(record)
+        .filter(|(header, _)| header.starts_with("class_"));
+    columns
+        .map(|(_, text)| {
+            let value = text.parse().unwrap_or(f64::NAN);
+            in_unit("class_…", Some(value), line)?;
+            Ok(value)
+        })
+        .collect()
+}
+
+fn in_unit(column: &'static str, value: Option<f64>, line: u64) -> Result<(), TraceError> {
+    let inside = |value: f64| (0.0..=1.0).contains(&value);
+    holds(inside, column, value, "in 0..=1", line)
+}
+
+fn holds(
+    good: impl Fn(f64) -> bool,
+    column: &'static str,
+    value: Option<f64>,
+    wanted: &'static str,
+    line: u64,
+) -> Result<(), TraceError> {
+    match value {
+        Some(value) if !good(value) => Err(TraceError::Value {
             line,
             column,
             value,
             wanted,
-        };
-        for (column, value) in accuracies {
-            if let Some(value) = value
-                && !(0.0..=1.0).contains(&value)
-            {
-                return Err(wrong(column, value, "in 0..=1"));
-            }
-        }
-        for (column, value) in seconds {
-            if let Some(value) = value
-                && !(value.is_finite() && value >= 0.0)
-            {
-                return Err(wrong(column, value, "a number of seconds"));
-            }
-        }
-        Ok(())
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -290,6 +421,29 @@ mod tests {
         let (name, window) = trace.window(2, 0);
         assert_eq!((name.as_str(), window.start_accuracy), ("a-2", 0.5));
         assert_eq!(trace.window(2, 1).1.start_accuracy, 0.4);
+        Ok(())
+    }
+
+    #[test]
+    fn students_of_earlier_windows_can_be_added() -> Result<(), TraceError> {
+        let csv = "stream,window,start_accuracy,config,gpu_seconds,end_accuracy,hour,class_car,class_bus\n\
+            a,1,0.4,c,10,0.6,9,0.75,0.25\n\
+            a,2,0.4,c,10,0.6,21,0.5,0.5\n";
+        let reuse = "stream,window,from_stream,from_window,accuracy\na,2,a,1,0.7\n";
+        let trace = Trace::from_csv(csv.as_bytes())?.with_reuse(reuse.as_bytes())?;
+        let (_, window) = trace.window(0, 1);
+        assert_eq!(
+            (window.scene.hour, window.scene.classes.as_slice()),
+            (21.0, [0.5, 0.5].as_slice())
+        );
+        assert_eq!(window.cached[0].scene.hour, 9.0);
+        assert_eq!(window.cached[0].accuracy, 0.7);
+        let unknown =
+            Trace::from_csv(csv.as_bytes())?.with_reuse(reuse.replace("2,a", "3,a").as_bytes());
+        assert_eq!(
+            unknown.map_err(|error| error.to_string()).err().as_deref(),
+            Some("line 2: the trace has no window 3 of a stream \"a\"")
+        );
         Ok(())
     }
 

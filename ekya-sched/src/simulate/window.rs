@@ -140,6 +140,11 @@ impl<'a> Window<'a> {
         // Placed for the rest of the window.
         spec.device = spec.device.or(plan.device);
         spec.training_device = spec.training_device.or(plan.training_device);
+        if let Some(student) = plan.reused {
+            spec.accuracy = spec.cached[student].accuracy;
+            spec.cached.clear();
+            self.streams[stream].end_accuracy = spec.accuracy;
+        }
         for segment in plan
             .timeline
             .iter()

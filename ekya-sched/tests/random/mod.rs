@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use ekya_sched::{
-    Cloud, DeviceSpec, Fixed, FixedConfig, FixedRes, InferenceOption, NoRetraining, Optimal, Plan,
-    Problem, RetrainingOption, ScheduleError, Scheduler, Share, Stealing, StreamSpec, Thief,
-    Throughput, Uniform,
+    CachedStudent, Cloud, DeviceSpec, Fixed, FixedConfig, FixedRes, InferenceOption, Likeness,
+    NoRetraining, Optimal, Plan, Problem, RetrainingOption, Reuse, Scene, ScheduleError, Scheduler,
+    Share, Stealing, StreamSpec, Thief, Throughput, Uniform,
 };
 use proptest::prelude::*;
 
@@ -53,6 +53,7 @@ pub(crate) fn local_schedulers() -> Vec<Box<dyn Scheduler>> {
 pub(crate) fn schedulers() -> Vec<Box<dyn Scheduler>> {
     let mut all = local_schedulers();
     all.push(Box::new(Cloud::over(5.1, 17.5)));
+    all.push(Box::new(Reuse { by: Likeness::Hour }));
     all
 }
 
@@ -104,8 +105,13 @@ prop_compose! {
         inference in prop::collection::vec((0.0..=1.0_f64, share(1_200_000)), 0..5),
         retraining in prop::collection::vec(retraining(), 0..6),
         throughput in throughput(),
+        cached in prop::collection::vec((0.0..24.0_f64, 0.0..=1.0_f64), 0..3),
         running in any::<bool>(),
     ) -> StreamSpec {
+        let student = |(hour, accuracy): (f64, f64)| CachedStudent {
+            scene: Scene { hour, ..Scene::default() },
+            accuracy,
+        };
         StreamSpec {
             name: "s".into(),
             device,
@@ -120,6 +126,8 @@ prop_compose! {
             training_running: running && retraining.len() == 1,
             retraining,
             throughput,
+            scene: Some(Scene::default()),
+            cached: cached.into_iter().map(student).collect(),
         }
     }
 }

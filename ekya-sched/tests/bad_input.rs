@@ -1,7 +1,8 @@
-//! JSON that was damaged is refused or understood, and never makes anything panic.
+//! Problems and plans in JSON, traces and profiles in CSV that were damaged are refused or
+//! understood, and never make anything panic.
 //!
 //! What is left readable after some characters were changed, inserted or removed is a problem like
-//! any other: every scheduler plans it or says why not. The fuzz targets in `fuzz/` do the same for
+//! any other: every scheduler plans it or says why not, and a trace is simulated. The fuzz targets in `fuzz/` do the same for
 //! longer.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,9 +10,10 @@ mod random;
 
 use std::time::Duration;
 
+use ekya_sched::simulate::{Scenario, Trace, inference_from_csv, throughput_from_csv};
 use ekya_sched::{
     CachedStudent, DeviceSpec, Fault, InferenceOption, Optimal, Plan, PlanError, Problem,
-    RetrainingOption, Scene, Scheduler, Share, StreamSpec, Throughput,
+    RetrainingOption, Scene, Scheduler, Share, StreamSpec, Thief, Throughput, scheduler_by_name,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -22,6 +24,18 @@ use random::{Checked, schedulers};
 const QUANTA_MAX: u32 = 1_000;
 /// Seconds above which times are too coarse for a plan to be checked.
 const SECONDS_MAX: u64 = 1_000_000_000;
+
+const TRACE: &str = "stream,window,start_accuracy,config,gpu_seconds,end_accuracy,hour,class_car
+a,1,0.5,cheap,10,0.6,9,0.5
+a,1,0.5,costly,90,0.8,9,0.5
+a,2,0.4,cheap,10,0.6,10,0.25
+a,2,0.4,costly,90,0.8,10,0.25
+b,1,0.7,cheap,12,0.7,9,1
+b,1,0.7,costly,80,0.9,9,1
+b,2,0.6,cheap,12,0.7,10,1
+b,2,0.6,costly,80,0.9,10,1
+";
+const SKIPPING: &str = "every,factor\n1,1\n2,0.8\n5,0.4\n20,0.1\n";
 
 /// A problem in which every field says something.
 fn good_problem() -> Problem {
@@ -127,11 +141,9 @@ fn damaged(text: &str, damages: &[Damage]) -> String {
     text.into_iter().collect()
 }
 
-/// Whether planning may take long, or is about times beyond what a plan is checked for.
+/// Whether it is about times beyond what a plan is checked for.
 fn is_out_of_proportion(problem: &Problem) -> bool {
-    let capacities = problem.devices.iter().map(|device| device.capacity.micro());
-    let quanta = capacities.max().unwrap_or(0) / problem.quantum.micro().max(1);
-    quanta > QUANTA_MAX || problem.remaining.as_secs() > SECONDS_MAX
+    problem.remaining.as_secs() > SECONDS_MAX
 }
 
 /// Every number of a JSON value, with the way to it.
@@ -189,6 +201,33 @@ proptest! {
                 // Panics when a plan does not pass its check.
                 let _ = Checked(scheduler.as_ref()).plan(&problem);
             }
+        }
+    }
+
+    #[test]
+    fn a_damaged_trace_is_simulated_or_refused(damages in damages()) {
+        let inference = inference_from_csv(SKIPPING.as_bytes(), None, 0.25).unwrap();
+        if let Ok(trace) = Trace::from_csv(damaged(TRACE, &damages).as_bytes()) {
+            let scenario = Scenario::new(&trace, inference);
+            for name in ["thief", "uniform:0.5:1", "cloud:5:10"] {
+                // A configuration may be gone that uniform retrains with.
+                let _ = scenario.run(scheduler_by_name(name).unwrap().as_ref());
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_profile_is_used_or_refused(damages in damages()) {
+        let trace = Trace::from_csv(TRACE.as_bytes()).unwrap();
+        let skipping = damaged(SKIPPING, &damages);
+        if let Ok(inference) = inference_from_csv(skipping.as_bytes(), None, 0.25) {
+            Scenario::new(&trace, inference).run(&Thief::default()).unwrap();
+        }
+        // The same form: percent of a device, and seconds.
+        if let Ok(throughput) = throughput_from_csv(skipping.as_bytes()) {
+            let inference = inference_from_csv(SKIPPING.as_bytes(), None, 0.25).unwrap();
+            let scenario = Scenario { throughput, ..Scenario::new(&trace, inference) };
+            scenario.run(&Thief::default()).unwrap();
         }
     }
 

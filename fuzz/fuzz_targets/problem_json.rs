@@ -5,15 +5,14 @@
 mod json;
 
 use ekya_sched::{
-    Cloud, Fixed, FixedConfig, FixedRes, NoRetraining, Optimal, Problem, Scheduler, Stealing,
-    StreamSpec, Thief, Uniform,
+    Cloud, Fixed, FixedConfig, FixedRes, Likeness, NoRetraining, Optimal, Problem, Reuse,
+    Scheduler, Stealing, StreamSpec, Thief, Uniform,
 };
 use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target};
 
-/// Streams, options and quanta of a device above which planning takes too long to fuzz.
+/// Streams, options and devices above which planning takes too long to fuzz.
 const STREAMS_MAX: usize = 12;
 const OPTIONS_MAX: usize = 24;
-const QUANTA_MAX: u32 = 1_000;
 const DEVICES_MAX: usize = 8;
 /// A window of some thirty years. Beyond, times are too coarse for a plan to be checked to the
 /// microsecond.
@@ -42,16 +41,13 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
 
 fn is_too_large(problem: &Problem) -> bool {
     let options = |spec: &StreamSpec| spec.inference.len() + spec.retraining.len();
-    let capacities = problem.devices.iter().map(|device| device.capacity.micro());
-    let quanta = capacities.max().unwrap_or(0) / problem.quantum.micro().max(1);
     problem.streams.len() > STREAMS_MAX
         || problem.streams.iter().map(options).sum::<usize>() > OPTIONS_MAX
-        || quanta > QUANTA_MAX
         || problem.devices.len() > DEVICES_MAX
         || problem.remaining.as_secs() > SECONDS_MAX
 }
 
-fn schedulers() -> [Box<dyn Scheduler>; 9] {
+fn schedulers() -> [Box<dyn Scheduler>; 10] {
     let uniform = |retraining| Uniform {
         inference_fraction: 0.5,
         retraining,
@@ -65,6 +61,9 @@ fn schedulers() -> [Box<dyn Scheduler>; 9] {
         }),
         Box::new(FixedConfig { retraining: 0 }),
         Box::new(Cloud::over(5.1, 17.5)),
+        Box::new(Reuse {
+            by: Likeness::Classes,
+        }),
         Box::new(Thief::default()),
         Box::new(Thief {
             stealing: Stealing::Literal,

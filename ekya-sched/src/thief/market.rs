@@ -8,9 +8,9 @@ use crate::share::equal_parts;
 /// Passes over all pairs of jobs of [`Stealing::Exhaustive`]; later ones hardly find anything.
 const PASSES_MAX: usize = 3;
 
-/// Multiples of the quantum that are tried between two retrainings, at most; where there are more,
-/// some are left out evenly.
-const MULTIPLES_MAX: u32 = 1000;
+/// Quanta that a device is divided into at most; they are made larger where there would be more, for
+/// a steal would take for ever.
+const QUANTA_MAX: u32 = 1000;
 /// Jobs that a thief tries to steal from in a pass, at most: beyond that, a device has so many that
 /// those that lose least suffice, and time would grow with the square of their number.
 const VICTIMS_MAX: usize = 128;
@@ -124,6 +124,7 @@ impl<'a> Market<'a> {
 
     /// The market after all stealing.
     pub(super) fn trade(mut self, stealing: Stealing, quantum: Share) -> Self {
+        let quantum = quantum.max(Share::from_micro(self.granted().micro() / QUANTA_MAX));
         match stealing {
             Stealing::Literal => {
                 self.pass(|market, thief, victim| market.steal_literally(thief, victim, quantum));
@@ -319,11 +320,10 @@ impl<'a> Market<'a> {
             let spare = needs.filter_map(|need| all.checked_sub(need));
             amounts.extend(spare.filter(|&amount| Share::ZERO < amount && amount < most));
         } else {
-            let step = quantum.max(Share::from_micro(most.micro() / MULTIPLES_MAX));
-            let mut amount = step;
+            let mut amount = quantum;
             while amount < most {
                 amounts.push(amount);
-                amount = amount.saturating_add(step);
+                amount = amount.saturating_add(quantum);
             }
         }
         amounts.push(most);

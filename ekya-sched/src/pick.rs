@@ -56,8 +56,10 @@ pub(crate) struct Pick {
     pub(crate) computes_in: f64,
     /// Seconds until the retraining ends; infinite without one.
     pub(crate) ends_in: f64,
-    /// Accuracy averaged over the remaining window.
+    /// Accuracy averaged over the remaining window, with the bonus.
     pub(crate) mean: f64,
+    /// What the share that is handed back is worth to others.
+    pub(crate) bonus: f64,
     /// How far the accuracy is below a_MIN until the retraining ends.
     pub(crate) shortfall: f64,
 }
@@ -122,7 +124,7 @@ impl<'a> Picker<'a> {
         let both = inference.saturating_add(training);
         let beside = self.factor_at(both);
         let spare = both.saturating_sub(self.most_useful()).as_f64();
-        let bonus = handed_back * spare / self.weight;
+        let worth = handed_back * spare / self.weight;
         let speed = self.throughput.speed(training);
         for candidate in &self.front {
             let computes_in = self.delay + candidate.startup;
@@ -130,8 +132,9 @@ impl<'a> Picker<'a> {
             if ends_in > self.remaining {
                 continue;
             }
-            let mean = self.blend(now, beside, candidate.end_accuracy, (computes_in, ends_in))
-                + bonus * (self.remaining - ends_in) / self.remaining;
+            let bonus = worth * (self.remaining - ends_in) / self.remaining;
+            let mean = self.blend(now, beside, candidate.end_accuracy, (computes_in, ends_in));
+            let mean = mean + bonus;
             if mean > best.mean + EPSILON {
                 best = Pick {
                     retraining: Some(candidate.option),
@@ -139,6 +142,7 @@ impl<'a> Picker<'a> {
                     computes_in,
                     ends_in,
                     mean,
+                    bonus,
                     ..best
                 };
             }
@@ -191,6 +195,7 @@ impl<'a> Picker<'a> {
             computes_in: f64::INFINITY,
             ends_in: f64::INFINITY,
             mean,
+            bonus: 0.0,
             shortfall: (self.floor - mean).max(0.0),
         }
     }

@@ -10,6 +10,10 @@ use crate::{CachedStudent, Scene, Share, Throughput};
 /// The quantum δ when none is given: a tenth of a device, as in the paper.
 pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
 
+/// GPU-seconds below which nothing is left of a retraining: times of that length vanish beside
+/// others.
+const LEAST_WORK: f64 = 1e-12;
+
 /// The largest weight of a stream.
 const WEIGHT_MAX: f64 = 1e6;
 
@@ -167,10 +171,11 @@ impl RetrainingOption {
         }
     }
 
-    /// GPU-seconds that are still to do.
+    /// GPU-seconds that are still to do; what takes no time is nothing.
     #[must_use]
     pub fn gpu_seconds_left(&self) -> f64 {
-        self.gpu_seconds * (1.0 - self.progress)
+        let left = self.gpu_seconds * (1.0 - self.progress);
+        if left > LEAST_WORK { left } else { 0.0 }
     }
 
     /// Whether the numbers make sense.

@@ -66,7 +66,7 @@ pub(crate) fn mean_accuracy(timeline: &[Segment]) -> f64 {
 
 /// The segment in force at a time.
 pub(crate) fn at(timeline: &[Segment], time: f64) -> Option<&Segment> {
-    let later = timeline.partition_point(|segment| segment.from <= time + MOMENT);
+    let later = timeline.partition_point(|segment| segment.from <= time);
     timeline[..later].last()
 }
 

@@ -631,3 +631,26 @@ fn a_mean_or_a_number_of_streams_that_is_wrong_is_refused() {
     let result = plan.check(&problem);
     assert!(matches!(result, Err(PlanError::StreamCount { .. })));
 }
+
+/// Found by fuzzing: what takes less than a nanosecond was there twice on a device that another
+/// stream is retrained on, too.
+#[test]
+fn a_retraining_that_is_all_but_done_ends_at_once() {
+    for work in [1e-300, 1e-13, 2e-12, 1e-10, 4e-10, 5e-10, 1e-9, 1e-8] {
+        let mut problem = on_one_device(vec![
+            stream("a", tenths(5), &[retraining(0.9, work)]),
+            stream("b", tenths(4), &[retraining(0.7, 10.0)]),
+            stream("c", tenths(5), &[retraining(0.9, 10.0)]),
+        ]);
+        problem.devices.push(DeviceSpec::new(tenths(20)));
+        for device in [Some(0), None] {
+            for stream in &mut problem.streams {
+                stream.device = device;
+            }
+            for scheduler in sharers() {
+                let plan = checked(scheduler.as_ref(), &problem);
+                assert_eq!(plan.streams[0].retraining, Some(0), "{work}");
+            }
+        }
+    }
+}

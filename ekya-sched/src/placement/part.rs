@@ -2,7 +2,7 @@
 
 use super::{DevicePlan, Role};
 use crate::check::over_limit;
-use crate::timeline::{self, MOMENT, push};
+use crate::timeline::{self, push};
 use crate::{
     DeviceSpec, InferenceOption, PlanError, Problem, Segment, Share, StreamPlan, StreamSpec, reason,
 };
@@ -132,7 +132,7 @@ pub(super) fn join(
         ) else {
             continue;
         };
-        let accuracy = if completes_at <= from + MOMENT {
+        let accuracy = if completes_at <= from {
             retrained
         } else {
             spec.accuracy

@@ -28,7 +28,7 @@ pub(super) struct Market<'a> {
     amounts: Vec<Share>,
     /// What a device that a retraining hands back when it ends is worth to the inference of other
     /// streams, in accuracy.
-    pub(super) handed_back: f64,
+    handed_back: f64,
 }
 
 /// What a steal changes in the sums over the streams.
@@ -114,6 +114,11 @@ impl<'a> Market<'a> {
         })
     }
 
+    /// What a stream does with its shares.
+    pub(super) fn pick_of(&self, place: usize) -> Pick {
+        self.pick(place, [None; 2])
+    }
+
     pub(super) fn shares_of(&self, place: usize) -> (Share, Share) {
         (self.shares[2 * place], self.shares[2 * place + 1])
     }
@@ -146,9 +151,8 @@ impl<'a> Market<'a> {
         if again.handed_back <= 0.0 {
             return first;
         }
-        let mut again = again.trade_from_two_starts(quantum);
-        again.hand_back(0.0);
-        if self.is_better_than(&again) {
+        let again = again.trade_from_two_starts(quantum);
+        if self.predicted().beats(&again.predicted()) {
             first
         } else {
             again
@@ -165,6 +169,17 @@ impl<'a> Market<'a> {
         } else {
             self
         }
+    }
+
+    /// Without what is handed back to others.
+    fn predicted(&self) -> Change {
+        let picks = self.picks.iter().zip(self.pickers);
+        picks.fold(Change::NOTHING, |sum, (pick, picker)| {
+            sum.and(Change {
+                shortfall: pick.shortfall,
+                mean: (pick.mean - pick.bonus) * picker.weight,
+            })
+        })
     }
 
     fn is_better_than(&self, other: &Self) -> bool {
@@ -484,7 +499,12 @@ mod tests {
         let capacity = problem.capacity();
         let fair = Market::fair(&pickers, capacity);
         let market = fair.clone().trade(stealing, problem.quantum);
-        (market.change_from(&fair), market.granted())
+        let (before, after) = (fair.predicted(), market.predicted());
+        let change = Change {
+            shortfall: after.shortfall - before.shortfall,
+            mean: after.mean - before.mean,
+        };
+        (change, market.granted())
     }
 
     proptest! {

@@ -82,12 +82,7 @@ impl Thief {
         let streams = problem.streams.iter().zip(&pickers).enumerate();
         let plans = streams.map(|(place, (spec, picker))| {
             let shares = market.shares_of(place);
-            picker.plan(
-                &picker.pick(shares.0, shares.1, market.handed_back),
-                spec,
-                problem,
-                shares,
-            )
+            picker.plan(&market.pick_of(place), spec, problem, shares)
         });
         plans.collect()
     }

@@ -105,6 +105,41 @@ fn the_command_of_the_readme_writes_files_that_can_be_scored_again() {
     }
 }
 
+/// The commands of the README's table, on the released profiles. Without bounds, for time.
+#[test]
+fn the_studies_of_the_readme_run() {
+    let Some(data) = std::env::var_os("EKYA_DATA") else {
+        println!("skipped: EKYA_DATA is not set");
+        return;
+    };
+    let traces = std::path::PathBuf::from(data).join("traces");
+    let file = |name: &str| traces.join(name).to_str().unwrap().to_owned();
+    let trace = file("cityscapes.csv");
+    let profile = file("inference_subsampling.csv:c1");
+    let folder = tempfile::tempdir().unwrap();
+    let mut studies = 0;
+    for command in README.split("`SIM ").skip(1) {
+        let (command, _) = command.split_once('`').unwrap();
+        let (options, _) = command.split_once(" --out ").unwrap();
+        let out = folder.path().join(studies.to_string());
+        let files = [
+            "--trace",
+            &trace,
+            "--inference-profile",
+            &profile,
+            "--no-bound",
+        ];
+        let mut arguments = files.to_vec();
+        arguments.extend(["--out", out.to_str().unwrap()]);
+        arguments.extend(options.split(' '));
+        let output = simulate(&arguments);
+        assert!(output.status.success(), "{command}: {}", in_words(&output));
+        assert!(out.join("timeline.json").exists());
+        studies += 1;
+    }
+    assert_eq!(studies, 5);
+}
+
 #[test]
 fn what_is_wrong_is_said() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,8 +6,11 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ekya_sched::simulate::{PlanOn, Scenario, Trace, WindowRecord, inference_from_csv};
+use ekya_sched::simulate::{
+    Devices, PlanOn, Scenario, Trace, WindowRecord, inference_from_csv, throughput_from_csv,
+};
 use ekya_sched::{Optimal, Scheduler, Thief, scheduler_by_name};
 
 fn open(file: &str) -> Option<File> {
@@ -112,37 +115,76 @@ fn optimal_is_within_a_point_and_a_half_of_its_bound() {
     assert!(gap <= 0.015, "{gaps:?}");
 }
 
-/// Window by window: nobody who uses the same devices does better.
-#[test]
-fn optimal_loses_to_nobody() {
-    let Some(trace) = load() else { return };
+/// Window by window: nobody who uses the same devices does better than `Optimal`.
+fn assert_optimal_loses_to_nobody(scenario: &Scenario<'_>) {
     let others = [
         "thief",
         "thief:literal",
         "none",
         "uniform:0.5:0",
         "uniform:0.9:0",
-        "uniform:0.5:8",
+        "uniform:0.5:9",
         "uniform:0.9:17",
         "uniform:0.5:best",
         "fixed-res",
         "fixed-config:0",
-        "fixed-config:8",
+        "fixed-config:9",
     ];
-    for gpus in [1, 2, 3, 4, 6, 8] {
-        let scenario = scenario(&trace, gpus);
-        let best = scenario.run(&Optimal).unwrap();
-        for name in others {
-            let scheduler = scheduler_by_name(name).unwrap();
-            let other = scenario.run(scheduler.as_ref()).unwrap();
-            for (best, other) in best.iter().zip(&other) {
-                let (best, mean) = (best.mean_accuracy, other.mean_accuracy);
-                assert!(
-                    mean <= best + 1e-9,
-                    "{name}, {gpus} GPUs: {mean} above {best}"
-                );
-            }
+    let best = scenario.run(&Optimal).unwrap();
+    for name in others {
+        let scheduler = scheduler_by_name(name).unwrap();
+        let other = scenario.run(scheduler.as_ref()).unwrap();
+        for (best, other) in best.iter().zip(&other) {
+            let (gpus, best, mean) = (best.gpus, best.mean_accuracy, other.mean_accuracy);
+            assert!(
+                mean <= best + 1e-9,
+                "{name}, {gpus} GPUs: {mean} above {best}"
+            );
         }
+    }
+}
+
+#[test]
+fn optimal_loses_to_nobody() {
+    let Some(trace) = load() else { return };
+    for gpus in [1, 2, 3, 4, 6, 8] {
+        assert_optimal_loses_to_nobody(&scenario(&trace, gpus));
+    }
+}
+
+#[test]
+fn optimal_loses_to_nobody_where_no_job_spans_devices() {
+    let Some(trace) = load() else { return };
+    for gpus in [2, 4, 8] {
+        assert_optimal_loses_to_nobody(&Scenario {
+            devices: Devices::Separate,
+            ..scenario(&trace, gpus)
+        });
+    }
+}
+
+#[test]
+fn optimal_loses_to_nobody_where_training_is_not_linear() {
+    let (Some(trace), Some(measured)) = (load(), open("gpu_share_vs_time.csv")) else {
+        return;
+    };
+    let throughput = throughput_from_csv(measured).unwrap();
+    for gpus in [1, 2, 4] {
+        assert_optimal_loses_to_nobody(&Scenario {
+            throughput: throughput.clone(),
+            ..scenario(&trace, gpus)
+        });
+    }
+}
+
+#[test]
+fn optimal_loses_to_nobody_when_labels_come_late() {
+    let Some(trace) = load() else { return };
+    for gpus in [1, 2, 4] {
+        assert_optimal_loses_to_nobody(&Scenario {
+            labelling_delay: Duration::from_secs(30),
+            ..scenario(&trace, gpus)
+        });
     }
 }
 

@@ -20,8 +20,6 @@ use serde_json::Value;
 
 use random::{Checked, schedulers};
 
-/// Quanta of a device above which the thief tries too many amounts for a test.
-const QUANTA_MAX: u32 = 1_000;
 /// Seconds above which times are too coarse for a plan to be checked.
 const SECONDS_MAX: u64 = 1_000_000_000;
 

@@ -7,6 +7,7 @@
 //! ```
 
 use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,13 +112,17 @@ fn main() -> Result<()> {
     })?;
     bar.finish_and_clear();
     let rows: Vec<Row> = points.iter().map(Row::of).collect();
-    print!("{}", table(&rows));
-    if let Some(reach) = &args.reach {
-        print_needed(&rows, reach)?;
-    }
     let files = write_files(&args.out, &points, &rows)?;
-    println!("{}: {}", args.out.display(), files.join(", "));
-    Ok(())
+    let mut text = table(&rows);
+    if let Some(reach) = &args.reach {
+        text += &needed(&rows, reach)?;
+    }
+    text += &format!("{}: {}\n", args.out.display(), files.join(", "));
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 impl Args {
@@ -178,27 +183,23 @@ impl Args {
     }
 }
 
-fn print_needed(rows: &[Row], reach: &str) -> Result<()> {
-    let (scheduler, gpus) = reach
-        .rsplit_once(':')
-        .context("--reach is SCHEDULER:GPUS")?;
-    let needed = gpus_needed(
-        rows,
-        scheduler,
-        gpus.parse().context("--reach is SCHEDULER:GPUS")?,
-    );
+/// The answer to `--reach`, in words.
+fn needed(rows: &[Row], reach: &str) -> Result<String> {
+    let wanted = "--reach is SCHEDULER:GPUS";
+    let (scheduler, gpus) = reach.rsplit_once(':').context(wanted)?;
+    let needed = gpus_needed(rows, scheduler, gpus.parse().context(wanted)?);
     ensure!(
         !needed.is_empty(),
         "{scheduler} on {gpus} GPUs was not simulated"
     );
-    println!("GPUs needed for the accuracy of {scheduler} on {gpus}:");
+    let mut text = format!("GPUs needed for the accuracy of {scheduler} on {gpus}:\n");
     for one in needed {
         let gpus = one
             .gpus
             .map_or_else(|| "more than simulated".into(), |gpus| gpus.to_string());
-        println!("  {:<18} {gpus}", one.scheduler);
+        text += &format!("  {:<18} {gpus}\n", one.scheduler);
     }
-    Ok(())
+    Ok(text)
 }
 
 fn open(path: &Path) -> Result<File> {

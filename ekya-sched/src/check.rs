@@ -225,9 +225,9 @@ impl StreamPlan {
         }
         let used =
             |share: fn(&Segment) -> Share| self.timeline.iter().any(|s| share(s) > Share::ZERO);
-        let needless = (self.device.is_some() || !used(|s| s.inference_share))
+        let has_devices = (self.device.is_some() || !used(|s| s.inference_share))
             && (self.training_device.is_some() || !used(|s| s.training_share));
-        if needless { Ok(()) } else { Err(fault) }
+        if has_devices { Ok(()) } else { Err(fault) }
     }
 
     fn check_timeline(&self, remaining: f64) -> Result<(), Fault> {
@@ -312,7 +312,9 @@ impl StreamPlan {
         };
         let work = local.map_or(0.0, RetrainingOption::gpu_seconds_left);
         let done = local.map_or(0.0, |option| self.work_done(spec, option));
-        let ends = (from..=problem.remaining.as_secs_f64() + TOLERANCE).contains(&completes_at);
+        let startup = local.map_or(0.0, |option| option.startup_seconds);
+        let ends =
+            (from + startup..=problem.remaining.as_secs_f64() + TOLERANCE).contains(&completes_at);
         if option.is_some() && ends && (done - work).abs() <= TOLERANCE * (1.0 + work) {
             return Ok(());
         }
@@ -397,15 +399,12 @@ pub(crate) fn over_limit(streams: &[StreamPlan], problem: &Problem) -> Option<Pl
 impl StreamPlan {
     /// Adds what it uses of capacity, memory and training slots, by device.
     fn list_uses(&self, spec: &StreamSpec, uses: &mut [[Uses; 3]]) {
-        let served = |s: &Segment| s.inference.is_some() || s.inference_share > Share::ZERO;
         for segment in &self.timeline {
             let (from, to) = (segment.from, segment.to);
             if let Some(device) = self.device {
                 let micro = u64::from(segment.inference_share.micro());
                 uses[device][0].add(from, to, micro);
-                if served(segment) {
-                    uses[device][1].add(from, to, spec.memory);
-                }
+                uses[device][1].add(from, to, spec.memory);
             }
             if let Some(device) = self.training_device
                 && segment.training_share > Share::ZERO

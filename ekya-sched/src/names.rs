@@ -95,6 +95,7 @@ mod tests {
             "fixed-res:0.5",
             "fixed-config:2",
             "cloud:5.1:17.5",
+            "cloud:5.1:17.5:80:398",
             "reuse:hour",
         ] {
             let found = scheduler_by_name(name).map(|scheduler| scheduler.name());

@@ -17,8 +17,8 @@ pub struct Plan {
     /// Predicted mean over the streams, by their weights, and over the remaining window, in 0..=1;
     /// 0 without streams.
     pub mean_accuracy: f64,
-    /// No plan that keeps to the problem reaches a higher mean; `None` when the scheduler does not
-    /// say.
+    /// No plan that retrains on these devices and holds the lowest accuracy reaches a higher mean;
+    /// `None` when the scheduler does not say.
     #[serde(default)]
     pub upper_bound: Option<f64>,
 }

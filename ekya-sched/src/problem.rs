@@ -14,8 +14,8 @@ pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
 /// others.
 const LEAST_WORK: f64 = 1e-12;
 
-/// The largest weight of a stream.
-const WEIGHT_MAX: f64 = 1e6;
+/// Weights that a stream may have.
+const WEIGHTS: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
 
 /// Everything a scheduler may know: the devices, the time left, and per stream what each
 /// configuration would give and cost.
@@ -24,8 +24,8 @@ const WEIGHT_MAX: f64 = 1e6;
 pub struct Problem {
     /// What is left of the retraining window.
     pub remaining: Duration,
-    /// No retraining can compute before this time, counted from now: labels are being made. May
-    /// be longer than what remains; then nothing is retrained.
+    /// No retraining but those that run already can start before this time, counted from now: labels
+    /// are being made. May be longer than what remains; then none is started.
     #[serde(default)]
     pub labelling_delay: Duration,
     /// The step δ in which shares are moved; above zero.
@@ -69,7 +69,7 @@ pub struct StreamSpec {
     /// Index of the device that the stream is retrained on; `None`: that of its inference if that
     /// is given, else the scheduler places it.
     pub training_device: Option<usize>,
-    /// How much the stream counts, above zero and at most a million; 1 by default.
+    /// How much the stream counts, from a thousandth to a thousand; 1 by default.
     pub weight: f64,
     /// Accuracy of the serving student when every frame is answered, in 0..=1.
     pub accuracy: f64,
@@ -253,8 +253,8 @@ pub enum ProblemError {
         /// Name of the stream.
         stream: String,
     },
-    /// A weight that is not a number above zero, or so large that others would vanish beside it.
-    #[error("stream {stream:?}: weight {value} is not a number above zero and at most a million")]
+    /// A weight that would vanish beside others, or make others vanish.
+    #[error("stream {stream:?}: weight {value} is not from a thousandth to a thousand")]
     Weight {
         /// Name of the stream.
         stream: String,
@@ -361,7 +361,7 @@ impl StreamSpec {
                 value: self.accuracy,
             });
         }
-        if !(self.weight > 0.0 && self.weight <= WEIGHT_MAX) {
+        if !WEIGHTS.contains(&self.weight) {
             return Err(ProblemError::Weight {
                 stream: stream(),
                 value: self.weight,

@@ -22,8 +22,8 @@ pub struct Scene {
 pub struct CachedStudent {
     /// What it was trained on.
     pub scene: Scene,
-    /// Its accuracy on what the stream shows now, in 0..=1. Nobody who chooses it knows: it is there
-    /// so that plans can be simulated.
+    /// Its accuracy on what the stream shows now, in 0..=1: there so that plans can be simulated. A
+    /// scheduler that chooses by it knows more than it could.
     pub accuracy: f64,
 }
 

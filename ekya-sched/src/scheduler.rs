@@ -35,6 +35,15 @@ pub enum ScheduleError {
         /// How many options the stream has.
         options: usize,
     },
+    /// A plan that cannot be carried out: the scheduler is wrong.
+    #[error("{scheduler} made a plan that cannot be carried out")]
+    Plan {
+        /// Name of the scheduler.
+        scheduler: String,
+        /// What is wrong with its plan.
+        #[source]
+        error: Box<crate::PlanError>,
+    },
     /// A link without speed, or with sizes that are none.
     #[error("{link:?} is no link: rates have to be above zero, sizes at least zero")]
     Link {

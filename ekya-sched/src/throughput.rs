@@ -87,8 +87,8 @@ impl Throughput {
     }
 
     /// From measurements of one job under rising shares: the share, and the seconds that the job
-    /// took. The last share is taken for the whole device or more; speeds that fall by noise are
-    /// levelled.
+    /// took. The last share should be a whole device, on which speed is 1; if it is less, its speed is
+    /// taken to equal it. Speeds that fall by noise are levelled.
     ///
     /// # Errors
     /// Without points, with shares that do not rise, or with seconds that are not above zero.

@@ -654,3 +654,54 @@ fn a_retraining_that_is_all_but_done_ends_at_once() {
         }
     }
 }
+
+/// Promises a share and a half of what there is.
+struct Boaster;
+
+impl Scheduler for Boaster {
+    fn name(&self) -> String {
+        "boaster".into()
+    }
+
+    fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
+        let mut plan = Thief::default().plan(problem)?;
+        for segment in &mut plan.streams[0].timeline {
+            segment.inference_share = segment.inference_share.saturating_add(Share::WHOLE);
+        }
+        Ok(plan)
+    }
+}
+
+#[test]
+fn a_plan_that_cannot_be_carried_out_is_not_simulated() {
+    let problem = on_one_device(vec![stream("a", tenths(5), &[])]);
+    let error = run_window(&Boaster, &problem).unwrap_err();
+    assert!(matches!(error, ScheduleError::Plan { .. }), "{error}");
+}
+
+#[test]
+fn a_retraining_without_work_ends_when_it_has_started_up() {
+    let nothing = RetrainingOption {
+        startup_seconds: 40.0,
+        ..retraining(0.9, 0.0)
+    };
+    let problem = on_one_device(vec![stream("a", tenths(5), &[nothing])]);
+    for scheduler in sharers() {
+        let mut plan = checked(scheduler.as_ref(), &problem);
+        assert_eq!(plan.streams[0].completes_at, Some(40.0));
+        // All from the start as if it had ended then.
+        let stream = &mut plan.streams[0];
+        stream.completes_at = Some(0.0);
+        stream
+            .timeline
+            .iter_mut()
+            .for_each(|segment| segment.accuracy = 0.9);
+        stream.mean_accuracy = 0.9;
+        plan.mean_accuracy = 0.9;
+        plan.upper_bound = None;
+        assert!(matches!(
+            fault_of(plan.check(&problem)),
+            Fault::Completion { .. }
+        ));
+    }
+}

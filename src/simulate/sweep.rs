@@ -45,6 +45,8 @@ pub struct Point {
 /// What one core does at a time: a window where windows are independent, else a whole run.
 struct Task<'a> {
     scenario: usize,
+    /// Index of the scheduler.
+    place: usize,
     scheduler: &'a (dyn Scheduler + Send + Sync),
     window: Option<usize>,
 }
@@ -63,12 +65,17 @@ impl<'a> Sweep<'a> {
         });
         let mut points: Vec<Point> = Vec::new();
         let mut last = None;
+        let mut bounds: Vec<Option<f64>> = Vec::new();
         for (task, records) in tasks.iter().zip(results) {
             let scenario = &scenarios[task.scenario];
             let name = task.scheduler.name();
-            let key = Some((task.scenario, name.clone()));
+            let key = Some((task.scenario, task.place));
             if last != key {
                 last = key;
+                bounds = points
+                    .last()
+                    .filter(|_| task.place > 0)
+                    .map_or_else(Vec::new, bounds_of);
                 points.push(Point {
                     scheduler: name,
                     gpus: scenario.gpus,
@@ -79,7 +86,11 @@ impl<'a> Sweep<'a> {
                 });
             }
             if let Some(point) = points.last_mut() {
-                point.records.extend(records?);
+                for mut record in records? {
+                    let known = bounds.get(point.records.len()).copied().flatten();
+                    record.upper_bound = record.upper_bound.or(known);
+                    point.records.push(record);
+                }
             }
         }
         Ok(points)
@@ -106,9 +117,10 @@ impl<'a> Sweep<'a> {
     fn tasks(&self, scenarios: &[Scenario<'_>]) -> Vec<Task<'_>> {
         let mut tasks = Vec::new();
         for (scenario, circumstances) in scenarios.iter().enumerate() {
-            for scheduler in &self.schedulers {
+            for (place, scheduler) in self.schedulers.iter().enumerate() {
                 let task = |window| Task {
                     scenario,
+                    place,
                     scheduler: scheduler.as_ref(),
                     window,
                 };
@@ -131,7 +143,8 @@ impl<'a> Sweep<'a> {
             Some(window) => vec![scenario.run_window(task.scheduler, window, None)?],
             None => scenario.run(task.scheduler)?,
         };
-        if self.bounds {
+        // Where windows start alike for all, one bound serves all.
+        if self.bounds && (task.place == 0 || task.window.is_none()) {
             let mut starts: Option<Vec<f64>> = None;
             for record in &mut records {
                 record.upper_bound = scenario.upper_bound(record.window, starts.as_deref());
@@ -140,4 +153,12 @@ impl<'a> Sweep<'a> {
         }
         Ok(records)
     }
+}
+
+fn bounds_of(point: &Point) -> Vec<Option<f64>> {
+    point
+        .records
+        .iter()
+        .map(|record| record.upper_bound)
+        .collect()
 }

@@ -65,7 +65,9 @@ impl Cloud {
         for (stream, spec) in problem.streams.iter().enumerate() {
             if spec.training_running {
                 under_way = true;
-                returns[stream] = (spec.retraining[0].startup_seconds, 0);
+                // Under way it has no work left: all that is to come is the way back.
+                let option = &spec.retraining[0];
+                returns[stream] = (option.startup_seconds + option.gpu_seconds_left(), 0);
             } else if let Some((gain, option)) = best(spec) {
                 waiting.push((gain, stream, option));
             }
@@ -87,7 +89,11 @@ impl Cloud {
 
 impl Scheduler for Cloud {
     fn name(&self) -> String {
-        format!("cloud:{}:{}", self.up, self.down)
+        let Self { up, down, .. } = self;
+        if *self == Self::over(*up, *down) {
+            return format!("cloud:{up}:{down}");
+        }
+        format!("cloud:{up}:{down}:{}:{}", self.upload, self.download)
     }
 
     fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {

@@ -150,7 +150,7 @@ impl Solution {
         let Some(nothing) = nothing else {
             return Self {
                 found: None,
-                upper_bound: pool.streams.len() as f64,
+                upper_bound: f64::INFINITY,
             };
         };
         let mut effort = Effort(EFFORT / 2);

@@ -18,8 +18,6 @@ pub(super) struct Pool<'a> {
     pub(super) share: Share,
     /// Seconds left of the window.
     pub(super) length: f64,
-    /// Seconds until retrainings may start, other than those that run already.
-    pub(super) delay: f64,
     /// How many retrainings may run side by side.
     pub(super) slots: usize,
     /// Retrainings compute from the start and speed equals share, so that side by side is no
@@ -118,6 +116,7 @@ enum Inference {
 /// A retraining under way.
 struct Turn {
     job: Job,
+    /// Seconds until it computes.
     startup: f64,
     work: f64,
 }
@@ -137,7 +136,6 @@ impl<'a> Pool<'a> {
             capacity: share.as_f64(),
             share,
             length: problem.remaining.as_secs_f64(),
-            delay: problem.labelling_delay.as_secs_f64(),
             slots: problem.training_slots(),
             is_linear: true,
             streams: streams(problem.min_accuracy),
@@ -225,16 +223,9 @@ impl<'a> Pool<'a> {
         let at_end = value(&last);
         let (mut time, mut next) = (0.0, 0);
         let mut turns: Vec<Turn> = Vec::new();
-        if self.delay > 0.0 && !sequence.jobs.is_empty() {
-            time = self.delay;
-            show(
-                Phase::without_training(time, self.fill(&serving)?),
-                &serving,
-            );
-        }
         loop {
             while turns.len() < sequence.side_by_side && next < sequence.jobs.len() {
-                turns.push(self.turn(sequence.jobs[next]));
+                turns.push(self.turn(sequence.jobs[next], time));
                 next += 1;
             }
             if turns.is_empty() {
@@ -258,13 +249,13 @@ impl<'a> Pool<'a> {
         }
     }
 
-    fn turn(&self, job: Job) -> Turn {
+    /// A retraining whose turn comes at a time: it waits for labels, then it starts up.
+    fn turn(&self, job: Job, time: f64) -> Turn {
         let choice = self.choice(job);
-        // What runs already has been loading from now on, not from when the labels are there.
-        let loading = self.delay - self.streams[job.stream].delay;
+        let wait = (self.streams[job.stream].delay - time).max(0.0);
         Turn {
             job,
-            startup: (choice.startup - loading).max(0.0),
+            startup: wait + choice.startup,
             work: choice.work,
         }
     }

@@ -267,6 +267,15 @@ impl<'a> Layout<'a> {
         let free = devices > 1 && self.problem.streams.iter().any(is_free);
         let turned_away = devices > 0 && self.homes.iter().any(|home| home.inference.is_none());
         let sum = if free || turned_away || self.members.iter().flatten().any(apart) {
+            let micros = self
+                .problem
+                .devices
+                .iter()
+                .map(|device| u64::from(device.capacity.micro()));
+            if micros.sum::<u64>() > u64::from(u32::MAX) {
+                // More than a share can say.
+                return None;
+            }
             let pooled = pooled(self.problem);
             self.scheduler.bound_device(&pooled, reached * weight)?
         } else {

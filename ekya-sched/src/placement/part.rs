@@ -16,6 +16,8 @@ pub(super) fn pooled(problem: &Problem) -> Problem {
         .fold(Share::ZERO, Share::saturating_add);
     let largest = devices.iter().map(|d| d.capacity).max().unwrap_or_default();
     let mut pooled = problem.clone();
+    // A lowest accuracy that one of the devices cannot give is no constraint there.
+    pooled.min_accuracy = 0.0;
     pooled.devices = vec![DeviceSpec::new(capacity)];
     for stream in &mut pooled.streams {
         stream.device = None;

@@ -67,7 +67,8 @@ pub fn inference_from_csv(
     let wanted = "every n-th frame, rising from at least 1, and a factor in 0..=1";
     let mut last = 0.0;
     for &(line, every, factor) in &points {
-        if !(every >= 1.0 && every > last && (0.0..=1.0).contains(&factor)) {
+        let rises = every >= 1.0 && every > last && every.is_finite();
+        if !(rises && (0.0..=1.0).contains(&factor)) {
             let value = format!("{every}, {factor}");
             return Err(ProfileError::Value {
                 line,
@@ -190,6 +191,7 @@ mod tests {
             "a,b\n1,x\n",
             "a,b\n0,1\n",
             "a,b\n2,1\n1,1\n",
+            "a,b\n1,1\ninf,0\n",
             "a,b\n1,2\n",
         ] {
             assert!(

@@ -100,7 +100,8 @@ pub struct WindowRecord {
     pub window: usize,
     /// Mean over the streams and the window, in 0..=1.
     pub mean_accuracy: f64,
-    /// No plan on these devices reaches a higher mean, whoever makes it and whatever it knows.
+    /// No plan that retrains on these devices reaches a higher mean, whoever makes it and whatever it
+    /// knows.
     pub upper_bound: Option<f64>,
     /// How often the scheduler planned.
     pub plans: usize,
@@ -117,9 +118,9 @@ pub struct StreamRecord {
     pub start_accuracy: f64,
     /// The same at the end.
     pub end_accuracy: f64,
-    /// Configuration that it was retrained with.
+    /// Configuration that a retraining was started with.
     pub config: Option<String>,
-    /// Whether no other configuration ends more accurate, nor none where there is none.
+    /// Whether it ended with the most accurate configuration there is, or needed none.
     pub most_accurate: bool,
     /// When the retraining ended; a student that is better serves from then on.
     pub completes_at: Option<f64>,
@@ -238,10 +239,11 @@ impl<'a> Scenario<'a> {
     /// accuracies, or with the trace's.
     #[must_use]
     pub fn upper_bound(&self, window: usize, accuracies: Option<&[f64]>) -> Option<f64> {
-        Optimal
-            .plan(&self.problem(window, accuracies))
-            .ok()?
-            .upper_bound
+        let problem = Problem {
+            min_accuracy: 0.0,
+            ..self.problem(window, accuracies)
+        };
+        Optimal.plan(&problem).ok()?.upper_bound
     }
 
     /// The problem of a window, with what retrainings will really give.
@@ -255,7 +257,9 @@ impl<'a> Scenario<'a> {
             };
             StreamSpec {
                 name,
-                accuracy: accuracies.map_or(recorded.start_accuracy, |all| all[index]),
+                accuracy: accuracies
+                    .and_then(|all| all.get(index).copied())
+                    .unwrap_or(recorded.start_accuracy),
                 inference: self.inference.clone(),
                 retraining: recorded.options.iter().map(option).collect(),
                 throughput: self.throughput.clone(),
@@ -326,12 +330,15 @@ impl<'a> Scenario<'a> {
         let stream = |(index, (outcome, spec)): (usize, (super::StreamOutcome, &StreamSpec))| {
             let (_, recorded) = self.trace.window(index, window);
             let config = |option: usize| recorded.options[option].config.clone();
+            let ended = outcome
+                .retraining
+                .filter(|_| outcome.completed_at.is_some());
             StreamRecord {
                 stream: spec.name.clone(),
                 start_accuracy: spec.accuracy,
                 end_accuracy: outcome.end_accuracy,
                 config: outcome.retraining.map(config),
-                most_accurate: is_most_accurate(spec.accuracy, recorded, outcome.retraining),
+                most_accurate: is_most_accurate(spec.accuracy, recorded, ended),
                 completes_at: outcome.completed_at,
                 mean_accuracy: outcome.mean_accuracy,
                 segments: gpu_segments(&outcome.segments),

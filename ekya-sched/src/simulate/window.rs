@@ -45,7 +45,7 @@ pub struct StreamOutcome {
 /// started is never exchanged for another, but the scheduler may leave it without a share.
 ///
 /// # Errors
-/// When the scheduler cannot plan the problem.
+/// When the scheduler cannot plan the problem, or makes a plan that cannot be carried out.
 pub fn run_window(
     scheduler: &dyn Scheduler,
     problem: &Problem,
@@ -59,7 +59,7 @@ pub fn run_window(
 /// than it predicts: `end_accuracy` says which, by stream and option.
 ///
 /// # Errors
-/// When the scheduler cannot plan the problem.
+/// When the scheduler cannot plan the problem, or makes a plan that cannot be carried out.
 pub fn run_window_with(
     scheduler: &dyn Scheduler,
     problem: &Problem,
@@ -69,6 +69,11 @@ pub fn run_window_with(
     // Every round but the last ends a retraining, and every stream has one at most.
     for _ in 0..=problem.streams.len() {
         let plan = scheduler.plan(&window.left)?;
+        plan.check(&window.left)
+            .map_err(|error| ScheduleError::Plan {
+                scheduler: scheduler.name(),
+                error: Box::new(error),
+            })?;
         window.advance(&plan);
         if window.left.remaining == Duration::ZERO {
             break;

@@ -46,9 +46,9 @@ pub enum Stealing {
     /// Algorithm 1 to the letter: one quantum after another, until one does not help; a single
     /// pass. It makes no move when a fair share is below the quantum. Kept to compare with.
     Literal,
-    /// Whatever helps most of: every multiple of the quantum, all that the victim has, and what
-    /// brings the thief up or the victim down to just what an inference option needs. Passes until
-    /// nothing helps.
+    /// Whatever helps most of: all that the victim has or the thief can use, what brings the thief up
+    /// or the victim down to just what an inference option needs, and between two retrainings every
+    /// multiple of the quantum. At most three passes, until nothing helps.
     #[default]
     Exhaustive,
 }

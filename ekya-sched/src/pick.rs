@@ -65,8 +65,8 @@ pub(crate) struct Pick {
 }
 
 impl<'a> Picker<'a> {
-    /// For a stream of a problem with one device.
-    pub(crate) fn new(spec: &'a StreamSpec, problem: &Problem) -> Self {
+    /// For a stream of a problem with one device, on which a retraining may occupy so many bytes.
+    fn new(spec: &'a StreamSpec, problem: &Problem, training_memory: Option<u64>) -> Self {
         let levels = levels(spec);
         let capacity = problem.capacity();
         let within = |level: &&Level| level.share <= capacity;
@@ -81,10 +81,10 @@ impl<'a> Picker<'a> {
             accuracy: spec.accuracy,
             remaining: problem.remaining.as_secs_f64(),
             delay: problem.delay_of(spec),
-            training_memory: (problem.training_slots() > 0).then(|| problem.training_memory()),
+            training_memory,
             floor,
             levels,
-            front: front(spec, problem),
+            front: front(spec, problem, training_memory),
             throughput: &spec.throughput,
         }
     }
@@ -259,15 +259,18 @@ impl<'a> Picker<'a> {
         plan.retraining = pick.retraining;
         plan.starts_at = pick.retraining.map(|_| self.delay);
         plan.completes_at = completes_at;
-        plan.reason = reason::of(&plan, spec, problem);
+        plan.reason = reason::verdict(&plan, spec, problem);
         plan
     }
 }
 
 /// One for every stream, in the problem's order.
 pub(crate) fn pickers(problem: &Problem) -> Vec<Picker<'_>> {
+    let training_memory = problem.training_memory();
     let streams = problem.streams.iter();
-    streams.map(|spec| Picker::new(spec, problem)).collect()
+    streams
+        .map(|spec| Picker::new(spec, problem, training_memory))
+        .collect()
 }
 
 /// By rising share and rising factor.
@@ -292,15 +295,18 @@ pub(crate) fn levels(spec: &StreamSpec) -> Vec<Level> {
     all
 }
 
-/// Those better than the serving student that could end in the window on this device and that no
-/// other dominates, by rising work.
-pub(crate) fn front(spec: &StreamSpec, problem: &Problem) -> Vec<Candidate> {
+/// Those better than the serving student that could end in the window on this device, within so much
+/// memory ([`Problem::training_memory`]), and that no other dominates, by rising work.
+pub(crate) fn front(
+    spec: &StreamSpec,
+    problem: &Problem,
+    training_memory: Option<u64>,
+) -> Vec<Candidate> {
     let remaining = problem.remaining.as_secs_f64() - problem.delay_of(spec);
     let fastest = spec.throughput.speed(problem.capacity());
-    let memory = problem.training_memory();
-    if problem.training_slots() == 0 || remaining <= 0.0 {
+    let Some(memory) = training_memory.filter(|_| remaining > 0.0) else {
         return Vec::new();
-    }
+    };
     let mut all: Vec<Candidate> = spec
         .retraining
         .iter()

@@ -123,13 +123,7 @@ impl StreamPlan {
 
 /// Mean accuracy by the streams' weights, 0 of nothing.
 pub(crate) fn weighted_mean(streams: &[StreamPlan], problem: &Problem) -> f64 {
-    let weights = problem.streams.iter().map(|spec| spec.weight);
-    let parts = streams.iter().zip(weights.clone());
-    let sum: f64 = parts
-        .map(|(plan, weight)| plan.mean_accuracy * weight)
-        .sum();
-    let weight: f64 = weights.sum();
-    if weight > 0.0 { sum / weight } else { 0.0 }
+    problem.weighted_mean(streams.iter().map(|plan| plan.mean_accuracy))
 }
 
 /// What plans of one problem are compared by: how far streams are below the lowest accuracy, then

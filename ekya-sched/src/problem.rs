@@ -294,12 +294,14 @@ impl Problem {
             .map_or(Share::ZERO, |device| device.capacity)
     }
 
-    /// Bytes that the students of all streams leave to retrainings on the first device.
-    pub(crate) fn training_memory(&self) -> u64 {
+    /// Bytes that the students of all streams leave to a retraining on the first device; `None` when
+    /// it may not run any.
+    pub(crate) fn training_memory(&self) -> Option<u64> {
         let students = self.streams.iter().map(|stream| stream.memory);
         let used = students.fold(0, u64::saturating_add);
         let memory = self.devices.first().and_then(|device| device.memory);
-        memory.map_or(u64::MAX, |memory| memory.saturating_sub(used))
+        let free = memory.map_or(u64::MAX, |memory| memory.saturating_sub(used));
+        (self.training_slots() > 0).then_some(free)
     }
 
     /// How many retrainings may run at a time on the first device.
@@ -318,6 +320,19 @@ impl Problem {
         } else {
             self.labelling_delay.as_secs_f64()
         }
+    }
+
+    /// Weights of all streams together.
+    pub(crate) fn weight(&self) -> f64 {
+        self.streams.iter().map(|stream| stream.weight).sum()
+    }
+
+    /// Mean of what the streams have, by their weights; 0 of nothing.
+    pub(crate) fn weighted_mean(&self, values: impl Iterator<Item = f64>) -> f64 {
+        let parts = values.zip(&self.streams);
+        let sum: f64 = parts.map(|(value, stream)| value * stream.weight).sum();
+        let weight = self.weight();
+        if weight > 0.0 { sum / weight } else { 0.0 }
     }
 
     /// Checks everything that the schedulers rely on.
@@ -353,6 +368,11 @@ impl Problem {
 }
 
 impl StreamSpec {
+    /// Accuracy factor of an inference option; nothing for best effort.
+    pub(crate) fn factor_of(&self, inference: Option<usize>) -> f64 {
+        inference.map_or(0.0, |option| self.inference[option].accuracy_factor)
+    }
+
     fn validate(&self) -> Result<(), ProblemError> {
         let stream = || self.name.clone();
         if !is_fraction(self.accuracy) {

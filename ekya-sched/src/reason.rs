@@ -2,33 +2,19 @@
 
 use crate::{Problem, RetrainingOption, Share, StreamPlan, StreamSpec};
 
-/// Why a stream of a problem with one device gets what it gets, in one line.
-pub(crate) fn of(plan: &StreamPlan, spec: &StreamSpec, problem: &Problem) -> String {
-    let why = match plan.retraining {
+/// Why a stream of a problem with one device is retrained as it is, or not, in one line.
+pub(crate) fn verdict(plan: &StreamPlan, spec: &StreamSpec, problem: &Problem) -> String {
+    match plan.retraining {
         Some(option) => retrained(plan, spec, problem, option),
         None => not_retrained(spec, problem),
-    };
-    with_shortage(why, plan, spec, problem)
+    }
 }
 
-/// The same, for a verdict on its retraining that is known: what another reason begins with.
-pub(crate) fn joined(
-    verdict: &str,
-    plan: &StreamPlan,
-    spec: &StreamSpec,
-    problem: &Problem,
-) -> String {
-    let why = verdict.split(SHORTAGE).next().unwrap_or_default();
-    with_shortage(why.into(), plan, spec, problem)
-}
-
-/// What stands between the verdict and what inference lacks.
-const SHORTAGE: &str = "; ";
-
-fn with_shortage(why: String, plan: &StreamPlan, spec: &StreamSpec, problem: &Problem) -> String {
-    match shortage(plan, spec, problem) {
-        Some(shortage) => why + SHORTAGE + &shortage,
-        None => why,
+/// Adds to a plan's reason what its inference lacks, where it lacks anything.
+pub(crate) fn add_shortage(plan: &mut StreamPlan, spec: &StreamSpec, problem: &Problem) {
+    if let Some(shortage) = shortage(plan, spec, problem) {
+        plan.reason.push_str("; ");
+        plan.reason.push_str(&shortage);
     }
 }
 

@@ -42,20 +42,22 @@ pub struct Point {
     pub records: Vec<WindowRecord>,
 }
 
-/// What one core does at a time: a window where windows are independent, else a whole run.
-struct Task<'a> {
-    scenario: usize,
-    /// Index of the scheduler.
-    place: usize,
-    scheduler: &'a (dyn Scheduler + Send + Sync),
-    window: Option<usize>,
+/// What one core does at a time, of one scenario.
+enum Task {
+    /// A window under all schedulers: all start it alike.
+    Window { scenario: usize, window: usize },
+    /// All windows under one scheduler, by its index: each starts with what the last ended with.
+    Run { scenario: usize, scheduler: usize },
 }
+
+/// Windows, each with the index of its point.
+type Simulated = Result<Vec<(usize, WindowRecord)>, SimulateError>;
 
 impl<'a> Sweep<'a> {
     /// Simulates all of it on all cores. `tell` is called with how much is done, and of how much.
     ///
     /// # Errors
-    /// The first, in the order of the points, of what could not be simulated.
+    /// The first of what could not be simulated.
     pub fn run(&self, tell: &(dyn Fn(usize, usize) + Sync)) -> Result<Vec<Point>, SimulateError> {
         let scenarios = self.scenarios();
         let tasks = self.tasks(&scenarios);
@@ -63,37 +65,29 @@ impl<'a> Sweep<'a> {
         let results = parallel::map(&tasks, |task| self.simulate(&scenarios, task), &|done| {
             tell(done, total);
         });
-        let mut points: Vec<Point> = Vec::new();
-        let mut last = None;
-        let mut bounds: Vec<Option<f64>> = Vec::new();
-        for (task, records) in tasks.iter().zip(results) {
-            let scenario = &scenarios[task.scenario];
-            let name = task.scheduler.name();
-            let key = Some((task.scenario, task.place));
-            if last != key {
-                last = key;
-                bounds = points
-                    .last()
-                    .filter(|_| task.place > 0)
-                    .map_or_else(Vec::new, bounds_of);
-                points.push(Point {
-                    scheduler: name,
-                    gpus: scenario.gpus,
-                    streams: scenario.streams,
-                    window_seconds: scenario.window.as_secs_f64(),
-                    noise: scenario.noise,
-                    records: Vec::new(),
-                });
-            }
-            if let Some(point) = points.last_mut() {
-                for mut record in records? {
-                    let known = bounds.get(point.records.len()).copied().flatten();
-                    record.upper_bound = record.upper_bound.or(known);
-                    point.records.push(record);
-                }
+        let mut points = self.points(&scenarios);
+        for result in results {
+            for (point, record) in result? {
+                points[point].records.push(record);
             }
         }
         Ok(points)
+    }
+
+    /// One for every scheduler in every scenario, without windows yet.
+    fn points(&self, scenarios: &[Scenario<'_>]) -> Vec<Point> {
+        let mut points = Vec::new();
+        for scenario in scenarios {
+            points.extend(self.schedulers.iter().map(|scheduler| Point {
+                scheduler: scheduler.name(),
+                gpus: scenario.gpus,
+                streams: scenario.streams,
+                window_seconds: scenario.window.as_secs_f64(),
+                noise: scenario.noise,
+                records: Vec::new(),
+            }));
+        }
+        points
     }
 
     fn scenarios(&self) -> Vec<Scenario<'a>> {
@@ -114,51 +108,80 @@ impl<'a> Sweep<'a> {
         all
     }
 
-    fn tasks(&self, scenarios: &[Scenario<'_>]) -> Vec<Task<'_>> {
+    fn tasks(&self, scenarios: &[Scenario<'_>]) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (scenario, circumstances) in scenarios.iter().enumerate() {
-            for (place, scheduler) in self.schedulers.iter().enumerate() {
-                let task = |window| Task {
-                    scenario,
-                    place,
-                    scheduler: scheduler.as_ref(),
-                    window,
-                };
-                match circumstances.start {
-                    Start::Reset => tasks.extend((0..circumstances.windows).map(Some).map(task)),
-                    Start::Carried => tasks.push(task(None)),
+            match circumstances.start {
+                Start::Reset => {
+                    let windows = 0..circumstances.windows;
+                    tasks.extend(windows.map(|window| Task::Window { scenario, window }));
+                }
+                Start::Carried => {
+                    let schedulers = 0..self.schedulers.len();
+                    tasks.extend(schedulers.map(|scheduler| Task::Run {
+                        scenario,
+                        scheduler,
+                    }));
                 }
             }
         }
         tasks
     }
 
-    fn simulate(
-        &self,
-        scenarios: &[Scenario<'_>],
-        task: &Task<'_>,
-    ) -> Result<Vec<WindowRecord>, SimulateError> {
-        let scenario = &scenarios[task.scenario];
-        let mut records = match task.window {
-            Some(window) => vec![scenario.run_window(task.scheduler, window, None)?],
-            None => scenario.run(task.scheduler)?,
-        };
-        // Where windows start alike for all, one bound serves all.
-        if self.bounds && (task.place == 0 || task.window.is_none()) {
-            let mut starts: Option<Vec<f64>> = None;
-            for record in &mut records {
-                record.upper_bound = scenario.upper_bound(record.window, starts.as_deref());
-                starts = task.window.is_none().then(|| ends(record));
+    fn simulate(&self, scenarios: &[Scenario<'_>], task: &Task) -> Simulated {
+        let point =
+            |scenario: usize, scheduler: usize| scenario * self.schedulers.len() + scheduler;
+        match *task {
+            Task::Window { scenario, window } => {
+                let records = self.window(&scenarios[scenario], window)?.into_iter();
+                let points = records.enumerate();
+                Ok(points
+                    .map(|(s, record)| (point(scenario, s), record))
+                    .collect())
             }
+            Task::Run {
+                scenario,
+                scheduler,
+            } => {
+                let records = self.whole_run(&scenarios[scenario], scheduler)?.into_iter();
+                Ok(records
+                    .map(|record| (point(scenario, scheduler), record))
+                    .collect())
+            }
+        }
+    }
+
+    /// One window under every scheduler.
+    fn window(
+        &self,
+        scenario: &Scenario<'_>,
+        window: usize,
+    ) -> Result<Vec<WindowRecord>, SimulateError> {
+        let bound = self
+            .bounds
+            .then(|| scenario.upper_bound(window, None))
+            .flatten();
+        let schedulers = self.schedulers.iter();
+        let records = schedulers.map(|scheduler| {
+            let mut record = scenario.run_window(scheduler.as_ref(), window, None)?;
+            record.upper_bound = bound;
+            Ok(record)
+        });
+        records.collect()
+    }
+
+    /// All windows under one scheduler.
+    fn whole_run(
+        &self,
+        scenario: &Scenario<'_>,
+        scheduler: usize,
+    ) -> Result<Vec<WindowRecord>, SimulateError> {
+        let mut records = scenario.run(self.schedulers[scheduler].as_ref())?;
+        let mut starts: Option<Vec<f64>> = None;
+        for record in records.iter_mut().filter(|_| self.bounds) {
+            record.upper_bound = scenario.upper_bound(record.window, starts.as_deref());
+            starts = Some(ends(record));
         }
         Ok(records)
     }
-}
-
-fn bounds_of(point: &Point) -> Vec<Option<f64>> {
-    point
-        .records
-        .iter()
-        .map(|record| record.upper_bound)
-        .collect()
 }

@@ -3,8 +3,8 @@
 use super::none::serve;
 use super::uniform::most_accurate;
 use crate::placement::plan_devices;
-use crate::timeline::push;
-use crate::{Plan, Problem, ScheduleError, Scheduler, Segment, StreamPlan, StreamSpec, reason};
+use crate::timeline::{mean_accuracy, push};
+use crate::{Plan, Problem, ScheduleError, Scheduler, Segment, StreamSpec, reason};
 
 /// Sends every stream's training data over a link to a cloud that retrains at once and at no cost,
 /// with the most accurate configuration, and sends the student back. Devices only serve.
@@ -110,17 +110,10 @@ impl Scheduler for Cloud {
                 plan.in_cloud = true;
                 plan.completes_at = Some(back);
                 plan.timeline = switched(&plan.timeline, spec, option, back);
+                plan.mean_accuracy = mean_accuracy(&plan.timeline);
             }
-            *plan = StreamPlan {
-                device: plan.device,
-                training_device: plan.training_device,
-                retraining: plan.retraining,
-                starts_at: plan.starts_at,
-                in_cloud: plan.in_cloud,
-                completes_at: plan.completes_at,
-                reason: reason::of(plan, spec, problem),
-                ..StreamPlan::new(std::mem::take(&mut plan.timeline))
-            };
+            plan.reason = reason::verdict(plan, spec, problem);
+            reason::add_shortage(plan, spec, problem);
         }
         Ok(Plan::new(plan.streams, problem))
     }
@@ -131,9 +124,6 @@ fn switched(timeline: &[Segment], spec: &StreamSpec, option: usize, back: f64) -
     let retrained = spec.retraining[option].end_accuracy.max(spec.accuracy);
     let mut switched = Vec::new();
     for segment in timeline {
-        let factor = segment
-            .inference
-            .map_or(0.0, |o| spec.inference[o].accuracy_factor);
         let middle = back.clamp(segment.from, segment.to);
         push(
             &mut switched,
@@ -142,7 +132,7 @@ fn switched(timeline: &[Segment], spec: &StreamSpec, option: usize, back: f64) -
                 ..*segment
             },
         );
-        let accuracy = retrained * factor;
+        let accuracy = retrained * spec.factor_of(segment.inference);
         push(
             &mut switched,
             Segment {

@@ -1,7 +1,7 @@
 //! The paper's two ablations: configurations chosen under fixed shares, and shares chosen for a
 //! fixed configuration.
 
-use super::uniform::{check_fraction, split};
+use super::uniform::{check_fraction, no_such_option, split};
 use crate::pick::{Picker, pickers};
 use crate::placement::plan_devices;
 use crate::{Plan, Problem, RetrainingOption, ScheduleError, Scheduler, StreamSpec, Thief};
@@ -70,11 +70,7 @@ impl Scheduler for FixedConfig {
 impl FixedConfig {
     fn option_of(self, spec: &StreamSpec) -> Result<RetrainingOption, ScheduleError> {
         let option = spec.retraining.get(self.retraining).copied();
-        option.ok_or_else(|| ScheduleError::NoSuchOption {
-            stream: spec.name.clone(),
-            option: self.retraining,
-            options: spec.retraining.len(),
-        })
+        option.ok_or_else(|| no_such_option(spec, self.retraining))
     }
 }
 

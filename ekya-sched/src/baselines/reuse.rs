@@ -52,9 +52,7 @@ impl Reuse {
 fn with_student(plan: &StreamPlan, spec: &StreamSpec, chosen: usize) -> StreamPlan {
     let mut timeline = Vec::new();
     for segment in &plan.timeline {
-        let option = segment.inference.map(|option| &spec.inference[option]);
-        let factor = option.map_or(0.0, |option| option.accuracy_factor);
-        let accuracy = spec.cached[chosen].accuracy * factor;
+        let accuracy = spec.cached[chosen].accuracy * spec.factor_of(segment.inference);
         push(
             &mut timeline,
             Segment {

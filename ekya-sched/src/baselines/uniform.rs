@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::pick::Picker;
+use crate::pick::{Picker, pickers};
 use crate::placement::plan_devices;
 use crate::share::equal_parts;
 use crate::{Plan, Problem, ScheduleError, Scheduler, Share, StreamPlan, StreamSpec};
@@ -57,16 +57,17 @@ impl Uniform {
         let options: Vec<_> = problem.streams.iter().map(option).collect();
         let trains: Vec<bool> = options.iter().map(Option::is_some).collect();
         let shares = split(problem.capacity(), self.inference_fraction, &trains);
-        let streams = problem.streams.iter().zip(options).zip(shares);
-        let plan = |((spec, option), shares): ((&StreamSpec, Option<usize>), (Share, Share))| {
-            let picker = Picker::new(spec, problem);
+        let pickers = pickers(problem);
+        let streams = problem.streams.iter().zip(&pickers);
+        let decided = streams.zip(options.into_iter().zip(shares));
+        let plan = |((spec, picker), (option, shares)): Decided<'_>| {
             let pick = match option {
                 Some(option) => picker.with_fixed(spec, option, shares.0, shares.1),
                 None => picker.serve(shares.0),
             };
             picker.plan(&pick, spec, problem, shares)
         };
-        streams.map(plan).collect()
+        decided.map(plan).collect()
     }
 
     /// The option that a stream retrains with: the one left when it runs, none when it has ended.
@@ -76,13 +77,24 @@ impl Uniform {
             _ if options == 0 => Ok(None),
             _ if spec.training_running => Ok(Some(0)),
             Fixed::Option(option) if option < options => Ok(Some(option)),
-            Fixed::Option(option) => Err(ScheduleError::NoSuchOption {
-                stream: spec.name.clone(),
-                option,
-                options,
-            }),
+            Fixed::Option(option) => Err(no_such_option(spec, option)),
             Fixed::MostAccurate => Ok(most_accurate(spec)),
         }
+    }
+}
+
+/// A stream, its picker, its option and its shares.
+type Decided<'a> = (
+    (&'a StreamSpec, &'a Picker<'a>),
+    (Option<usize>, (Share, Share)),
+);
+
+/// The refusal of a fixed option that a stream does not have.
+pub(super) fn no_such_option(spec: &StreamSpec, option: usize) -> ScheduleError {
+    ScheduleError::NoSuchOption {
+        stream: spec.name.clone(),
+        option,
+        options: spec.retraining.len(),
     }
 }
 

@@ -69,21 +69,20 @@ impl DeviceScheduler for Optimal {
             Some(own) if !Score::of(&thief, problem).beats(&Score::of(&own, problem)) => own,
             _ => thief,
         };
-        let weight: f64 = problem.streams.iter().map(|spec| spec.weight).sum();
-        let reached = weighted_mean(&better, problem) * weight;
+        let reached = weighted_mean(&better, problem) * problem.weight();
         DevicePlan {
             streams: better,
             upper_bound: Some(solution.upper_bound.max(reached)),
         }
     }
 
-    fn judge_device(&self, problem: &Problem) -> DevicePlan {
-        DevicePlan::of(Thief::default().streams(problem))
+    fn judge(&self) -> Option<Thief> {
+        Some(Thief::default())
     }
 
     fn bound_device(&self, problem: &Problem, reached: f64) -> Option<f64> {
         let pool = Pool::new(problem);
-        let mut nothing = Found::of(&pool, Sequence::nothing())?;
+        let mut nothing = Found::nothing(&pool);
         nothing.worth = nothing.worth.max(reached * pool.length);
         Some(bound(&pool, nothing, &mut Effort(0)).worth / pool.length)
     }
@@ -112,7 +111,7 @@ fn plan_of_outcome(outcome: StreamOutcome, spec: &StreamSpec, problem: &Problem)
     plan.retraining = retraining;
     plan.starts_at = outcome.started_at;
     plan.completes_at = outcome.completed_at;
-    plan.reason = reason::of(&plan, spec, problem);
+    plan.reason = reason::verdict(&plan, spec, problem);
     plan
 }
 
@@ -134,7 +133,7 @@ fn order_of(plans: &[StreamPlan], pool: &Pool<'_>) -> Vec<Job> {
 
 /// What was found for one device.
 struct Solution {
-    found: Option<Found>,
+    found: Found,
     /// Accuracy summed over the streams by their weights, averaged over the window.
     upper_bound: f64,
 }
@@ -146,15 +145,8 @@ impl Solution {
             jobs: jobs.to_vec(),
             side_by_side,
         };
-        let nothing = Found::of(pool, Sequence::nothing());
-        let Some(nothing) = nothing else {
-            return Self {
-                found: None,
-                upper_bound: f64::INFINITY,
-            };
-        };
         let mut effort = Effort(EFFORT / 2);
-        let mut found = improve(pool, nothing, &mut effort);
+        let mut found = improve(pool, Found::nothing(pool), &mut effort);
         if let Some(known) = Found::of(pool, sequence(known, 1)) {
             found = found.or_better(improve(pool, known, &mut effort));
         }
@@ -175,13 +167,13 @@ impl Solution {
         }
         Self {
             upper_bound: bound.worth.max(found.worth) / pool.length,
-            found: Some(found),
+            found,
         }
     }
 
     /// The streams' plans.
     fn plans(&self, pool: &Pool<'_>, problem: &Problem) -> Option<Vec<StreamPlan>> {
-        let sequence = &self.found.as_ref()?.sequence;
+        let sequence = &self.found.sequence;
         let mut phases = pool.timeline(sequence)?;
         if let Some(last) = phases.last_mut() {
             // Of a window that is over, nothing is left.
@@ -218,16 +210,13 @@ fn plan_of_phases(
         let done = completes_at.is_some_and(|end| end <= phase.from);
         let accuracy = if done { retrained } else { spec.accuracy };
         let rung = phase.rungs[stream];
-        let factor = rung
-            .option
-            .map_or(0.0, |option| spec.inference[option].accuracy_factor);
         let segment = Segment {
             from: phase.from,
             to: phase.to,
             inference: rung.option,
             inference_share: rung.share,
             training_share: phase.training_share(stream),
-            accuracy: accuracy * factor,
+            accuracy: accuracy * spec.factor_of(rung.option),
         };
         push(&mut timeline, segment);
     }
@@ -244,6 +233,6 @@ fn plan_of_phases(
         plan.starts_at = Some(starts.max(0.0));
         plan.completes_at = completes_at;
     }
-    plan.reason = reason::of(&plan, spec, problem);
+    plan.reason = reason::verdict(&plan, spec, problem);
     plan
 }

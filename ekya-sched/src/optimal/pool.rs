@@ -126,10 +126,11 @@ impl<'a> Pool<'a> {
     /// none has to be. A window that is over is taken for a second in which nothing is retrained.
     pub(super) fn new(problem: &'a Problem) -> Self {
         let share = problem.capacity();
+        let memory = problem.training_memory();
         let streams = |min_accuracy: f64| {
             let specs = problem.streams.iter();
             specs
-                .map(|spec| Stream::new(problem, spec, min_accuracy))
+                .map(|spec| Stream::new(problem, spec, min_accuracy, memory))
                 .collect()
         };
         let mut pool = Self {
@@ -341,8 +342,7 @@ impl<'a> Pool<'a> {
     }
 
     /// The price of that inference for any speeds and several retrainings, which share equally: the
-    /// best of
-    /// [`PRICES`] prices between the steepest and the flattest step of any ladder.
+    /// best of [`PRICES`] prices between the steepest and the flattest step of any ladder.
     fn price_of(
         &self,
         serving: &[&Ladder],
@@ -430,7 +430,12 @@ impl Bought {
 }
 
 impl<'a> Stream<'a> {
-    fn new(problem: &Problem, spec: &'a StreamSpec, min_accuracy: f64) -> Self {
+    fn new(
+        problem: &Problem,
+        spec: &'a StreamSpec,
+        min_accuracy: f64,
+        training_memory: Option<u64>,
+    ) -> Self {
         let capacity = problem.capacity();
         let mut levels = levels(spec);
         levels.retain(|level| level.share <= capacity);
@@ -445,7 +450,10 @@ impl<'a> Stream<'a> {
         let slope = pieces.first().map_or(1.0, |piece| piece.slope);
         let speed: f64 = pieces.iter().map(|piece| piece.slope * piece.width).sum();
         Self {
-            choices: front(spec, problem).iter().map(choice).collect(),
+            choices: front(spec, problem, training_memory)
+                .iter()
+                .map(choice)
+                .collect(),
             now: ladder(spec.accuracy),
             delay: problem.delay_of(spec),
             throughput: &spec.throughput,

@@ -19,6 +19,13 @@ impl Found {
         Some(Self { sequence, worth })
     }
 
+    /// No retraining, which can always be carried out.
+    pub(super) fn nothing(pool: &Pool<'_>) -> Self {
+        let sequence = Sequence::nothing();
+        let worth = pool.worth(&sequence).unwrap_or(0.0);
+        Self { sequence, worth }
+    }
+
     /// The one that is worth more.
     pub(super) fn or_better(self, other: Self) -> Self {
         if other.worth > self.worth + LEAST_GAIN {

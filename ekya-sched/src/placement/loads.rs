@@ -92,10 +92,7 @@ pub(super) fn homes(problem: &Problem) -> Vec<Home> {
             continue;
         };
         if loads.has_memory(problem, spec, device) {
-            homes[stream] = Home {
-                inference: Some(device),
-                training: spec.training_device.or(Some(device)),
-            };
+            homes[stream] = Home::at(device, spec);
             loads.add(problem, spec, homes[stream]);
         }
     }
@@ -106,18 +103,9 @@ pub(super) fn homes(problem: &Problem) -> Vec<Home> {
     free.sort_by(|&a, &b| demand(b).total_cmp(&demand(a)).then(a.cmp(&b)));
     for stream in free {
         let spec = &problem.streams[stream];
-        let node = spec
-            .training_device
-            .and_then(|device| problem.devices.get(device));
-        let may = |device: usize| {
-            loads.has_memory(problem, spec, device)
-                && node.is_none_or(|home| home.node == problem.devices[device].node)
-        };
+        let may = |device: usize| loads.may_serve(problem, spec, device);
         if let Some(device) = loads.least(demand(stream), may) {
-            homes[stream] = Home {
-                inference: Some(device),
-                training: spec.training_device.or(Some(device)),
-            };
+            homes[stream] = Home::at(device, spec);
             loads.add(problem, spec, homes[stream]);
         }
     }

@@ -17,7 +17,7 @@ mod loads;
 mod part;
 
 use crate::plan::Score;
-use crate::{DeviceSpec, Plan, Problem, ScheduleError, StreamPlan, StreamSpec};
+use crate::{DeviceSpec, Plan, Problem, ScheduleError, StreamPlan, StreamSpec, Thief, reason};
 
 use loads::{Loads, homes};
 use part::{join, part, pooled, within_limits};
@@ -47,9 +47,9 @@ pub(crate) trait DeviceScheduler {
     /// Plans the streams of a problem with one device.
     fn plan_device(&self, problem: &Problem) -> DevicePlan;
 
-    /// The same for judging a placement; may be quicker and less good.
-    fn judge_device(&self, problem: &Problem) -> DevicePlan {
-        self.plan_device(problem)
+    /// A quicker one to judge placements by; itself without.
+    fn judge(&self) -> Option<Thief> {
+        None
     }
 
     /// No plan of a problem with one device reaches a higher sum of weighted accuracies, where
@@ -76,14 +76,28 @@ pub(crate) fn plan_devices(
     problem.validate()?;
     let mut layout = Layout::new(problem, scheduler);
     let all: Vec<usize> = (0..=problem.devices.len()).collect();
-    if problem.devices.len() > 1 && problem.streams.iter().any(is_free) {
-        layout.plan(&all, |part| scheduler.judge_device(part));
+    let movable = problem.devices.len() > 1 && problem.streams.iter().any(is_free);
+    if movable {
+        layout.plan(&all, |part| judged(scheduler, part));
         layout.improve();
     }
-    layout.plan(&all, |part| scheduler.plan_device(part));
+    if !movable || scheduler.judge().is_some() {
+        layout.plan(&all, |part| scheduler.plan_device(part));
+    }
     let mut plan = Plan::new(layout.merged(), problem);
+    for (plan, spec) in plan.streams.iter_mut().zip(&problem.streams) {
+        reason::add_shortage(plan, spec, problem);
+    }
     plan.upper_bound = layout.upper_bound(plan.mean_accuracy);
     Ok(plan)
+}
+
+/// The plan of a device that placements are judged by.
+fn judged(scheduler: &dyn DeviceScheduler, part: &Problem) -> DevicePlan {
+    match scheduler.judge() {
+        Some(judge) => DevicePlan::of(judge.streams(part)),
+        None => scheduler.plan_device(part),
+    }
 }
 
 /// Where the jobs of a stream run.
@@ -91,6 +105,16 @@ pub(crate) fn plan_devices(
 struct Home {
     inference: Option<usize>,
     training: Option<usize>,
+}
+
+impl Home {
+    /// Both jobs on one device, unless the stream says where it is retrained.
+    fn at(device: usize, spec: &StreamSpec) -> Self {
+        Self {
+            inference: Some(device),
+            training: spec.training_device.or(Some(device)),
+        }
+    }
 }
 
 /// What a stream does on a device.
@@ -167,7 +191,7 @@ impl<'a> Layout<'a> {
         parts
             .map(|((spec, home), parts)| {
                 let mut plan = match parts {
-                    (Some(serving), Some(training)) => join(serving, training, spec, self.problem),
+                    (Some(serving), Some(training)) => join(serving, training, spec),
                     (Some(serving), None) => serving.clone(),
                     // Every stream has a home for its inference, if only the one of those without.
                     (None, _) => StreamPlan::new(Vec::new()),
@@ -217,10 +241,7 @@ impl<'a> Layout<'a> {
         }
         let fits = |device: usize| loads.may_serve(self.problem, spec, device);
         if let Some(device) = loads.least(0.0, fits) {
-            moves.push(Home {
-                inference: Some(device),
-                training: spec.training_device.or(Some(device)),
-            });
+            moves.push(Home::at(device, spec));
         }
         moves.retain(|home| *home != now);
         moves
@@ -244,7 +265,7 @@ impl<'a> Layout<'a> {
             .map(|&device| (self.plans[device].clone(), self.members[device].clone()))
             .collect();
         let scheduler = self.scheduler;
-        self.plan(&devices, |part| scheduler.judge_device(part));
+        self.plan(&devices, |part| judged(scheduler, part));
         let score = Score::of(&self.merged(), self.problem);
         if score.beats(best) {
             *best = score;
@@ -261,7 +282,7 @@ impl<'a> Layout<'a> {
     /// away, that of a single device with everybody's capacity, on which no retraining is faster
     /// than on the largest.
     fn upper_bound(&self, reached: f64) -> Option<f64> {
-        let weight: f64 = self.problem.streams.iter().map(|spec| spec.weight).sum();
+        let weight = self.problem.weight();
         let apart = |&(_, role): &(usize, Role)| role != Role::Both;
         let devices = self.problem.devices.len();
         let free = devices > 1 && self.problem.streams.iter().any(is_free);

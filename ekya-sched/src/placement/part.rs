@@ -4,7 +4,7 @@ use super::{DevicePlan, Role};
 use crate::check::over_limit;
 use crate::timeline::{self, push};
 use crate::{
-    DeviceSpec, InferenceOption, PlanError, Problem, Segment, Share, StreamPlan, StreamSpec, reason,
+    DeviceSpec, InferenceOption, PlanError, Problem, Segment, Share, StreamPlan, StreamSpec,
 };
 
 /// All devices as one.
@@ -74,8 +74,7 @@ pub(super) fn within_limits(
             _ => {
                 plan.upper_bound = upper_bound;
                 for (stream, why) in waiting {
-                    let (plan, spec) = (&mut plan.streams[stream], &part.streams[stream]);
-                    plan.reason = reason::joined(&why, plan, spec, &part);
+                    plan.streams[stream].reason = why;
                 }
                 return plan;
             }
@@ -108,12 +107,7 @@ fn worth_least(plans: &[StreamPlan], problem: &Problem) -> Option<usize> {
 }
 
 /// The plan of a stream that is served on one device and retrained on another.
-pub(super) fn join(
-    serving: &StreamPlan,
-    training: &StreamPlan,
-    spec: &StreamSpec,
-    problem: &Problem,
-) -> StreamPlan {
+pub(super) fn join(serving: &StreamPlan, training: &StreamPlan, spec: &StreamSpec) -> StreamPlan {
     let mut times: Vec<f64> = serving
         .timeline
         .iter()
@@ -139,14 +133,11 @@ pub(super) fn join(
         } else {
             spec.accuracy
         };
-        let factor = served
-            .inference
-            .map_or(0.0, |o| spec.inference[o].accuracy_factor);
         let segment = Segment {
             from,
             to,
             training_share: trained.training_share,
-            accuracy: accuracy * factor,
+            accuracy: accuracy * spec.factor_of(served.inference),
             ..*served
         };
         push(&mut joined, segment);
@@ -156,6 +147,6 @@ pub(super) fn join(
     plan.starts_at = training.starts_at;
     plan.in_cloud = training.in_cloud;
     plan.completes_at = training.completes_at;
-    plan.reason = reason::joined(&training.reason, &plan, spec, problem);
+    plan.reason.clone_from(&training.reason);
     plan
 }

@@ -18,8 +18,6 @@ pub struct WindowOutcome {
     pub mean_accuracy: f64,
     /// How often the scheduler was asked.
     pub plans: usize,
-    /// What the scheduler's first plan said about what can be reached.
-    pub upper_bound: Option<f64>,
 }
 
 /// What happened to one stream.
@@ -90,7 +88,6 @@ struct Window<'a> {
     end_accuracy: &'a dyn Fn(usize, usize) -> f64,
     streams: Vec<StreamOutcome>,
     plans: usize,
-    upper_bound: Option<f64>,
 }
 
 impl<'a> Window<'a> {
@@ -110,15 +107,11 @@ impl<'a> Window<'a> {
             end_accuracy,
             streams: problem.streams.iter().map(unstarted).collect(),
             plans: 0,
-            upper_bound: None,
         }
     }
 
     /// Carries a plan out until the first retraining or the window ends.
     fn advance(&mut self, plan: &Plan) {
-        if self.plans == 0 {
-            self.upper_bound = plan.upper_bound;
-        }
         self.plans += 1;
         let rest = (self.length - self.now).max(0.0);
         let step = plan
@@ -155,13 +148,10 @@ impl<'a> Window<'a> {
             .iter()
             .filter(|s| s.from < step || s.from == 0.0)
         {
-            let factor = segment
-                .inference
-                .map_or(0.0, |option| spec.inference[option].accuracy_factor);
             let passed = Segment {
                 from: self.now + segment.from,
                 to: self.now + segment.to.min(step),
-                accuracy: spec.accuracy * factor,
+                accuracy: spec.accuracy * spec.factor_of(segment.inference),
                 ..*segment
             };
             push(&mut self.streams[stream].segments, passed);
@@ -201,17 +191,11 @@ impl<'a> Window<'a> {
         for stream in &mut streams {
             stream.mean_accuracy = mean_accuracy(&stream.segments);
         }
-        let weights = problem.streams.iter().map(|spec| spec.weight);
-        let weight: f64 = weights.clone().sum();
-        let means = streams.iter().zip(weights);
-        let sum: f64 = means
-            .map(|(stream, weight)| stream.mean_accuracy * weight)
-            .sum();
+        let means = streams.iter().map(|stream| stream.mean_accuracy);
         WindowOutcome {
-            mean_accuracy: if weight > 0.0 { sum / weight } else { 0.0 },
+            mean_accuracy: problem.weighted_mean(means),
             streams,
             plans: self.plans,
-            upper_bound: self.upper_bound,
         }
     }
 }

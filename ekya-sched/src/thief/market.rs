@@ -81,9 +81,7 @@ impl<'a> Market<'a> {
         };
         market.shares[2 * streams] = capacity;
         market.spread_unused(|market, job| job % 2 == 0 || market.pickers[job / 2].may_train());
-        market.picks = (0..streams)
-            .map(|place| market.pick(place, [None; 2]))
-            .collect();
+        market.picks = (0..streams).map(|place| market.pick_of(place)).collect();
         market
     }
 
@@ -405,7 +403,7 @@ impl<'a> Market<'a> {
 
     fn pick_again(&mut self, place: usize) {
         if place < self.picks.len() {
-            self.picks[place] = self.pick(place, [None; 2]);
+            self.picks[place] = self.pick_of(place);
         }
     }
 

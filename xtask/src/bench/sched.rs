@@ -10,8 +10,9 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -214,15 +215,10 @@ impl Bench {
             .stdout(Stdio::piped())
             .spawn()
             .context("starting the bench")?;
-        if !ends_in_time(&mut child)? {
+        let Some(text) = output_in_time(&mut child)? else {
             eprintln!("{name}: longer than {} s, left out", PATIENCE.as_secs());
             return Ok(None);
-        }
-        let mut text = String::new();
-        let stdout = child.stdout.as_mut().context("no output")?;
-        stdout
-            .read_to_string(&mut text)
-            .context("reading the bench")?;
+        };
         let once = Once::parse(&text).with_context(|| format!("{name}: {text:?} is no time"))?;
         Ok(Some(once))
     }
@@ -242,23 +238,26 @@ fn median(estimates: &str) -> Option<f64> {
     Some(estimates["median"]["point_estimate"].as_f64()? / 1e9)
 }
 
-/// Waits for a process; ends it when it takes too long.
-fn ends_in_time(child: &mut Child) -> Result<bool> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().context("waiting for the bench")? {
-            if !status.success() {
-                bail!("the bench ended with {status}");
-            }
-            return Ok(true);
-        }
-        if started.elapsed() > PATIENCE {
-            child.kill().context("ending the bench")?;
-            child.wait().context("waiting for the bench")?;
-            return Ok(false);
-        }
-        thread::sleep(Duration::from_millis(20));
+/// What a process prints until it ends; `None` when it takes too long, and is ended.
+fn output_in_time(child: &mut Child) -> Result<Option<String>> {
+    let mut stdout = child.stdout.take().context("no output")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdout.read_to_string(&mut text).map(|_| text);
+        // Nobody waits any more for one that took too long.
+        let _ = sender.send(read);
+    });
+    let Ok(text) = receiver.recv_timeout(PATIENCE) else {
+        child.kill().context("ending the bench")?;
+        child.wait().context("waiting for the bench")?;
+        return Ok(None);
+    };
+    let status = child.wait().context("waiting for the bench")?;
+    if !status.success() {
+        bail!("the bench ended with {status}");
     }
+    Ok(Some(text.context("reading the bench")?))
 }
 
 /// A plan made once.

@@ -1,6 +1,6 @@
 //! Accuracy of one stream over time.
 
-use super::{Key, Line, Look, TimeAxis, axes, draw, draw_line, draw_windows, plot, proper};
+use super::{Line, TIME, axes, draw_line, draw_lines, draw_windows, plot, proper};
 use crate::report::ReportError;
 
 /// Accuracy of one stream over time, a line a scheduler.
@@ -22,18 +22,11 @@ impl AccuracyChart {
     /// # Errors
     /// [`ReportError::Chart`] when the drawing library fails.
     pub fn svg(&self) -> Result<String, ReportError> {
-        let legend: Vec<(String, Key)> = self
-            .lines
-            .iter()
-            .rev()
-            .map(|line| (line.name.clone(), Key::Line(line.look)))
-            .collect();
-        let looks: Vec<Look> = self.lines.iter().map(|line| line.look).collect();
-        draw(&self.title, 620, &legend, &looks, |area| {
+        draw_lines(&self.title, 620, &self.lines, |area| {
             let (low, high) = proper(self.range.0, self.range.1);
-            let mut plot = plot(area, &self.boundaries, low..high, TimeAxis::Shown)?;
+            let mut plot = plot(area, &self.boundaries, low..high, TIME)?;
             let label = |accuracy: &f64| format!("{:.0}", accuracy * 100.0);
-            axes(&mut plot, "accuracy (%)", &label, 10, TimeAxis::Shown)?;
+            axes(&mut plot, "accuracy (%)", &label, 10, TIME)?;
             draw_windows(&mut plot, &self.boundaries, (low, high), true)?;
             for line in &self.lines {
                 draw_line(&mut plot, &line.points, line.look)?;

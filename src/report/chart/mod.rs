@@ -105,20 +105,23 @@ impl Line {
     }
 }
 
-/// Whether a plot has the time axis, or shares that of the one below.
+/// The horizontal axis of a plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TimeAxis {
-    Shown,
+enum Horizontal {
+    /// With this title.
+    Titled(&'static str),
+    /// That of the plot below serves both.
     Hidden,
-    /// Something else than time, with this title.
-    Other(&'static str),
 }
 
-impl TimeAxis {
+/// Time, in most charts.
+const TIME: Horizontal = Horizontal::Titled("time from start (s)");
+
+impl Horizontal {
     /// Room below the plot, for labels and title.
     fn room(self) -> u32 {
         match self {
-            Self::Shown | Self::Other(_) => 94,
+            Self::Titled(_) => 94,
             Self::Hidden => TEXT / 2,
         }
     }
@@ -159,6 +162,19 @@ fn draw(
     Ok(finish(&svg, title, looks))
 }
 
+/// A drawing of lines, the last of which lies on top and comes first in the legend.
+fn draw_lines(
+    title: &str,
+    height: u32,
+    lines: &[Line],
+    content: impl FnOnce(&Area<'_>) -> Drawn,
+) -> Result<String, ReportError> {
+    let key = |line: &Line| (line.name.clone(), Key::Line(line.look));
+    let legend: Vec<(String, Key)> = lines.iter().rev().map(key).collect();
+    let looks: Vec<Look> = lines.iter().map(|line| line.look).collect();
+    draw(title, height, &legend, &looks, content)
+}
+
 /// Adds what the library has no words for: what a screen reader says, and dashes.
 fn finish(svg: &str, title: &str, looks: &[Look]) -> String {
     let opening = format!(
@@ -187,7 +203,7 @@ fn plot<'a, 'b>(
     area: &'a Area<'b>,
     boundaries: &[f64],
     vertical: std::ops::Range<f64>,
-    time_axis: TimeAxis,
+    axis: Horizontal,
 ) -> Result<Plot<'a, 'b>, ReportError> {
     let first = boundaries.first().copied().unwrap_or(0.0);
     let last = boundaries.last().copied().unwrap_or(1.0);
@@ -196,7 +212,7 @@ fn plot<'a, 'b>(
         .margin_top(TEXT / 2)
         .margin_right(TEXT)
         .margin_left(4)
-        .x_label_area_size(time_axis.room())
+        .x_label_area_size(axis.room())
         .y_label_area_size(132)
         .build_cartesian_2d(from..to, vertical)
         .map_err(failed)
@@ -207,12 +223,11 @@ fn axes(
     title: &str,
     label: &dyn Fn(&f64) -> String,
     labels: usize,
-    time_axis: TimeAxis,
+    axis: Horizontal,
 ) -> Drawn {
-    let (time_title, time_labels) = match time_axis {
-        TimeAxis::Shown => ("time from start (s)", 8),
-        TimeAxis::Hidden => ("", 0),
-        TimeAxis::Other(title) => (title, 8),
+    let (across, labels_across) = match axis {
+        Horizontal::Titled(title) => (title, 8),
+        Horizontal::Hidden => ("", 0),
     };
     plot.configure_mesh()
         .disable_x_mesh()
@@ -221,9 +236,9 @@ fn axes(
         .axis_style(palette::INK.rgb().stroke_width(2))
         .label_style(text(palette::INK))
         .axis_desc_style(text(palette::INK))
-        .x_desc(time_title)
+        .x_desc(across)
         .x_label_formatter(&|x| short(*x))
-        .x_labels(time_labels)
+        .x_labels(labels_across)
         .y_desc(title)
         .y_label_formatter(label)
         .y_labels(labels)

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::{
-    Area, Colour, Drawn, GRANTED_OPACITY, Key, Look, Plot, TimeAxis, axes, draw, draw_line,
+    Area, Colour, Drawn, GRANTED_OPACITY, Horizontal, Key, Look, Plot, TIME, axes, draw, draw_line,
     draw_windows, failed, plot,
 };
 use crate::report::ReportError;
@@ -83,14 +83,14 @@ impl ShareChart {
             steps: &self.inference,
             colour: palette::BLUE,
             retrainings: &[],
-            time_axis: TimeAxis::Hidden,
+            axis: Horizontal::Hidden,
         };
         let training = Panel {
             title: "training (devices)",
             steps: &self.training,
             colour: palette::VERMILLION,
             retrainings: &self.retrainings,
-            time_axis: TimeAxis::Shown,
+            axis: TIME,
         };
         draw(&self.title, 780, &legend, &[], |area| {
             let (upper, lower) = area.split_vertically(345);
@@ -113,17 +113,17 @@ struct Panel<'a> {
     steps: &'a [ShareStep],
     colour: Colour,
     retrainings: &'a [RetrainingMark],
-    time_axis: TimeAxis,
+    axis: Horizontal,
 }
 
 impl Panel<'_> {
     fn draw(&self, area: &Area<'_>, boundaries: &[f64], top: f64) -> Drawn {
         // Room above the highest share, for the retrainings and the numbers of the windows.
         let high = top * 1.25;
-        let mut plot = plot(area, boundaries, 0.0..high, self.time_axis)?;
+        let mut plot = plot(area, boundaries, 0.0..high, self.axis)?;
         let label = |share: &f64| format!("{share:.2}");
-        axes(&mut plot, self.title, &label, 4, self.time_axis)?;
-        let numbered = self.time_axis == TimeAxis::Hidden;
+        axes(&mut plot, self.title, &label, 4, self.axis)?;
+        let numbered = self.axis == Horizontal::Hidden;
         draw_windows(&mut plot, boundaries, (0.0, high), numbered)?;
         plot.draw_series(self.steps.iter().map(|step| {
             let corners = [(step.from, 0.0), (step.to, step.granted)];

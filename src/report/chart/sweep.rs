@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::{Key, Line, Look, TimeAxis, axes, draw, draw_line, failed, plot, proper};
+use super::{Horizontal, Line, axes, draw_line, draw_lines, failed, plot, proper};
 use crate::report::ReportError;
 
 /// Accuracy against a circumstance, a line a scheduler.
@@ -22,17 +22,12 @@ impl SweepChart {
     /// # Errors
     /// [`ReportError::Chart`] when the drawing library fails.
     pub fn svg(&self) -> Result<String, ReportError> {
-        let keys = self.lines.iter().rev();
-        let legend: Vec<(String, Key)> = keys
-            .map(|line| (line.name.clone(), Key::Line(line.look)))
-            .collect();
-        let looks: Vec<Look> = self.lines.iter().map(|line| line.look).collect();
         let ends = self.range(|point| point.0);
         let (low, high) = self.range(|point| point.1);
         let room = (high - low) * 0.06;
         let (low, high) = proper((low - room).max(0.0), (high + room).min(1.0));
-        draw(&self.title, 680, &legend, &looks, |area| {
-            let axis = TimeAxis::Other(self.horizontal);
+        draw_lines(&self.title, 680, &self.lines, |area| {
+            let axis = Horizontal::Titled(self.horizontal);
             let mut plot = plot(area, &[ends.0, ends.1], low..high, axis)?;
             let label = |accuracy: &f64| format!("{:.0}", accuracy * 100.0);
             axes(&mut plot, "accuracy (%)", &label, 10, axis)?;

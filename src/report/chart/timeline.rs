@@ -3,7 +3,9 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Area, Drawn, GRANTED_OPACITY, Key, TimeAxis, axes, draw, failed, plot, short, text};
+use super::{
+    Area, Drawn, GRANTED_OPACITY, Horizontal, Key, TIME, axes, draw, failed, plot, short, text,
+};
 use crate::report::ReportError;
 use crate::report::palette;
 
@@ -21,13 +23,16 @@ pub struct TimelineChart {
     pub rows: Vec<Row>,
 }
 
+/// (from, to, inference, training): seconds, and devices.
+type Spans = (f64, f64, f64, f64);
+
 /// One stream.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
     /// Name, and what else there is to say.
     pub label: String,
-    /// (from, to, inference, training): seconds, and devices.
-    pub segments: Vec<(f64, f64, f64, f64)>,
+    /// Shares over time.
+    pub segments: Vec<Spans>,
     /// When its retraining ended.
     pub completes_at: Option<f64>,
 }
@@ -49,18 +54,17 @@ impl TimelineChart {
         let segments = self.rows.iter().flat_map(|row| &row.segments);
         let top = segments.map(|s| s.2 + s.3).fold(0.0, f64::max);
         let top = if top > 0.0 { top } else { 1.0 };
-        let height = STRIP * self.rows.len().max(1) as u32 + TimeAxis::Shown.room();
+        let height = STRIP * self.rows.len().max(1) as u32 + TIME.room();
         draw(&self.title, height, &legend, &[], |area| {
             let mut rest = area.clone();
             for (index, row) in self.rows.iter().enumerate() {
                 let last = index + 1 == self.rows.len();
-                let (strip, below) =
-                    rest.split_vertically(STRIP + if last { TimeAxis::Shown.room() } else { 0 });
-                let axis = if last {
-                    TimeAxis::Shown
+                let (axis, room) = if last {
+                    (TIME, TIME.room())
                 } else {
-                    TimeAxis::Hidden
+                    (Horizontal::Hidden, 0)
                 };
+                let (strip, below) = rest.split_vertically(STRIP + room);
                 row.draw(&strip, self.seconds, top, axis)?;
                 rest = below;
             }
@@ -70,25 +74,19 @@ impl TimelineChart {
 }
 
 impl Row {
-    fn draw(&self, area: &Area<'_>, seconds: f64, top: f64, axis: TimeAxis) -> Drawn {
+    fn draw(&self, area: &Area<'_>, seconds: f64, top: f64, axis: Horizontal) -> Drawn {
         let high = top * 1.1;
         let mut plot = plot(area, &[0.0, seconds], 0.0..high, axis)?;
         axes(&mut plot, "", &|share: &f64| short(*share), 2, axis)?;
-        for (colour, part) in [(palette::BLUE, 0), (palette::VERMILLION, 1)] {
+        let inference = |s: &Spans| [(s.0, 0.0), (s.1, s.2)];
+        let training = |s: &Spans| [(s.0, s.2), (s.1, s.2 + s.3)];
+        let areas: [(_, fn(&Spans) -> _); 2] =
+            [(palette::BLUE, inference), (palette::VERMILLION, training)];
+        for (colour, corners) in areas {
             let style = colour.rgb().mix(GRANTED_OPACITY + 0.2).filled();
-            plot.draw_series(
-                self.segments
-                    .iter()
-                    .map(|&(from, to, inference, training)| {
-                        let (low, high) = if part == 0 {
-                            (0.0, inference)
-                        } else {
-                            (inference, inference + training)
-                        };
-                        Rectangle::new([(from, low), (to, high)], style)
-                    }),
-            )
-            .map_err(failed)?;
+            let all = self.segments.iter().map(corners);
+            plot.draw_series(all.map(|corners| Rectangle::new(corners, style)))
+                .map_err(failed)?;
         }
         let ink = palette::INK.rgb().stroke_width(5);
         let end = self

@@ -6,7 +6,7 @@ use std::io::Read;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{CachedStudent, Scene};
+use crate::{CachedStudent, RetrainingConfig, Scene};
 
 /// Recorded outcomes of retraining.
 ///
@@ -21,6 +21,7 @@ use crate::{CachedStudent, Scene};
 /// | `gpu_seconds` | its work, on a whole device |
 /// | `end_accuracy` | accuracy of the retrained student in that window, 0..=1 |
 /// | `predicted_accuracy` | what was predicted for it, 0..=1; may be missing |
+/// | `epochs`, `data_fraction`, `head_width`, `last_layer_only` | what the configuration is ([`RetrainingConfig`]); may be missing |
 /// | `startup_seconds` | seconds until it computes; may be missing: 0 |
 /// | `hour`, `objects`, `location_x`, `location_y`, `class_…` | what the stream shows in that window ([`Scene`]); may be missing |
 ///
@@ -65,6 +66,8 @@ pub struct RecordedOption {
     pub end_accuracy: f64,
     /// What was predicted for it, 0..=1.
     pub predicted_accuracy: Option<f64>,
+    /// What it is, as far as the trace says; what it leaves open is as by default.
+    pub retraining: Option<RetrainingConfig>,
 }
 
 /// Why a trace cannot be read.
@@ -129,6 +132,14 @@ struct Line {
     end_accuracy: f64,
     #[serde(default)]
     predicted_accuracy: Option<f64>,
+    #[serde(default)]
+    epochs: Option<usize>,
+    #[serde(default)]
+    data_fraction: Option<f64>,
+    #[serde(default)]
+    head_width: Option<usize>,
+    #[serde(default)]
+    last_layer_only: Option<bool>,
     #[serde(default)]
     startup_seconds: Option<f64>,
     #[serde(default)]
@@ -202,6 +213,21 @@ impl Trace {
         Ok(self)
     }
 
+    /// The same with other predictions, one for each of its lines: stream by stream, window by
+    /// window. What has none keeps its own.
+    #[must_use]
+    pub fn with_predictions(mut self, accuracies: impl IntoIterator<Item = f64>) -> Self {
+        let windows = self
+            .streams
+            .iter_mut()
+            .flat_map(|stream| &mut stream.windows);
+        let options = windows.flat_map(|(_, recorded)| &mut recorded.options);
+        for (option, accuracy) in options.zip(accuracies) {
+            option.predicted_accuracy = Some(accuracy.clamp(0.0, 1.0));
+        }
+        self
+    }
+
     fn recorded(
         &mut self,
         stream: &str,
@@ -257,6 +283,7 @@ impl Trace {
             });
         }
         recorded.options.push(RecordedOption {
+            retraining: line.retraining(),
             config: line.config,
             gpu_seconds: line.gpu_seconds,
             startup_seconds: line.startup_seconds.unwrap_or(0.0),
@@ -297,6 +324,14 @@ impl Trace {
         self.streams[0].windows.len()
     }
 
+    /// The number that the trace gives its `window`-th window, counted from 0; windows repeat after
+    /// the last.
+    #[must_use]
+    pub fn window_number(&self, window: usize) -> u32 {
+        let windows = &self.streams[0].windows;
+        windows[window % windows.len()].0
+    }
+
     /// A stream's name and its recorded window, both counted from 0. More streams than there are
     /// come from repeating them, each time one window later; windows repeat after the last.
     #[must_use]
@@ -313,10 +348,30 @@ impl Trace {
 }
 
 impl Line {
+    /// What the configuration is; `None` when no column says anything of it.
+    fn retraining(&self) -> Option<RetrainingConfig> {
+        let default = RetrainingConfig::default();
+        let says = self.epochs.is_some()
+            || self.data_fraction.is_some()
+            || self.head_width.is_some()
+            || self.last_layer_only.is_some();
+        says.then(|| RetrainingConfig {
+            epochs: self.epochs.unwrap_or(default.epochs),
+            data_fraction: self.data_fraction.unwrap_or(default.data_fraction),
+            head_width: self.head_width.unwrap_or(default.head_width),
+            layers_frozen: match self.last_layer_only {
+                Some(true) => usize::MAX,
+                _ => default.layers_frozen,
+            },
+            ..default
+        })
+    }
+
     fn check(&self, line: u64) -> Result<(), TraceError> {
         in_unit("start_accuracy", Some(self.start_accuracy), line)?;
         in_unit("end_accuracy", Some(self.end_accuracy), line)?;
         in_unit("predicted_accuracy", self.predicted_accuracy, line)?;
+        in_unit("data_fraction", self.data_fraction, line)?;
         let seconds = "a number of seconds";
         let amount = |value: f64| value.is_finite() && value >= 0.0;
         holds(amount, "gpu_seconds", Some(self.gpu_seconds), seconds, line)?;
@@ -421,6 +476,38 @@ mod tests {
         let (name, window) = trace.window(2, 0);
         assert_eq!((name.as_str(), window.start_accuracy), ("a-2", 0.5));
         assert_eq!(trace.window(2, 1).1.start_accuracy, 0.4);
+        Ok(())
+    }
+
+    #[test]
+    fn configurations_are_known_by_their_columns() -> Result<(), TraceError> {
+        let csv = "stream,window,start_accuracy,config,gpu_seconds,end_accuracy,epochs,last_layer_only\n\
+            a,1,0.4,c,10,0.6,5,true\n";
+        let trace = Trace::from_csv(csv.as_bytes())?;
+        let known = trace.window(0, 0).1.options[0].retraining.clone();
+        let expected = RetrainingConfig {
+            epochs: 5,
+            layers_frozen: usize::MAX,
+            ..RetrainingConfig::default()
+        };
+        assert_eq!(known, Some(expected));
+        assert_eq!(trace.window_number(3), 1);
+        let nameless = Trace::from_csv(GOOD.as_bytes())?;
+        assert_eq!(nameless.window(0, 0).1.options[0].retraining, None);
+        Ok(())
+    }
+
+    #[test]
+    fn predictions_can_be_put_in() -> Result<(), TraceError> {
+        let trace = Trace::from_csv(GOOD.as_bytes())?.with_predictions([0.1, 0.2, 1.5]);
+        let of = |window: usize| {
+            let (_, recorded) = trace.window(0, window);
+            let options = recorded.options.iter();
+            options.map(|o| o.predicted_accuracy).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0), [Some(0.1), Some(0.2)]);
+        assert_eq!(of(1), [Some(1.0)]);
+        assert_eq!(trace.window(1, 0).1.options[0].predicted_accuracy, None);
         Ok(())
     }
 

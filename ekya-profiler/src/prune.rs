@@ -2,6 +2,13 @@
 
 use crate::Profile;
 
+/// A fall of the serving student's accuracy by this much says that the drift is new (DaCapo, ISCA
+/// 2024, has the same), if it is more than few labelled frames can feign.
+const NEW_DRIFT: f64 = 0.05;
+
+/// What the newest accuracy weighs in the mean that the next is held against.
+const NEWEST: f64 = 0.5;
+
 /// Drops configurations that stay far from the Pareto front of accuracy against GPU-seconds.
 ///
 /// The distance of a configuration in one window is the accuracy that another one reaches above
@@ -16,6 +23,8 @@ pub struct Pruner {
     keep_min: usize,
     windows: usize,
     configs: Vec<Standing>,
+    /// Decayed mean accuracy of the serving student.
+    accuracy: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +72,7 @@ impl Pruner {
             keep_min,
             windows: 0,
             configs: vec![Standing::NEW; configs],
+            accuracy: None,
         }
     }
 
@@ -93,6 +103,20 @@ impl Pruner {
     pub fn restore(&mut self) {
         self.windows = 0;
         self.configs.fill(Standing::NEW);
+    }
+
+    /// Takes in the accuracy of the serving student on so many newly labelled frames; when it has
+    /// fallen as it does when the drift is new, every configuration comes back.
+    pub fn observe_accuracy(&mut self, accuracy: f64, frames: usize) {
+        if !accuracy.is_finite() || frames == 0 {
+            return;
+        }
+        let before = *self.accuracy.get_or_insert(accuracy);
+        let noise = 2.0 * (before * (1.0 - before) / frames as f64).sqrt();
+        if accuracy < before - noise.max(NEW_DRIFT) {
+            self.restore();
+        }
+        self.accuracy = Some(before + NEWEST * (accuracy - before));
     }
 
     fn prune(&mut self) {
@@ -128,8 +152,7 @@ mod tests {
             interval: (end_accuracy, end_accuracy),
             gain: crate::Estimate { mean: 0.0, sd: 0.1 },
             gpu_seconds,
-            curve_accuracy: None,
-            measured_gpu_seconds: None,
+            promised_gain: None,
         }
     }
 
@@ -164,9 +187,18 @@ mod tests {
 
     #[test]
     fn new_drift_brings_all_back() {
-        let mut pruner = Pruner::with_rule(5, 1, 1.0, 0);
-        pruner.observe(&window());
-        pruner.restore();
-        assert_eq!(pruner.active(), [0, 1, 2, 3, 4]);
+        let after = |accuracies: &[f64], frames: usize| {
+            let mut pruner = Pruner::with_rule(5, 1, 1.0, 0);
+            pruner.observe(&window());
+            for accuracy in accuracies {
+                pruner.observe_accuracy(*accuracy, frames);
+            }
+            pruner.active().len()
+        };
+        assert_eq!(after(&[0.8, 0.78, 0.82, 0.76], 400), 3);
+        assert_eq!(after(&[0.8, 0.7], 400), 5);
+        // On ten frames such a fall is chance.
+        assert_eq!(after(&[0.8, 0.7], 10), 3);
+        assert_eq!(after(&[f64::NAN], 10), 3);
     }
 }

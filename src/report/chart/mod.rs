@@ -4,6 +4,7 @@
 //! is scaled by the page. Everything that is needed to read it is in it: axes, units, legend.
 
 mod accuracy;
+mod calibration;
 mod shares;
 mod sweep;
 mod timeline;
@@ -18,6 +19,7 @@ use super::palette::{self, Colour};
 use super::table::{EKYA, NONE};
 
 pub use accuracy::AccuracyChart;
+pub use calibration::CalibrationChart;
 use shares::draw_outcome;
 pub use shares::{Outcome, RetrainingMark, ShareChart, ShareStep};
 pub use sweep::SweepChart;

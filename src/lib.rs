@@ -29,3 +29,5 @@ pub mod sink;
 pub mod stream;
 #[cfg(feature = "torch")]
 pub mod train;
+#[cfg(feature = "torch")]
+pub mod trial;

@@ -5,7 +5,7 @@ use ekya_sched::{RetrainingConfig, Share};
 use serde::{Deserialize, Serialize};
 
 /// Version of the record's format; readers refuse newer ones.
-pub const RECORD_VERSION: u32 = 2;
+pub const RECORD_VERSION: u32 = 3;
 
 /// One run of one scheduler.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -176,14 +176,20 @@ pub struct RetrainingRecord {
     pub predicted_gpu_seconds: Option<f64>,
     /// Labelled pictures it trained on.
     pub examples: usize,
-    /// Accuracy of the serving student on the held-out frames.
+    /// Held-out frames that it was compared with the serving student on.
+    pub held_out: usize,
+    /// Accuracy of the serving student on them.
     pub serving_accuracy: Option<f64>,
-    /// Accuracy of the retrained student on the same frames.
+    /// Accuracy of the retrained student on them.
     pub retrained_accuracy: Option<f64>,
-    /// By how much it had to be more accurate to be promoted.
-    pub margin: f64,
+    /// Standard deviation of measuring the difference.
+    pub difference_sd: Option<f64>,
+    /// The chance that it is better, what was expected of it beforehand considered.
+    pub chance: Option<f64>,
     /// Whether it replaced the serving student.
     pub promoted: bool,
+    /// When the student before it was put back, because newer labels showed that one to be better.
+    pub rolled_back: Option<f64>,
 }
 
 /// A decision and its reason.

@@ -7,34 +7,23 @@
 
 use std::path::Path;
 
-use ekya_models::{ModelError, Placement, Student, Teacher};
-use ekya_profiler::{History, Outcome};
+use ekya_models::{ModelError, Placement, Student};
+use ekya_profiler::{Features, History, Outcome, Point};
 use ekya_sched::RetrainingConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::LearningConfig;
-use crate::learn::{Labelled, Memory, Split};
+use crate::learn::{Memory, Split};
 use crate::node::{builtin_student, builtin_teacher};
-use crate::source::scene::{Preset, SceneConfig, SceneSource};
-use crate::source::{Frame, Source, SourceError};
-use crate::stream::{Metric, Sample};
+use crate::source::Frame;
+use crate::source::scene::Preset;
 use crate::train::{self, TrainError, progress};
+use crate::trial::{SceneRounds, accuracy};
 use crate::write::{WriteError, write_atomically};
 
 /// Seeds of the scenes begin here, far from those of training, tests and demos.
 const SEEDS: u64 = 3_000_000;
-/// Frames a second of the scenes.
-const FPS: usize = 10;
-/// Seconds of traffic in a second, so that a short scene sees many objects.
-const PACE: f64 = 4.0;
-/// Seconds between two rounds of retraining.
-const ROUND_SECONDS: usize = 4;
-/// Rounds of a scene; the first only fills the pool of labelled frames.
-const ROUNDS: usize = 9;
-/// Labelled frames a second.
-const LABELS_PER_SECOND: usize = 5;
-
 /// Tries `learning`'s configurations on `scenes` scenes of every preset and writes the history of
 /// what came of them to `out`, as JSON.
 ///
@@ -45,31 +34,32 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
     let (held_out, recent) = (learning.held_out(), learning.spread());
     let teacher = builtin_teacher(Placement::Cpu)?;
     let bar = progress("rehearsing", scenes as usize * Preset::ALL.len());
-    let mut history = History::with_half_life(f64::MAX);
-    let mut tried = 0;
+    let mut outcomes = Vec::new();
     for scene in 0..scenes {
         for (index, preset) in Preset::ALL.into_iter().enumerate() {
             let seed = SEEDS + scene * Preset::ALL.len() as u64 + index as u64;
             let mut rehearsal = Rehearsal {
+                stream: format!("rehearsed-{seed}"),
                 student: Box::new(builtin_student(Placement::Cpu)?),
                 memory: Memory::new(learning.memory, exemplars.clone(), seed),
                 split: Split::default(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
             };
-            let rounds = rounds(preset, seed)?;
-            for pair in rounds.windows(2) {
-                let labelled = label(&teacher, &pair[0])?;
+            let rounds = SceneRounds::default().of(preset, seed, &teacher)?;
+            for (round, pair) in rounds.windows(2).enumerate() {
+                let labelled = pair[0].labelled.clone();
                 let old = rehearsal.split.advance(labelled, held_out, recent);
                 rehearsal.memory.remember(&old);
-                for outcome in rehearsal.round(&learning.configurations, &pair[1])? {
-                    history.record(&outcome);
-                    tried += 1;
-                }
+                let tried =
+                    rehearsal.round(&learning.configurations, &pair[1].frames, round as u64)?;
+                outcomes.extend(tried);
             }
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
+    let tried = outcomes.len();
+    let history = History::with_prior(outcomes);
     let json = serde_json::to_vec_pretty(&history).map_err(|error| WriteError {
         path: out.to_owned(),
         step: "put the history into words",
@@ -80,46 +70,9 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
     Ok(())
 }
 
-/// Frames of a scene that drifts for half of its length, round by round.
-fn rounds(preset: Preset, seed: u64) -> Result<Vec<Vec<Frame>>, TrainError> {
-    let mut source = SceneSource::new(SceneConfig {
-        fps: FPS as f64,
-        seed,
-        preset: Some(preset),
-        drift_seconds: (ROUNDS * ROUND_SECONDS / 2) as f64,
-        pace: PACE,
-        ..SceneConfig::default()
-    })
-    .map_err(SourceError::from)?;
-    let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
-        let mut frames = Vec::new();
-        for _ in 0..FPS * ROUND_SECONDS {
-            frames.extend(source.next_frame()?);
-        }
-        rounds.push(frames);
-    }
-    Ok(rounds)
-}
-
-fn label(teacher: &dyn Teacher, frames: &[Frame]) -> Result<Vec<Labelled>, TrainError> {
-    let sampled = frames.iter().step_by(FPS / LABELS_PER_SECOND);
-    sampled
-        .map(|frame| {
-            let labels = teacher.label(&frame.image, &frame.regions)?;
-            let sample = Sample {
-                frame: frame.clone(),
-                at: frame.at.as_secs_f64(),
-                answer: None,
-                burst: false,
-            };
-            Ok(Labelled::new(sample, labels))
-        })
-        .collect()
-}
-
 /// One stream in rehearsal.
 struct Rehearsal {
+    stream: String,
     student: Box<dyn Student>,
     memory: Memory,
     split: Split,
@@ -134,6 +87,7 @@ impl Rehearsal {
         &mut self,
         configs: &[RetrainingConfig],
         next: &[Frame],
+        occasion: u64,
     ) -> Result<Vec<Outcome>, TrainError> {
         let examples = self.memory.with(&self.split);
         let seed = self.rng.random();
@@ -148,12 +102,14 @@ impl Rehearsal {
             }
             let retrained = training.student()?;
             outcomes.push(Outcome {
-                config: config.clone(),
-                start_accuracy,
+                point: Point {
+                    stream: self.stream.clone(),
+                    occasion,
+                    config: Features::from(config),
+                    start_accuracy,
+                },
                 end_accuracy: accuracy(&*retrained, next)?,
-                gpu_seconds: 0.0,
-                curve_accuracy: None,
-                measured_gpu_seconds: None,
+                frames: None,
             });
             if index == chosen && self.is_better(&*retrained)? {
                 promoted = Some(retrained);
@@ -169,18 +125,4 @@ impl Rehearsal {
         let held_out = || self.split.holdout.iter().map(|one| &one.frame);
         Ok(accuracy(retrained, held_out())? > accuracy(&*self.student, held_out())?)
     }
-}
-
-/// Accuracy against the scene's truth.
-fn accuracy<'a>(
-    student: &dyn Student,
-    frames: impl IntoIterator<Item = &'a Frame>,
-) -> Result<f64, ModelError> {
-    let mut scores = Vec::new();
-    for frame in frames {
-        let answers = student.infer(&frame.image, &frame.regions, 1.0)?;
-        let truth = frame.truth.as_deref().unwrap_or_default();
-        scores.extend(Metric::Accuracy.score(truth, &answers));
-    }
-    Ok(scores.iter().sum::<f64>() / scores.len().max(1) as f64)
 }

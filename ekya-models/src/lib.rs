@@ -7,7 +7,7 @@ mod image;
 mod object;
 
 pub use image::{Image, ImageError};
-pub use object::{BBox, Object, f1_at, matched_accuracy};
+pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy};
 
 #[cfg(feature = "torch")]
 mod checkpoint;

@@ -59,14 +59,18 @@ pub fn matched_accuracy(truth: &[Object], answers: &[Object]) -> Option<f64> {
     if truth.is_empty() {
         return None;
     }
-    let right = truth.iter().filter(|object| {
-        let best = answers
-            .iter()
-            .map(|answer| (answer.bbox.iou(&object.bbox), answer.class))
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        best.is_some_and(|(iou, class)| iou >= MIN_IOU && class == object.class)
-    });
+    let right = truth.iter().filter(|object| is_matched(object, answers));
     Some(right.count() as f64 / truth.len() as f64)
+}
+
+/// Whether the answer that overlaps an object best (IoU ≥ 0.3) names its class.
+#[must_use]
+pub fn is_matched(object: &Object, answers: &[Object]) -> bool {
+    let best = answers
+        .iter()
+        .map(|answer| (answer.bbox.iou(&object.bbox), answer.class))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    best.is_some_and(|(iou, class)| iou >= MIN_IOU && class == object.class)
 }
 
 /// F1 of `answers` against `truth`: an answer is right when it overlaps an object of its class that

@@ -9,6 +9,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
+use ekya_profiler::comparison::Rule;
 use ekya_sched::{RetrainingConfig, Share};
 use serde::Deserialize;
 use thiserror::Error;
@@ -197,6 +198,11 @@ pub struct LearningConfig {
     pub profile_fraction: f64,
     /// Epochs of a micro-profile, at least 2.
     pub profile_epochs: usize,
+    /// A retrained student serves when the chance that it is better is at least this, after its
+    /// comparison with the serving one on held-out frames; in 0.5..1.
+    pub confidence: f64,
+    /// What no class may lose by a promotion, in accuracy.
+    pub class_margin: f64,
     /// Label although nobody retrains, so that accuracy is measured.
     pub measure: bool,
     /// The retraining configurations Γ.
@@ -209,6 +215,15 @@ impl LearningConfig {
     #[must_use]
     pub fn spread(&self) -> usize {
         self.samples.saturating_sub(self.burst)
+    }
+
+    /// What a retrained student must pass.
+    #[must_use]
+    pub const fn rule(&self) -> Rule {
+        Rule {
+            confidence: self.confidence,
+            class_margin: self.class_margin,
+        }
     }
 
     /// Frames, the latest of them, that students are compared on.
@@ -234,6 +249,8 @@ impl Default for LearningConfig {
             overhead_share: Share::from_micro(300_000),
             profile_fraction: 0.3,
             profile_epochs: 3,
+            confidence: 0.7,
+            class_margin: 0.1,
             measure: false,
             configurations: vec![
                 config(10, usize::MAX, 2e-3),

@@ -135,6 +135,19 @@ fn learning(learning: &LearningConfig) -> Checked {
         ),
     )?;
     require(
+        (0.5..1.0).contains(&learning.confidence),
+        "learning.confidence",
+        format!(
+            "a chance of being better, at least 0.5 and below 1, got {}",
+            learning.confidence
+        ),
+    )?;
+    require(
+        (0.0..=1.0).contains(&learning.class_margin),
+        "learning.class_margin",
+        format!("an accuracy in 0..=1, got {}", learning.class_margin),
+    )?;
+    require(
         learning.overhead_share > Share::ZERO && learning.overhead_share < Share::WHOLE,
         "learning.overhead_share",
         format!(

@@ -5,25 +5,25 @@ use std::sync::Arc;
 
 use ekya_models::{Example, Student};
 use ekya_profiler::inference::Measurement;
-use ekya_profiler::{History, MicroProfiler, Outcome as Observation, Profile, Situation};
+use ekya_profiler::{
+    Estimate, History, MeasuredCost, MicroProfiler, Outcome as Observation, Profile, Progress,
+    Pruner, Situation, measuring_variance,
+};
 use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
+use super::gate::compare;
 use super::memory::{Labelled, Memory, Split};
-use super::retrain::{Gate, Outcome, Progress, Retraining};
+use super::retrain::{Gate, Outcome, Retraining};
 use super::trainable::Candidates;
-use super::trainer::{Prepare, Prepared};
+use super::trainer::{Prepare, Prepared, RolledBack};
 use crate::config::{InferenceConfig, LearningConfig};
 use crate::stream::Metric;
 
-/// Standard deviation of the difference between the mean scores of two students on one held-out
-/// frame, if frames were independent: what makes the gate err. Frames are not, since most show an
-/// object that the one before showed too, so it is twice what single frames scatter by.
-const FRAME_SD: f64 = 0.7;
-
 /// Learns for one stream.
 pub struct Learner {
+    stream: String,
     /// Equal to the student that serves; retrainings start from it.
     student: Box<dyn Student>,
     metric: Metric,
@@ -33,16 +33,30 @@ pub struct Learner {
     memory: Memory,
     /// What retrainings have shown, shared by all streams of the node.
     history: Arc<Mutex<History>>,
-    /// What the profiler expected last.
-    profiles: Vec<Profile>,
-    /// The accuracy of the serving student that it expected it from.
-    profiled_from: f64,
+    /// What the profiler was asked last, and what it expected.
+    profiled: Option<(Situation, Vec<Profile>)>,
+    /// Times that labels were taken in.
+    occasion: u64,
+    /// Accuracy of the serving student on the held-out frames.
+    serving_on_holdout: Option<f64>,
+    /// Which configurations are still profiled.
+    pruner: Pruner,
+    /// The student that served before, since the last promotion.
+    fallback: Option<Fallback>,
+}
+
+/// A student that can be gone back to.
+struct Fallback {
+    student: Box<dyn Student>,
+    /// What the serving one is better by, as far as is known.
+    gain: Estimate,
 }
 
 impl Learner {
     /// A learner that starts from `student`, which was trained on the likes of `exemplars`.
     #[must_use]
     pub fn new(
+        stream: String,
         student: Box<dyn Student>,
         metric: Metric,
         learning: LearningConfig,
@@ -52,17 +66,21 @@ impl Learner {
         seed: u64,
     ) -> Self {
         let memory = Memory::new(learning.memory, exemplars, seed);
-        let (split, profiles) = (Split::default(), Vec::new());
+        let pruner = Pruner::new(learning.configurations.len());
         Self {
+            stream,
             student,
             metric,
             learning,
             inference,
-            split,
+            split: Split::default(),
             memory,
             history,
-            profiles,
-            profiled_from: 0.0,
+            profiled: None,
+            occasion: 0,
+            serving_on_holdout: None,
+            pruner,
+            fallback: None,
         }
     }
 
@@ -70,27 +88,49 @@ impl Learner {
     ///
     /// # Errors
     /// See [`Work::minibatch`].
-    pub(super) fn prepare(
-        &mut self,
-        order: Prepare,
-        work: &mut Work,
-    ) -> Result<Prepared, LearnError> {
+    pub fn prepare(&mut self, order: Prepare, work: &mut Work) -> Result<Prepared, LearnError> {
+        let mut prepared = Prepared {
+            rolled_back: self.look_back(&order.labelled, work)?,
+            ..Prepared::default()
+        };
         let (held_out, recent) = (self.learning.held_out(), self.learning.spread());
         let old = self.split.advance(order.labelled, held_out, recent);
         self.memory.remember(&old);
-        self.profiles.clear();
-        let mut prepared = Prepared::default();
+        self.profiled = None;
+        self.occasion += 1;
         if order.measure_inference {
             prepared.inference = self.measure_inference(&*self.student, work)?;
         }
         if order.evaluate {
             prepared.accuracy = accuracy(&*self.student, self.split.fresh(), self.metric, work)?;
+            if let Some(accuracy) = prepared.accuracy {
+                let frames = self.split.fresh().count();
+                self.pruner.observe_accuracy(accuracy, frames);
+            }
         }
         if let Some(budget) = order.profile {
             prepared.options = self.profile(prepared.accuracy, budget, order.seed, work)?;
         }
         prepared.gpu_seconds = work.spent();
         Ok(prepared)
+    }
+
+    /// The student that serves.
+    #[must_use]
+    pub fn student(&self) -> &dyn Student {
+        &*self.student
+    }
+
+    /// What a retraining would train on now.
+    #[must_use]
+    pub fn examples(&self) -> Vec<Example> {
+        self.memory.with(&self.split)
+    }
+
+    /// What the profiler expected at the last [`Learner::prepare`] that asked for it.
+    #[must_use]
+    pub fn profiles(&self) -> &[Profile] {
+        self.profiled.as_ref().map_or(&[], |(_, profiles)| profiles)
     }
 
     fn measure_inference(
@@ -117,6 +157,7 @@ impl Learner {
         work: &mut Work,
     ) -> Result<Vec<(usize, RetrainingOption)>, LearnError> {
         let on_holdout = accuracy(&*self.student, &self.split.holdout, self.metric, work)?;
+        self.serving_on_holdout = on_holdout;
         let (Some(on_holdout), Some(serving)) = (on_holdout, serving) else {
             return Ok(Vec::new());
         };
@@ -135,6 +176,9 @@ impl Learner {
             training: None,
         };
         let situation = Situation {
+            stream: self.stream.clone(),
+            occasion: self.occasion,
+            pictures: examples.len(),
             start_accuracy: serving,
             validation_examples: self.split.holdout.len(),
             budget_gpu_seconds,
@@ -145,30 +189,37 @@ impl Learner {
             epochs: self.learning.profile_epochs,
         };
         let configurations = &self.learning.configurations;
-        let all: Vec<usize> = (0..configurations.len()).collect();
-        let profiling =
-            profiler.profile(&mut candidates, configurations, &all, &situation, &history)?;
-        self.profiles = profiling.profiles;
-        self.profiled_from = serving;
-        self.remember_costs();
-        let gate_sd = gate_sd(self.split.holdout.len());
+        let active = self.pruner.active();
+        let profiling = profiler.profile(
+            &mut candidates,
+            configurations,
+            &active,
+            &situation,
+            &history,
+        )?;
+        self.pruner.observe(&profiling.profiles);
+        self.remember_costs(&profiling.measured_costs);
+        let gate_sd = measuring_variance(self.split.holdout.len()).sqrt();
         let option = |profile: &Profile| {
             // The gate drops most of what would turn out a loss.
             let gain = profile.gain.behind_gate(gate_sd);
             let end_accuracy = (serving + gain).clamp(0.0, 1.0);
-            let option = RetrainingOption::new(end_accuracy, profile.gpu_seconds);
+            let option = RetrainingOption {
+                interval: Some(profile.interval),
+                ..RetrainingOption::new(end_accuracy, profile.gpu_seconds)
+            };
             (profile.config, option)
         };
-        Ok(self.profiles.iter().map(option).collect())
+        let options = profiling.profiles.iter().map(option).collect();
+        self.profiled = Some((situation, profiling.profiles));
+        Ok(options)
     }
 
-    fn remember_costs(&self) {
+    fn remember_costs(&self, measured: &[MeasuredCost]) {
         let mut history = self.history.lock();
-        for profile in &self.profiles {
-            if let Some(gpu_seconds) = profile.measured_gpu_seconds {
-                let config = &self.learning.configurations[profile.config];
-                history.record_profiled_cost(config, gpu_seconds);
-            }
+        for cost in measured {
+            let costs = history.costs_mut();
+            costs.record_profiled(&cost.config, cost.rate, cost.fixed);
         }
     }
 
@@ -177,7 +228,7 @@ impl Learner {
     ///
     /// # Errors
     /// See [`Retraining::run`].
-    pub(super) fn retrain(
+    pub fn retrain(
         &mut self,
         configuration: usize,
         newest: &Mutex<Vec<Labelled>>,
@@ -196,46 +247,80 @@ impl Learner {
         };
         let gate = Gate {
             held_out: &|| self.split.newest(&newest.lock(), self.learning.held_out()),
-            margin: &|frames| expected.map_or(0.0, |gain| gain.gate(gate_sd(frames))),
+            meanwhile: (&self.split.holdout, self.serving_on_holdout.unwrap_or(0.0)),
+            expected,
+            rule: self.learning.rule(),
         };
         let mut outcome = retraining.run(&gate, work, report)?;
-        if let Some(student) = &outcome.promoted {
+        self.observe(configuration, &outcome);
+        if let (Some(student), Some(verdict)) = (&outcome.promoted, &outcome.verdict) {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
-            self.student = student.fork()?;
+            let promoted = student.fork()?;
+            self.fallback = Some(Fallback {
+                student: std::mem::replace(&mut self.student, promoted),
+                gain: verdict.gain,
+            });
         }
-        self.observe(configuration, &outcome);
         Ok(outcome)
     }
 
+    /// Holds the serving student against the one before it on labels that neither has seen; goes
+    /// back to that one when it is proven better.
+    fn look_back(
+        &mut self,
+        labelled: &[Labelled],
+        work: &mut Work,
+    ) -> Result<Option<RolledBack>, LearnError> {
+        let Some(fallback) = &mut self.fallback else {
+            return Ok(None);
+        };
+        let newer = labelled.iter().filter(|one| !one.burst);
+        let compared = compare(&*fallback.student, &*self.student, newer, self.metric, work)?;
+        let rule = self.learning.rule();
+        let Some(verdict) = compared.verdict(Some(fallback.gain), &rule) else {
+            return Ok(None);
+        };
+        fallback.gain = verdict.gain;
+        if verdict.chance > 1.0 - rule.confidence {
+            return Ok(None);
+        }
+        let student = fallback.student.fork()?;
+        if let Some(fallback) = self.fallback.take() {
+            self.student = fallback.student;
+        }
+        let inference = self.measure_inference(&*self.student, work)?;
+        Ok(Some(RolledBack {
+            student,
+            verdict,
+            inference,
+        }))
+    }
+
     fn profile_of(&self, configuration: usize) -> Option<&Profile> {
-        let mut profiles = self.profiles.iter();
-        profiles.find(|profile| profile.config == configuration)
+        let (_, profiles) = self.profiled.as_ref()?;
+        profiles
+            .iter()
+            .find(|profile| profile.config == configuration)
     }
 
     /// Lets the next profiles know how this retraining went.
     fn observe(&self, configuration: usize, outcome: &Outcome) {
-        let (Some(start_accuracy), Some(end_accuracy)) =
-            (outcome.serving_accuracy, outcome.retrained_accuracy)
-        else {
+        let config = &self.learning.configurations[configuration];
+        let mut history = self.history.lock();
+        history.record_cost(config, outcome.examples, outcome.gpu_seconds);
+        let (Some(verdict), Some((situation, _))) = (&outcome.verdict, &self.profiled) else {
             return;
         };
-        let profile = self.profile_of(configuration);
-        self.history.lock().record(&Observation {
-            config: self.learning.configurations[configuration].clone(),
-            start_accuracy,
-            end_accuracy,
-            gpu_seconds: outcome.gpu_seconds,
-            // At the level of the frames that the outcome was measured on.
-            curve_accuracy: profile
-                .and_then(|profile| profile.curve_accuracy)
-                .map(|curve| start_accuracy + curve - self.profiled_from),
-            measured_gpu_seconds: profile.and_then(|profile| profile.measured_gpu_seconds),
+        let mut point = situation.point(config);
+        point.start_accuracy = verdict.serving;
+        history.record(Observation {
+            point,
+            end_accuracy: verdict.candidate,
+            frames: Some(verdict.frames),
         });
+        if let Some(promised) = self.profile_of(configuration).and_then(|p| p.promised_gain) {
+            history.record_curve(promised, verdict.measured.mean);
+        }
     }
-}
-
-/// Standard deviation of what the gate measures on so many held-out frames.
-fn gate_sd(frames: usize) -> f64 {
-    FRAME_SD / (frames.max(1) as f64).sqrt()
 }

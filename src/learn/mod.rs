@@ -4,6 +4,7 @@
 //! [`TrainerActor`]) take the order and send the result back to the scheduler as a message.
 
 mod evaluate;
+mod gate;
 mod labeller;
 mod learner;
 mod memory;
@@ -15,5 +16,5 @@ pub use evaluate::{LearnError, Work, accuracy, profile_inference};
 pub use labeller::{Label, LabellerActor};
 pub use learner::Learner;
 pub use memory::{Labelled, Memory, Split};
-pub use retrain::{Outcome, Progress};
-pub use trainer::{Order, Prepare, Prepared, Report, TrainerActor, TrainerOrder};
+pub use retrain::{Gate, Outcome, Retraining};
+pub use trainer::{Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder};

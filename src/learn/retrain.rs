@@ -1,34 +1,26 @@
 //! One retraining: train a copy, compare it with the serving student on held-out frames, decide.
 
-use ekya_models::{Example, Student};
+use ekya_models::{Example, Student, Training};
+use ekya_profiler::comparison::{Rule, Verdict};
 use ekya_profiler::inference::Measurement;
+use ekya_profiler::{Estimate, Progress, measuring_variance};
 use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work, accuracy};
+use super::gate::compare;
 use super::memory::Labelled;
 use crate::stream::Metric;
 
-/// How far a retraining is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// Minibatches done.
-    pub done: usize,
-    /// Minibatches in all.
-    pub steps: usize,
-    /// Device seconds spent.
-    pub gpu_seconds: f64,
-}
+/// Parts of a retraining after which the student as trained so far is measured.
+const MEASURED_PARTS: usize = 4;
 
 /// How a retraining ended.
 pub struct Outcome {
     /// The retrained student, when it passed the gate.
     pub promoted: Option<Box<dyn Student>>,
-    /// Accuracy of the serving student on the held-out frames.
-    pub serving_accuracy: Option<f64>,
-    /// Accuracy of the retrained student on the same frames.
-    pub retrained_accuracy: Option<f64>,
-    /// By how much it had to be more accurate to be promoted.
-    pub margin: f64,
+    /// How it did at the gate; `None` when no held-out frame had anything to score, which is not
+    /// better.
+    pub verdict: Option<Verdict>,
     /// Inference configurations measured on the promoted student; empty when none was.
     pub inference: Vec<Measurement>,
     /// Labelled pictures that were there to train on.
@@ -38,68 +30,99 @@ pub struct Outcome {
 }
 
 /// What to retrain on and how.
-pub(super) struct Retraining<'a> {
+pub struct Retraining<'a> {
     /// The serving student, which stays as it is.
-    pub(super) serving: &'a dyn Student,
+    pub serving: &'a dyn Student,
     /// Labelled pictures to train on.
-    pub(super) examples: &'a [Example],
+    pub examples: &'a [Example],
     /// How to train.
-    pub(super) config: &'a RetrainingConfig,
+    pub config: &'a RetrainingConfig,
     /// How answers are scored.
-    pub(super) metric: Metric,
+    pub metric: Metric,
     /// Seed of order, augmentation and new weights.
-    pub(super) seed: u64,
+    pub seed: u64,
 }
 
 /// What a retrained student must pass.
-pub(super) struct Gate<'a> {
+pub struct Gate<'a> {
     /// Frames to compare on, later than those trained on; asked for when training is over.
-    pub(super) held_out: &'a dyn Fn() -> Vec<Labelled>,
-    /// By how much it must be more accurate on so many of them; not negative.
-    pub(super) margin: &'a dyn Fn(usize) -> f64,
+    pub held_out: &'a dyn Fn() -> Vec<Labelled>,
+    /// Frames to measure on while it trains, and the serving student's accuracy on them.
+    pub meanwhile: (&'a [Labelled], f64),
+    /// The gain that the profile let expect.
+    pub expected: Option<Estimate>,
+    /// When it is proven.
+    pub rule: Rule,
 }
 
 impl Retraining<'_> {
-    /// Trains to the end, then through the gate: the retrained student is promoted when it is more
-    /// accurate on the held-out frames than the serving one, by more than the gate's margin; a
-    /// tie keeps the serving one.
+    /// Trains to the end, then through the gate.
     ///
     /// # Errors
     /// [`LearnError::Cancelled`] when cut off; the model's own. Nothing is promoted then.
-    pub(super) fn run(
+    pub fn run(
         &self,
         gate: &Gate<'_>,
         work: &mut Work,
-        mut report: impl FnMut(Progress),
+        report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
         let mut training =
             work.minibatch(|| self.serving.train(self.examples, self.config, self.seed))?;
-        let steps = training.steps();
-        for _ in 0..steps {
-            let step = work.minibatch(|| training.step())?;
-            report(Progress {
-                done: step.done,
-                steps,
-                gpu_seconds: work.spent(),
-            });
-        }
+        self.train(&mut *training, gate, work, report)?;
         let retrained = work.minibatch(|| training.student())?;
         let held_out = (gate.held_out)();
-        let serving_accuracy = accuracy(self.serving, &held_out, self.metric, work)?;
-        let retrained_accuracy = accuracy(&*retrained, &held_out, self.metric, work)?;
-        let margin = (gate.margin)(held_out.len());
-        // Incomparable (no held-out frame with anything to score) is not better.
-        let better = serving_accuracy
-            .zip(retrained_accuracy)
-            .is_some_and(|(old, new)| new - old > margin);
+        let compared = compare(self.serving, &*retrained, &held_out, self.metric, work)?;
+        let verdict = compared.verdict(gate.expected, &gate.rule);
+        let passed = verdict.as_ref().is_some_and(|v| v.refusal.is_none());
         Ok(Outcome {
-            promoted: better.then_some(retrained),
-            serving_accuracy,
-            retrained_accuracy,
-            margin,
+            promoted: passed.then_some(retrained),
+            verdict,
             inference: Vec::new(),
             examples: self.examples.len(),
             gpu_seconds: work.spent(),
         })
+    }
+
+    /// All steps, and now and then a look at what they have brought.
+    fn train(
+        &self,
+        training: &mut dyn Training,
+        gate: &Gate<'_>,
+        work: &mut Work,
+        mut report: impl FnMut(Progress),
+    ) -> Result<(), LearnError> {
+        let steps = training.steps();
+        let part = steps.div_ceil(MEASURED_PARTS).max(1);
+        for _ in 0..steps {
+            let done = work.minibatch(|| training.step())?.done;
+            let accuracy = if done.is_multiple_of(part) && done < steps {
+                let so_far = work.minibatch(|| training.student())?;
+                self.measure(&*so_far, gate, work)?
+            } else {
+                None
+            };
+            report(Progress {
+                done,
+                steps,
+                gpu_seconds: work.spent(),
+                accuracy,
+            });
+        }
+        Ok(())
+    }
+
+    /// Gain of a student over the serving one on the frames for that.
+    fn measure(
+        &self,
+        student: &dyn Student,
+        gate: &Gate<'_>,
+        work: &mut Work,
+    ) -> Result<Option<Estimate>, LearnError> {
+        let (frames, serving) = gate.meanwhile;
+        let accuracy = accuracy(student, frames, self.metric, work)?;
+        Ok(accuracy.map(|accuracy| Estimate {
+            mean: accuracy - serving,
+            sd: measuring_variance(frames.len()).sqrt(),
+        }))
     }
 }

@@ -5,13 +5,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, JobHandle, Message};
+use ekya_models::Student;
+use ekya_profiler::Progress;
+use ekya_profiler::comparison::Verdict;
 use ekya_profiler::inference::Measurement;
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work};
 use super::learner::Learner;
 use super::memory::Labelled;
-use super::retrain::{Outcome, Progress};
+use super::retrain::Outcome;
 
 /// Progress is reported at most this often: the scheduler needs the pace, not every minibatch.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -72,8 +75,11 @@ pub enum Report {
 }
 
 /// What is known about a stream before its retraining is planned.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct Prepared {
+    /// The student that served before, when the new labels show that it is better than the one
+    /// promoted after it.
+    pub rolled_back: Option<RolledBack>,
     /// Accuracy of the serving student on the new labels; `None` when not asked for, or when
     /// nothing could be scored.
     pub accuracy: Option<f64>,
@@ -84,6 +90,16 @@ pub struct Prepared {
     pub options: Vec<(usize, ekya_sched::RetrainingOption)>,
     /// Device seconds spent.
     pub gpu_seconds: f64,
+}
+
+/// A promotion that is taken back.
+pub struct RolledBack {
+    /// The student to serve again.
+    pub student: Box<dyn Student>,
+    /// How the serving one did against it, on labels that came after its promotion.
+    pub verdict: Verdict,
+    /// Inference configurations measured on the student to serve again.
+    pub inference: Vec<Measurement>,
 }
 
 /// Trains the student of one stream.

@@ -137,6 +137,7 @@ impl Node {
         let on = &self.devices[device];
         let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
         let learner = Learner::new(
+            stream.name.clone(),
             twin,
             metric(stream),
             learning,
@@ -206,7 +207,7 @@ impl Node {
                 reason: format!("the built-in history: {error}"),
             })?
         } else {
-            History::new()
+            History::default()
         };
         let history = Arc::new(Mutex::new(history));
         self.histories.push((student.clone(), history.clone()));

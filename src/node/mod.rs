@@ -6,5 +6,5 @@ mod feed;
 mod models;
 mod run;
 
-pub use models::{builtin_student, builtin_teacher};
+pub use models::{builtin_history, builtin_student, builtin_teacher};
 pub use run::{NodeError, RunOptions, run};

@@ -188,11 +188,12 @@ fn verdict(retraining: &RetrainingRecord) -> &'static str {
         .zip(retraining.serving_accuracy)
         .map(|(retrained, serving)| retrained > serving);
     match (outcome(retraining), better) {
+        (Outcome::Promoted, _) if retraining.rolled_back.is_some() => "promoted, taken back later",
         (Outcome::Promoted, _) => "promoted",
         (Outcome::CutOff, _) => "cut off before its end",
         (Outcome::Dropped, None) => "dropped: not measured",
         (Outcome::Dropped, Some(false)) => "dropped: not better on held-out frames",
-        (Outcome::Dropped, Some(true)) => "dropped: better by too little",
+        (Outcome::Dropped, Some(true)) => "dropped: better, but not proven, or a class lost",
     }
 }
 
@@ -321,7 +322,7 @@ mod tests {
         );
         assert_eq!(
             verdict(&dropped(Some(0.8))),
-            "dropped: better by too little"
+            "dropped: better, but not proven, or a class lost"
         );
         let cut_off = RetrainingRecord {
             cut_off: true,

@@ -191,7 +191,10 @@ fn retraining(from: f64, stream: usize) -> RetrainingRecord {
         examples: 312,
         serving_accuracy: (stream != 3).then_some(0.69),
         retrained_accuracy: (stream != 3).then_some(if stream == 2 { 0.66 } else { 0.77 }),
-        margin: 0.0,
+        held_out: 18,
+        difference_sd: (stream != 3).then_some(0.04),
+        chance: (stream != 3).then_some(if stream == 2 { 0.3 } else { 0.97 }),
+        rolled_back: None,
         promoted: stream < 2,
     }
 }

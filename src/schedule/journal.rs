@@ -95,11 +95,21 @@ impl Journal {
         self.open.get(stream).copied().flatten()
     }
 
+    /// The retrainings of a stream, the last one first.
+    fn retrainings(&mut self, stream: usize) -> impl Iterator<Item = &mut RetrainingRecord> {
+        let newest_first = self.windows.iter_mut().rev();
+        let streams = newest_first.filter_map(move |window| window.streams.get_mut(stream));
+        streams.flat_map(|entry| entry.retrainings.iter_mut().rev())
+    }
+
     /// The last retraining of a stream; it may have begun in an earlier window.
     pub(super) fn retraining(&mut self, stream: usize) -> Option<&mut RetrainingRecord> {
-        let newest_first = self.windows.iter_mut().rev();
-        let mut streams = newest_first.filter_map(|window| window.streams.get_mut(stream));
-        streams.find_map(|entry| entry.retrainings.last_mut())
+        self.retrainings(stream).next()
+    }
+
+    /// The last retraining of a stream that was promoted.
+    pub(super) fn promotion(&mut self, stream: usize) -> Option<&mut RetrainingRecord> {
+        self.retrainings(stream).find(|record| record.promoted)
     }
 
     /// Writes down that a stream's running retraining has ended before it was through.
@@ -150,10 +160,13 @@ mod tests {
             predicted_accuracy: None,
             predicted_gpu_seconds: None,
             examples: 0,
+            held_out: 0,
             serving_accuracy: None,
             retrained_accuracy: None,
-            margin: 0.0,
+            difference_sd: None,
+            chance: None,
             promoted: false,
+            rolled_back: None,
         }
     }
 

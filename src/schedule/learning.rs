@@ -1,13 +1,17 @@
 //! How the scheduler actor orders profiles and retrainings, and what it makes of them.
 
 use ekya_actors::Ctx;
+use ekya_models::Student;
+use ekya_profiler::comparison::{Refusal, Verdict};
+use ekya_profiler::inference::Measurement;
+use ekya_profiler::{Departure, Progress};
 use ekya_sched::RetrainingOption;
 
 use super::actor::SchedulerActor;
 use super::event::Event;
 use super::policy::Retraining;
 use super::stream::{Running, Stage};
-use crate::learn::{LearnError, Order, Outcome, Prepare, Prepared, Progress, TrainerOrder};
+use crate::learn::{LearnError, Order, Outcome, Prepare, Prepared, RolledBack, TrainerOrder};
 use crate::record::{ProfileRecord, RetrainingRecord};
 use crate::stream::Serve;
 
@@ -35,9 +39,11 @@ impl SchedulerActor {
                 Retraining::Fixed(_) => state.due && state.labels.complete_until(begin),
                 Retraining::Profiled => spread as f64 >= round,
             };
-        let measures = state.inference.is_empty() && burst > 0;
+        // What skipping costs is the scene's, so each burst is measured on.
+        let measures = burst > 0;
         // Alone it is measured where no retraining will come, or before the first one may.
-        let alone = self.window == 0 || self.policy.retraining == Retraining::Never;
+        let alone = self.window == 0 && state.inference.is_empty()
+            || self.policy.retraining == Retraining::Never;
         if !(learns || measures && alone) {
             return;
         }
@@ -89,6 +95,9 @@ impl SchedulerActor {
         let now = self.now();
         match result {
             Ok(mut prepared) => {
+                if let Some(back) = prepared.rolled_back.take() {
+                    self.roll_back(stream, back);
+                }
                 self.journal_profiles(stream, &prepared);
                 if let (Retraining::Fixed(index), true) =
                     (self.policy.retraining, self.streams[stream].due)
@@ -146,24 +155,18 @@ impl SchedulerActor {
             predicted_accuracy: predicted.map(|option| option.end_accuracy),
             predicted_gpu_seconds: predicted.map(|option| option.gpu_seconds),
             examples: 0,
+            held_out: 0,
             serving_accuracy: None,
             retrained_accuracy: None,
-            margin: 0.0,
+            difference_sd: None,
+            chance: None,
             promoted: false,
+            rolled_back: None,
         };
         if let Some(entry) = self.journal.now(stream) {
             entry.retrainings.push(record);
         }
-        let running = Running {
-            configuration,
-            end_accuracy: option.end_accuracy,
-            gpu_seconds: option.gpu_seconds,
-            progress: Progress {
-                done: 0,
-                steps: 0,
-                gpu_seconds: 0.0,
-            },
-        };
+        let running = Running::new(configuration, &option, self.streams[stream].accuracy);
         let order = Order::Retrain {
             configuration,
             newest: self.streams[stream].labels.fresh.clone(),
@@ -179,13 +182,22 @@ impl SchedulerActor {
         let Stage::Training(running) = &mut self.streams[stream].stage else {
             return;
         };
-        if running.observe(progress) && self.policy.retraining == Retraining::Profiled {
-            let expected = running.gpu_seconds;
-            let now = self.now();
-            let text = format!("planned again: the retraining will take {expected:.1} GPU-seconds");
-            self.journal.decide(stream, now, text);
-            self.plan(ctx);
-        }
+        let departure = running.observe(progress);
+        let (Some(departure), Retraining::Profiled) = (departure, self.policy.retraining) else {
+            return;
+        };
+        let why = match departure {
+            Departure::Pace(seconds) => {
+                format!("the retraining will take {seconds:.1} GPU-seconds")
+            }
+            Departure::Accuracy(end) => {
+                format!("the retraining will end with {:.1} %", end * 100.0)
+            }
+        };
+        let now = self.now();
+        self.journal
+            .decide(stream, now, format!("planned again: {why}"));
+        self.plan(ctx);
     }
 
     pub(super) fn retrained(
@@ -206,50 +218,96 @@ impl SchedulerActor {
         self.plan(ctx);
     }
 
+    /// Writes down how a retraining ended, and serves what it has brought when that passed the gate.
     pub(super) fn gate(&mut self, stream: usize, outcome: Outcome, now: f64) {
-        let promoted = outcome.promoted.is_some();
+        let verdict = outcome.verdict.as_ref();
         if let Some(record) = self.journal.retraining(stream) {
             record.to = Some(now);
             record.gpu_seconds = outcome.gpu_seconds;
             record.examples = outcome.examples;
-            record.serving_accuracy = outcome.serving_accuracy;
-            record.retrained_accuracy = outcome.retrained_accuracy;
-            record.margin = outcome.margin;
-            record.promoted = promoted;
+            record.held_out = verdict.map_or(0, |verdict| verdict.frames);
+            record.serving_accuracy = verdict.map(|verdict| verdict.serving);
+            record.retrained_accuracy = verdict.map(|verdict| verdict.candidate);
+            record.difference_sd = verdict.map(|verdict| verdict.measured.sd);
+            record.chance = verdict.map(|verdict| verdict.chance);
+            record.promoted = outcome.promoted.is_some();
         }
-        let points = |accuracy: Option<f64>| {
-            accuracy.map_or("nothing".to_owned(), |a| format!("{:.1} %", a * 100.0))
+        let figures = figures(verdict);
+        let Some(student) = outcome.promoted else {
+            let why = refusal(verdict);
+            return self
+                .journal
+                .decide(stream, now, format!("dropped, {why}: {figures}"));
         };
-        let (old, new) = (
-            points(outcome.serving_accuracy),
-            points(outcome.retrained_accuracy),
-        );
-        if let Some(student) = outcome.promoted {
-            self.streams[stream].accuracy = outcome
-                .retrained_accuracy
-                .unwrap_or(self.streams[stream].accuracy);
-            self.streams[stream].measured(&outcome.inference);
-            match self.setup.streams[stream].inference.tell(Serve(student)) {
-                Ok(()) => self.journal.decide(
-                    stream,
-                    now,
-                    format!("promoted: {new} on held-out frames, {old} before"),
-                ),
-                Err(error) => self.journal.decide(
-                    stream,
-                    now,
-                    format!("not promoted: inference does not answer: {error}"),
-                ),
-            }
-        } else {
-            self.journal.decide(
-                stream,
-                now,
-                format!(
-                    "dropped: {new} on held-out frames, the serving student {old}, {:.1} points more needed",
-                    outcome.margin * 100.0
-                ),
-            );
+        let accuracy = verdict.map(|verdict| verdict.candidate);
+        match self.swap_in(stream, student, accuracy, &outcome.inference) {
+            Ok(()) => self
+                .journal
+                .decide(stream, now, format!("promoted: {figures}")),
+            Err(why) => self
+                .journal
+                .decide(stream, now, format!("not promoted: {why}")),
+        }
+    }
+
+    /// Puts the student before the last promotion back.
+    fn roll_back(&mut self, stream: usize, back: RolledBack) {
+        let now = self.now();
+        if let Some(record) = self.journal.promotion(stream) {
+            record.rolled_back = Some(now);
+        }
+        let figures = figures(Some(&back.verdict));
+        let accuracy = Some(back.verdict.serving);
+        let text = match self.swap_in(stream, back.student, accuracy, &back.inference) {
+            Ok(()) => format!("the last promotion is taken back, on newer labels: {figures}"),
+            Err(why) => format!("the last promotion could not be taken back: {why}"),
+        };
+        self.journal.decide(stream, now, text);
+    }
+
+    /// Has a student serve from the next frame on.
+    fn swap_in(
+        &mut self,
+        stream: usize,
+        student: Box<dyn Student>,
+        accuracy: Option<f64>,
+        inference: &[Measurement],
+    ) -> Result<(), String> {
+        let state = &mut self.streams[stream];
+        state.accuracy = accuracy.unwrap_or(state.accuracy);
+        state.measured(inference);
+        let told = self.setup.streams[stream].inference.tell(Serve(student));
+        told.map_err(|error| format!("inference does not answer: {error}"))
+    }
+}
+
+/// What two students scored, in words.
+fn figures(verdict: Option<&Verdict>) -> String {
+    verdict.map_or_else(
+        || "no held-out frame had anything to compare on".to_owned(),
+        |verdict| {
+            format!(
+                "{:.1} % on {} held-out frames, {:.1} % before, a gain of {:+.1} ± {:.1} points; \
+                 better with a chance of {:.0} %",
+                verdict.candidate * 100.0,
+                verdict.frames,
+                verdict.serving * 100.0,
+                verdict.measured.mean * 100.0,
+                verdict.measured.sd * 100.0,
+                verdict.chance * 100.0,
+            )
+        },
+    )
+}
+
+/// Why a retrained student is not to serve, in words.
+fn refusal(verdict: Option<&Verdict>) -> String {
+    match verdict.and_then(|verdict| verdict.refusal) {
+        None => "not compared".to_owned(),
+        Some(Refusal::NotBetter) => "not better".to_owned(),
+        Some(Refusal::NotProven) => "not proven better".to_owned(),
+        Some(Refusal::ClassLost { class, loss }) => {
+            format!("class {class} lost {:.0} points", loss * 100.0)
         }
     }
 }

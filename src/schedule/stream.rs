@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ekya_profiler::inference::{InferenceProfile, Measurement, profiles};
+use ekya_profiler::{Departure, Estimate, Progress, Watch};
 use ekya_sched::{RetrainingOption, StreamSpec};
 use parking_lot::Mutex;
 
-use crate::learn::{Labelled, Prepared, Progress};
+use crate::learn::{Labelled, Prepared};
 use crate::stream::Sample;
 
 /// Inference may be late by a minibatch of training now and then: where there is training, an
@@ -19,16 +20,6 @@ const HEADROOM: f64 = 1.15;
 /// How much of an old measurement of an inference configuration is kept when a new one comes: a
 /// burst of a dozen frames is a small sample.
 const KEEP: f64 = 0.5;
-
-/// A retraining whose pace differs by more than this factor from the plan's is planned again.
-const PACE_TOLERANCE: f64 = 1.3;
-
-/// The part of a retraining after which its pace is judged: the first epoch may do what later ones
-/// need not, such as computing the features of frozen blocks.
-const PACE_FROM: f64 = 0.2;
-
-/// Part of a retraining's work, and GPU-seconds, that are taken to be left at least while it runs.
-const LEAST_LEFT: f64 = 0.01;
 
 /// How far learning is.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,41 +39,50 @@ pub(super) enum Stage {
 pub(super) struct Running {
     /// Index into the configurations.
     pub(super) configuration: usize,
-    /// Accuracy expected at its end.
-    pub(super) end_accuracy: f64,
-    /// Device seconds expected in all.
-    pub(super) gpu_seconds: f64,
-    /// How far it is.
-    pub(super) progress: Progress,
+    /// Accuracy of the stream that plans expect of its end, gate included.
+    end_accuracy: f64,
+    /// Accuracy that it starts from.
+    start_accuracy: f64,
+    watch: Watch,
 }
 
 impl Running {
-    /// Something is left of it as long as it runs, however much more it takes than expected: a plan
-    /// has no share for what is done.
-    fn remaining(&self) -> RetrainingOption {
-        let left = self.gpu_seconds - self.progress.gpu_seconds;
-        let left = left.max(LEAST_LEFT * self.gpu_seconds).max(LEAST_LEFT);
-        RetrainingOption::new(self.end_accuracy, left)
+    /// One that has just begun with that option, from that accuracy.
+    pub(super) fn new(
+        configuration: usize,
+        option: &RetrainingOption,
+        start_accuracy: f64,
+    ) -> Self {
+        let (low, high) = option
+            .interval
+            .unwrap_or((option.end_accuracy, option.end_accuracy));
+        let retrained = Estimate::of_interval(low, high);
+        Self {
+            configuration,
+            end_accuracy: option.end_accuracy,
+            start_accuracy,
+            watch: Watch::new(start_accuracy, retrained, option.gpu_seconds),
+        }
     }
 
-    /// Takes note of a minibatch; true when the pace has left what the plan assumed, which is then
-    /// corrected.
-    pub(super) fn observe(&mut self, progress: Progress) -> bool {
-        let before = std::mem::replace(&mut self.progress, progress);
-        let minibatches = progress.done.saturating_sub(before.done);
-        if (progress.done as f64) < PACE_FROM * progress.steps as f64 || minibatches == 0 {
-            return false;
+    /// What is left of it.
+    fn remaining(&self) -> RetrainingOption {
+        RetrainingOption::new(self.end_accuracy, self.watch.remaining())
+    }
+
+    /// Takes note of a minibatch; says what has left the bounds of what the plan assumed, which is
+    /// then set right.
+    pub(super) fn observe(&mut self, mut progress: Progress) -> Option<Departure> {
+        if let Some(gain) = &mut progress.accuracy {
+            gain.mean = (gain.mean + self.start_accuracy).clamp(0.0, 1.0);
         }
-        // At its present pace; what is behind may have been slower or faster.
-        let pace = (progress.gpu_seconds - before.gpu_seconds) / minibatches as f64;
-        let left = progress.steps.saturating_sub(progress.done);
-        let projected = progress.gpu_seconds + pace * left as f64;
-        let ratio = projected / self.gpu_seconds.max(1e-9);
-        let off = !(1.0 / PACE_TOLERANCE..=PACE_TOLERANCE).contains(&ratio);
-        if off {
-            self.gpu_seconds = projected;
-        }
-        off
+        let before = self.watch.end_accuracy().mean;
+        let departure = self.watch.observe(&progress);
+        let moved = self.watch.end_accuracy().mean - before;
+        // The gate keeps the stream from becoming worse than it is.
+        let end = (self.end_accuracy + moved).clamp(0.0, 1.0);
+        self.end_accuracy = end.max(self.start_accuracy.min(self.end_accuracy));
+        departure
     }
 }
 
@@ -303,46 +303,41 @@ mod tests {
         assert!((ratio - 5.0).abs() < 1e-3);
     }
 
-    #[test]
-    fn a_slow_retraining_asks_for_a_plan_once() {
-        let progress = |done: usize, gpu_seconds| Progress {
+    fn running() -> Running {
+        let option = RetrainingOption {
+            interval: Some((0.7, 0.9)),
+            ..RetrainingOption::new(0.8, 10.0)
+        };
+        Running::new(0, &option, 0.6)
+    }
+
+    fn progress(done: usize, gpu_seconds: f64, gain: Option<f64>) -> Progress {
+        Progress {
             done,
             steps: 100,
             gpu_seconds,
-        };
-        let mut running = Running {
-            configuration: 0,
-            end_accuracy: 0.9,
-            gpu_seconds: 10.0,
-            progress: progress(0, 0.0),
-        };
-        assert!(!running.observe(progress(10, 1.0)));
-        assert!(running.observe(progress(20, 3.0)));
-        assert!(!running.observe(progress(30, 5.0)));
-        assert!((running.remaining().gpu_seconds - 14.0).abs() < 1e-9);
+            accuracy: gain.map(|mean| Estimate { mean, sd: 0.01 }),
+        }
     }
 
     #[test]
-    fn a_costly_first_epoch_asks_for_no_plan() {
-        let mut running = Running {
-            configuration: 0,
-            end_accuracy: 0.9,
-            gpu_seconds: 2.0,
-            progress: Progress {
-                done: 0,
-                steps: 100,
-                gpu_seconds: 0.0,
-            },
-        };
-        // Ten minibatches cost a tenth of a second each, the other ninety a hundredth.
-        for done in [4_usize, 10, 20, 60, 100] {
-            let gpu_seconds = 0.1 * done.min(10) as f64 + 0.01 * done.saturating_sub(10) as f64;
-            assert!(!running.observe(Progress {
-                done,
-                steps: 100,
-                gpu_seconds,
-            }));
+    fn a_slow_retraining_asks_for_a_plan() {
+        let mut running = running();
+        assert_eq!(running.observe(progress(10, 1.0, None)), None);
+        let departure = running.observe(progress(20, 3.0, None));
+        assert_eq!(departure, Some(Departure::Pace(19.0)));
+        assert!((running.remaining().gpu_seconds - 16.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn one_that_learns_nothing_promises_less_but_no_loss() {
+        let mut running = running();
+        let before = running.remaining().end_accuracy;
+        for done in [25, 50, 75] {
+            running.observe(progress(done, done as f64 / 10.0, Some(-0.2)));
         }
+        let after = running.remaining().end_accuracy;
+        assert!((0.6..before).contains(&after), "{after}");
     }
 
     #[test]

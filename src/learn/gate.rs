@@ -1,0 +1,42 @@
+//! The gate between training and serving: two students on the same held-out frames.
+//!
+//! The statistics are `ekya_profiler::comparison`'s; here are the answers.
+
+use ekya_models::{Student, is_matched};
+use ekya_profiler::comparison::Comparison;
+
+use super::evaluate::{LearnError, Work};
+use super::memory::Labelled;
+use crate::stream::Metric;
+
+/// Has both students answer `frames`, in order of time, at full resolution.
+///
+/// # Errors
+/// See [`Work::minibatch`].
+pub(super) fn compare<'a>(
+    serving: &dyn Student,
+    candidate: &dyn Student,
+    frames: impl IntoIterator<Item = &'a Labelled>,
+    metric: Metric,
+    work: &mut Work,
+) -> Result<Comparison, LearnError> {
+    let mut comparison = Comparison::default();
+    for labelled in frames {
+        let frame = &labelled.frame;
+        let mut answer = |student: &dyn Student| {
+            work.minibatch(|| student.infer(&frame.image, &frame.regions, 1.0))
+        };
+        let (before, after) = (answer(serving)?, answer(candidate)?);
+        let scores = metric
+            .score(&labelled.labels, &before)
+            .zip(metric.score(&labelled.labels, &after));
+        if let Some((before, after)) = scores {
+            comparison.add(before, after);
+        }
+        for object in &labelled.labels {
+            let right = [&before, &after].map(|answers| is_matched(object, answers));
+            comparison.add_object(object.class, right[0], right[1]);
+        }
+    }
+    Ok(comparison)
+}

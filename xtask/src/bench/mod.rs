@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 mod fit;
+mod profiler;
 mod row;
 mod sched;
 
@@ -19,6 +20,9 @@ use row::Row;
 pub(crate) enum Bench {
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
+    /// The profiler: predictions beside retrainings that are really done, on scenes and, where
+    /// EKYA_DATA is set, on real traffic crops.
+    Profiler(Options),
 }
 
 /// How to time it.
@@ -27,7 +31,7 @@ pub(crate) struct Options {
     /// Write the rows of the table to this file as well.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only what has a target.
+    /// Less of it: only what has a target, or fewer repetitions.
     #[arg(long)]
     quick: bool,
 }
@@ -39,6 +43,7 @@ pub(crate) struct Options {
 pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
     let (rows, options) = match bench {
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
+        Bench::Profiler(options) => (profiler::rows(options.quick)?, options),
     };
     print!("{}", row::table(&rows));
     if let Some(file) = &options.json {

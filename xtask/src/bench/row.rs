@@ -15,8 +15,10 @@ pub(super) struct Row {
     baseline_value: Option<f64>,
     /// `value` over `baseline_value`.
     ratio: Option<f64>,
-    /// What the value should be at most.
+    /// What the value should be at most, or at least.
     target: Option<f64>,
+    /// Whether the target is a least value.
+    at_least: bool,
 }
 
 impl Row {
@@ -30,6 +32,7 @@ impl Row {
             baseline_value: None,
             ratio: None,
             target: None,
+            at_least: false,
         }
     }
 
@@ -47,15 +50,31 @@ impl Row {
         self
     }
 
+    /// With what it should be at least.
+    pub(super) const fn at_least(mut self, target: f64) -> Self {
+        self.target = Some(target);
+        self.at_least = true;
+        self
+    }
+
+    /// Whether the value is on the right side of a target; nothing is on that of no number.
+    fn meets(&self, target: f64) -> bool {
+        if self.at_least {
+            self.value >= target
+        } else {
+            self.value <= target
+        }
+    }
+
     fn cells(&self) -> [String; 6] {
-        let missed = |target: f64| self.value.is_nan() || self.value > target;
         let target = self.target.map(|target| {
-            let verdict = if missed(target) {
-                format!("missed, {:.1} times", self.value / target)
-            } else {
+            let side = if self.at_least { "at least " } else { "" };
+            let verdict = if self.meets(target) {
                 "met".into()
+            } else {
+                format!("missed, {:.1} times", self.value / target)
             };
-            format!("{target}: {verdict}")
+            format!("{side}{target}: {verdict}")
         });
         let baseline = self.baseline.zip(self.baseline_value);
         [
@@ -107,7 +126,7 @@ mod tests {
         let row = Row::new("plan".into(), 2.0, "ms");
         assert_eq!(
             serde_json::to_string(&row)?,
-            r#"{"name":"plan","value":2.0,"unit":"ms","baseline":null,"baseline_value":null,"ratio":null,"target":null}"#
+            r#"{"name":"plan","value":2.0,"unit":"ms","baseline":null,"baseline_value":null,"ratio":null,"target":null,"at_least":false}"#
         );
         let row = row.against("before", 8.0).at_most(1.0);
         assert_eq!((row.ratio, row.target), (Some(0.25), Some(1.0)));
@@ -123,6 +142,15 @@ mod tests {
              plan  1.50   ms    2: met\n\
              plan  3.00   ms    2: missed, 1.5 times\n"
         );
+    }
+
+    #[test]
+    fn a_least_value_is_missed_from_below() {
+        let cell =
+            |value: f64| Row::new("kept".into(), value, "%").at_least(80.0).cells()[3].clone();
+        assert_eq!(cell(80.0), "at least 80: met");
+        assert_eq!(cell(40.0), "at least 80: missed, 0.5 times");
+        assert!(cell(f64::NAN).contains("missed"));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct StreamRecord {
     pub true_accuracy: Option<f64>,
     /// Mean over the labelled frames, against the teacher.
     pub measured_accuracy: Option<f64>,
+    /// Standard deviation of measuring it.
+    #[serde(default)]
+    pub measured_sd: Option<f64>,
     /// Accuracy in steps of a second: against the truth where there is one, else measured.
     pub accuracy_over_time: Vec<AccuracyPoint>,
     /// Slowdown of a recorded file: 2 means played at half speed. 1 for all else.
@@ -105,6 +108,9 @@ pub struct WindowStream {
     pub true_accuracy: Option<f64>,
     /// Mean accuracy against the teacher over the window's labelled frames.
     pub measured_accuracy: Option<f64>,
+    /// Standard deviation of measuring it, neighbouring frames taken to be alike.
+    #[serde(default)]
+    pub measured_sd: Option<f64>,
     /// Labelled frames that `measured_accuracy` is the mean of.
     #[serde(default)]
     pub labelled_frames: usize,

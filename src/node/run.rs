@@ -220,7 +220,8 @@ fn stream_record(stream: &NodeStream, index: usize, windows: &mut [WindowRecord]
         let timeline = log.against_truth();
         (timeline.mean(), timeline.points())
     });
-    let mut measured: Vec<(f64, usize)> = Vec::new();
+    // Mean, its standard deviation, frames; window by window.
+    let mut measured: Vec<(f64, f64, f64)> = Vec::new();
     for window in windows.iter_mut() {
         let (from, to) = (window.from, window.to);
         let Some(entry) = window.streams.get_mut(index) else {
@@ -234,20 +235,22 @@ fn stream_record(stream: &NodeStream, index: usize, windows: &mut [WindowRecord]
         measured.extend(
             entry
                 .measured_accuracy
-                .map(|accuracy| (accuracy, entry.labelled_frames)),
+                .zip(entry.measured_sd)
+                .map(|(accuracy, sd)| (accuracy, sd, entry.labelled_frames as f64)),
         );
     }
-    let labelled: usize = measured.iter().map(|(_, frames)| frames).sum();
-    let sum: f64 = measured
-        .iter()
-        .map(|(accuracy, frames)| accuracy * *frames as f64)
-        .sum();
+    let labelled: f64 = measured.iter().map(|(_, _, frames)| frames).sum();
+    let sum: f64 = measured.iter().map(|(mean, _, frames)| mean * frames).sum();
+    // Windows are taken to be independent.
+    let squares: f64 = measured.iter().map(|(_, sd, n)| (sd * n).powi(2)).sum();
+    let is_measured = labelled > 0.0;
     StreamRecord {
         name: stream.name.clone(),
         classes: stream.classes.clone(),
         frames: stream.intake.counts(),
         true_accuracy,
-        measured_accuracy: (labelled > 0).then(|| sum / labelled as f64),
+        measured_accuracy: is_measured.then(|| sum / labelled),
+        measured_sd: is_measured.then(|| squares.sqrt() / labelled),
         accuracy_over_time: points,
         slowdown: stream.slowdown,
         failure: stream.failure.lock().clone(),

@@ -44,7 +44,7 @@ fn streams(out: &mut String, record: &RunRecord) -> fmt::Result {
             let mut cells = vec![
                 stream.name.clone(),
                 maybe_percent(stream.true_accuracy),
-                maybe_percent(stream.measured_accuracy),
+                uncertain_percent(stream.measured_accuracy, stream.measured_sd),
             ];
             cells.extend(frame_cells(stream.frames));
             cells
@@ -110,7 +110,7 @@ fn accuracies<'a>(
                 name.to_owned(),
                 maybe_percent(stream.predicted_accuracy),
                 maybe_percent(stream.true_accuracy),
-                maybe_percent(stream.measured_accuracy),
+                uncertain_percent(stream.measured_accuracy, stream.measured_sd),
                 seconds(stream.labelling_seconds),
                 seconds(stream.profiling_seconds),
             ]
@@ -175,6 +175,12 @@ fn retraining_cells(name: &str, retraining: &RetrainingRecord) -> Vec<String> {
         retraining.examples.to_string(),
         config(&retraining.config),
     ]
+}
+
+/// With the 95 % interval.
+fn uncertain_percent(accuracy: Option<f64>, sd: Option<f64>) -> String {
+    let half = sd.map_or(String::new(), |sd| format!(" ± {:.1}", 196.0 * sd));
+    maybe_percent(accuracy) + &half
 }
 
 fn gain(gain: Option<f64>) -> String {

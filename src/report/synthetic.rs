@@ -103,6 +103,7 @@ fn stream_record(scheduler: &str, seed: u64, load: usize, stream: usize) -> Stre
         },
         true_accuracy: Some(mean),
         measured_accuracy: Some(mean - 0.01),
+        measured_sd: Some(0.01),
         accuracy_over_time,
         slowdown: 1.0,
         failure: None,
@@ -130,6 +131,7 @@ fn window_stream(scheduler: &str, index: usize, stream: usize, from: f64) -> Win
     WindowStream {
         true_accuracy: Some(0.7),
         measured_accuracy: Some(0.69),
+        measured_sd: Some(0.03),
         predicted_accuracy: retrains.then_some(0.72),
         labelling_seconds: 1.2,
         profiling_seconds: if scheduler == "ekya" { 2.1 } else { 0.0 },

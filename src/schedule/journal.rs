@@ -1,5 +1,8 @@
 //! Writes down what was decided and what came of it: the windows of the run record.
 
+use std::collections::BTreeMap;
+
+use ekya_profiler::comparison::mean_of_series;
 use ekya_sched::Share;
 
 use crate::record::{Decision, RetrainingRecord, ShareSegment, WindowRecord, WindowStream};
@@ -9,7 +12,13 @@ use crate::record::{Decision, RetrainingRecord, ShareSegment, WindowRecord, Wind
 pub struct Journal {
     windows: Vec<WindowRecord>,
     open: Vec<Option<OpenSegment>>,
+    /// Scores of labelled frames in the order of their labels, by window and stream; those of
+    /// windows long past are settled and no longer here.
+    scores: BTreeMap<(usize, usize), Vec<f64>>,
 }
+
+/// Windows after which no labels come any more.
+const SETTLED_AFTER: usize = 4;
 
 /// Shares that are in force since `from`.
 #[derive(Debug, Clone, Copy)]
@@ -121,15 +130,21 @@ impl Journal {
         self.decide(stream, at, text);
     }
 
-    /// Adds scores of labelled frames that arrived in the window of that index to its mean.
+    /// Takes in scores of labelled frames that arrived in the window of that index.
     pub(super) fn measured(&mut self, window: usize, stream: usize, scores: &[f64]) {
-        let Some(entry) = self.entry(window, stream).filter(|_| !scores.is_empty()) else {
+        if scores.is_empty() || self.entry(window, stream).is_none() {
             return;
-        };
-        let before = entry.measured_accuracy.unwrap_or(0.0) * entry.labelled_frames as f64;
-        entry.labelled_frames += scores.len();
-        let sum = before + scores.iter().sum::<f64>();
-        entry.measured_accuracy = Some(sum / entry.labelled_frames as f64);
+        }
+        let unsettled = self.windows.len().saturating_sub(SETTLED_AFTER);
+        self.scores.retain(|(of, _), _| *of >= unsettled);
+        let all = self.scores.entry((window, stream)).or_default();
+        all.extend(scores);
+        let (frames, mean) = (all.len(), mean_of_series(all));
+        if let Some(entry) = self.entry(window, stream) {
+            entry.labelled_frames = frames;
+            entry.measured_accuracy = mean.map(|mean| mean.mean);
+            entry.measured_sd = mean.map(|mean| mean.sd);
+        }
     }
 
     /// Ends the open window early.

@@ -202,7 +202,7 @@ impl Learner {
         let gate_sd = measuring_variance(self.split.holdout.len()).sqrt();
         let option = |profile: &Profile| {
             // The gate drops most of what would turn out a loss.
-            let gain = profile.gain.behind_gate(gate_sd);
+            let gain = profile.gain.behind_gate(gate_sd, self.learning.confidence);
             let end_accuracy = (serving + gain).clamp(0.0, 1.0);
             let option = RetrainingOption {
                 interval: Some(profile.interval),

@@ -16,6 +16,8 @@ pub mod write;
 pub mod config;
 
 #[cfg(feature = "torch")]
+pub mod clock;
+#[cfg(feature = "torch")]
 pub mod learn;
 #[cfg(feature = "torch")]
 pub mod node;

@@ -110,6 +110,7 @@ fn label(teacher: &dyn Teacher, frames: &[Frame]) -> Result<Vec<Labelled>, Train
             let sample = Sample {
                 frame: frame.clone(),
                 at: frame.at.as_secs_f64(),
+                taken_at: 0,
                 answer: None,
                 burst: false,
             };

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use ekya_models::{Example, Student};
+use ekya_models::Student;
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{History, MicroProfiler, Outcome as Observation, Profile, Situation};
 use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
-use super::memory::{Labelled, Memory, Split};
+use super::memory::{Kept, Labelled, Memory, Split};
 use super::retrain::{Gate, Outcome, Progress, Retraining};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared};
@@ -40,7 +40,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that starts from `student`, which was trained on the likes of `exemplars`.
+    /// A learner that starts from `student` and remembers the frames in `kept`: those of an earlier
+    /// process, or the likes of what the student was first trained on.
     #[must_use]
     pub fn new(
         student: Box<dyn Student>,
@@ -48,10 +49,10 @@ impl Learner {
         learning: LearningConfig,
         inference: InferenceConfig,
         history: Arc<Mutex<History>>,
-        exemplars: Vec<Example>,
+        kept: Vec<Kept>,
         seed: u64,
     ) -> Self {
-        let memory = Memory::new(learning.memory, exemplars, seed);
+        let memory = Memory::new(learning.memory, kept, seed);
         let (split, profiles) = (Split::default(), Vec::new());
         Self {
             student,

@@ -14,6 +14,6 @@ mod trainer;
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
 pub use labeller::{Label, LabellerActor};
 pub use learner::Learner;
-pub use memory::{Labelled, Memory, Split};
+pub use memory::{Kept, Labelled, Memory, Split};
 pub use retrain::{Outcome, Progress};
 pub use trainer::{Order, Prepare, Prepared, Report, TrainerActor, TrainerOrder};

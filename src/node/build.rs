@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use ekya_actors::{Device, Ref, System};
-use ekya_models::{Example, Placement};
+use ekya_models::Placement;
 use ekya_profiler::History;
 use parking_lot::Mutex;
 
@@ -14,7 +14,7 @@ use super::feed::feed;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::NodeError;
 use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
-use crate::learn::{LabellerActor, Learner, TrainerActor};
+use crate::learn::{Kept, LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
@@ -325,7 +325,7 @@ pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), 
 }
 
 /// What the student of a stream was first trained on, where that is known: the built-in one's.
-fn exemplars(stream: &StreamConfig) -> Result<Vec<Example>, NodeError> {
+fn exemplars(stream: &StreamConfig) -> Result<Vec<Kept>, NodeError> {
     if !stream.student.is_built_in() {
         return Ok(Vec::new());
     }

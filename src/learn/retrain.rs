@@ -27,6 +27,8 @@ pub struct Outcome {
     pub serving_accuracy: Option<f64>,
     /// Accuracy of the retrained student on the same frames.
     pub retrained_accuracy: Option<f64>,
+    /// How many frames those were.
+    pub held_out: usize,
     /// By how much it had to be more accurate to be promoted.
     pub margin: f64,
     /// Inference configurations measured on the promoted student; empty when none was.
@@ -96,6 +98,7 @@ impl Retraining<'_> {
             promoted: better.then_some(retrained),
             serving_accuracy,
             retrained_accuracy,
+            held_out: held_out.len(),
             margin,
             inference: Vec::new(),
             examples: self.examples.len(),

@@ -56,6 +56,11 @@ pub struct RunConfig {
     pub min_accuracy: f64,
     /// δ: the step in which the scheduler moves shares.
     pub quantum: Share,
+    /// Folder for what outlives the process: checkpoints and training memories, from which streams
+    /// continue. Nothing is kept without.
+    pub state: Option<PathBuf>,
+    /// Checkpoints of a stream that are kept there: the newest so many.
+    pub checkpoints: usize,
 }
 
 impl Default for RunConfig {
@@ -67,6 +72,8 @@ impl Default for RunConfig {
             seed: 1,
             min_accuracy: 0.0,
             quantum: Share::from_micro(100_000),
+            state: None,
+            checkpoints: 3,
         }
     }
 }
@@ -119,6 +126,9 @@ pub struct LearningConfig {
     pub holdout: f64,
     /// Labelled frames older than about a window that a stream keeps and replays.
     pub memory: usize,
+    /// Labelled frames taken longer ago than so many hours are erased, from the training memory and
+    /// from the state folder, whether or not new ones come; there is no such limit without.
+    pub retention_hours: Option<f64>,
     /// Share of each device for labelling (half of it, as long as labels are wanted) and profiling
     /// (the other half, while it lasts).
     pub overhead_share: Share,
@@ -138,6 +148,13 @@ impl LearningConfig {
     #[must_use]
     pub fn spread(&self) -> usize {
         self.samples.saturating_sub(self.burst)
+    }
+
+    /// When the oldest frames were taken that may still be kept at `now` (both in Unix seconds).
+    #[must_use]
+    pub fn oldest_kept(&self, now: u64) -> u64 {
+        let retention = self.retention_hours.map(|hours| (hours * 3600.0) as u64);
+        retention.map_or(0, |retention| now.saturating_sub(retention))
     }
 
     /// Frames, the latest of them, that students are compared on.
@@ -160,6 +177,7 @@ impl Default for LearningConfig {
             burst: 10,
             holdout: 0.3,
             memory: 120,
+            retention_hours: None,
             overhead_share: Share::from_micro(300_000),
             profile_fraction: 0.3,
             profile_epochs: 3,
@@ -475,6 +493,11 @@ weights = "scene"
                 "windows = 3\nquantum = 0.0",
                 "line 4: run.quantum",
             ),
+            (
+                "windows = 3",
+                "windows = 3\ncheckpoints = 0",
+                "line 4: run.checkpoints",
+            ),
             ("uniform:0.5:1", "uniform:0.5:9", "line 5: run.scheduler"),
             (
                 "name = \"gate\"",
@@ -497,6 +520,22 @@ weights = "scene"
     fn zero_overhead_share_is_refused() {
         let error = refusal(&format!("{GOOD}\n[learning]\noverhead_share = 0.0\n"));
         assert!(error.contains("learning.overhead_share"), "{error}");
+    }
+
+    #[test]
+    fn retention_is_counted_back_from_now() {
+        let learning = |line: &str| format!("{GOOD}\n[learning]\n{line}\n");
+        for hours in ["0.0", "-1.0", "nan", "1e9"] {
+            let error = refusal(&learning(&format!("retention_hours = {hours}")));
+            assert!(error.contains("learning.retention_hours"), "{error}");
+        }
+        let half = ValidConfig::parse(&learning("retention_hours = 0.5")).unwrap();
+        assert_eq!(half.learning.oldest_kept(2000), 200);
+        assert_eq!(half.learning.oldest_kept(200), 0);
+        assert_eq!(
+            ValidConfig::parse(GOOD).unwrap().learning.oldest_kept(2000),
+            0
+        );
     }
 
     #[test]

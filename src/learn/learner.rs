@@ -15,6 +15,7 @@ use super::retrain::{Gate, Outcome, Progress, Retraining};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared};
 use crate::config::{InferenceConfig, LearningConfig};
+use crate::keep::{Keeper, Retrained};
 use crate::stream::Metric;
 
 /// Standard deviation of the difference between the mean scores of two students on one held-out
@@ -25,18 +26,22 @@ const FRAME_SD: f64 = 0.7;
 /// Learns for one stream.
 pub struct Learner {
     /// Equal to the student that serves; retrainings start from it.
-    student: Box<dyn Student>,
+    pub(super) student: Box<dyn Student>,
     metric: Metric,
-    learning: LearningConfig,
+    pub(super) learning: LearningConfig,
     inference: InferenceConfig,
-    split: Split,
-    memory: Memory,
+    pub(super) split: Split,
+    pub(super) memory: Memory,
     /// What retrainings have shown, shared by all streams of the node.
     history: Arc<Mutex<History>>,
     /// What the profiler expected last.
     profiles: Vec<Profile>,
     /// The accuracy of the serving student that it expected it from.
     profiled_from: f64,
+    /// Absent where nothing outlives the process.
+    pub(super) keeper: Option<Keeper>,
+    /// How the student was retrained, when it was promoted and is not on disk yet.
+    pub(super) unsaved: Option<Retrained>,
 }
 
 impl Learner {
@@ -64,6 +69,8 @@ impl Learner {
             history,
             profiles,
             profiled_from: 0.0,
+            keeper: None,
+            unsaved: None,
         }
     }
 
@@ -204,6 +211,12 @@ impl Learner {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
             self.student = student.fork()?;
+            self.unsaved = outcome.retrained_accuracy.map(|accuracy| Retrained {
+                config: self.learning.configurations[configuration].clone(),
+                seed,
+                accuracy,
+                held_out: outcome.held_out,
+            });
         }
         self.observe(configuration, &outcome);
         Ok(outcome)

@@ -4,6 +4,7 @@
 //! [`TrainerActor`]) take the order and send the result back to the scheduler as a message.
 
 mod evaluate;
+mod keeping;
 mod labeller;
 mod learner;
 mod memory;

@@ -159,6 +159,26 @@ fn a_killed_node_continues_and_what_it_keeps_can_be_erased() {
     assert!(!table.contains("gate"), "{table}");
 }
 
+/// In less than a minute, with a configuration that is too long for any retraining to be worth it:
+/// only the end can have kept them.
+#[test]
+fn a_node_that_ends_in_good_order_has_kept_the_newest_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = site(folder.path());
+    let endless = format!("{SCENE}\n[[learning.configuration]]\nepochs = 1000000\n");
+    std::fs::write(&config, endless.replace("uniform:0.5:0", "ekya")).unwrap();
+    let out = folder.path().join("out");
+    let out_argument = out.display().to_string();
+    let more = ["--windows", "2", "--out", &out_argument];
+    let run = ekya(&[&["run", "--config", &config][..], &more].concat());
+    assert!(run.status.success(), "{run:?}");
+    for window in record(&out)["windows"].as_array().unwrap() {
+        assert_eq!(window["streams"][0]["retrainings"], serde_json::json!([]));
+    }
+    let of = StreamFolder::of(&folder.path().join("state"), "gate");
+    assert!(!frames(&of).is_empty());
+}
+
 #[test]
 fn a_disk_that_fails_never_stops_serving() {
     let folder = tempfile::tempdir().unwrap();

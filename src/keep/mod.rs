@@ -6,12 +6,12 @@
 //! DIR/streams/NAME/frames/       the labelled frames that the stream would train on
 //! ```
 //!
-//! [`folder`] is that layout and its lock, [`frames`] the pictures on disk, [`keeper`] what writes
-//! for one stream, [`erase`](mod@erase) what removes on request. Nothing here runs by itself: the
+//! `folder` is that layout and its lock, `frames` the pictures on disk, `keeper` what writes
+//! for one stream, `erase` what removes on request. Nothing here runs by itself: the
 //! trainer of a stream calls its keeper, on its own thread and outside of any lease, and a disk
 //! that fails costs nothing but what could not be kept.
 
-pub mod erase;
+mod erase;
 mod folder;
 mod frames;
 mod ids;
@@ -19,5 +19,5 @@ mod keeper;
 
 pub use erase::{Erasure, Saw, Verdict, erase};
 pub use folder::{StateError, StateFolder, StreamFolder, streams};
-pub use frames::{FrameStore, Unreadable};
+pub use frames::{FrameError, FrameStore, Unreadable};
 pub use keeper::{Keeper, Kind, Retrained};

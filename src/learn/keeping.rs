@@ -14,7 +14,8 @@ impl Learner {
     }
 
     /// Saves the student that was promoted last, forgets frames that are older than may be kept, and
-    /// has the disk follow the memory. Takes as long as the disk does: call it between two orders.
+    /// has the disk follow the memory. Takes as long as the disk does, some
+    /// ten milliseconds a new frame: call it when nothing waits.
     pub(super) fn keep(&mut self) {
         let now = unix_seconds();
         if let (Some(keeper), Some(retrained)) = (&mut self.keeper, self.unsaved.take()) {

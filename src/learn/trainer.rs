@@ -16,7 +16,8 @@ use super::retrain::{Outcome, Progress};
 /// Progress is reported at most this often: the scheduler needs the pace, not every minibatch.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// How often frames are looked through for those too old to be kept, though no order comes.
+/// How often the disk follows the memory and what is too old is forgotten, besides after every
+/// retraining. Not after preparing one: it would have to wait for the disk.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// What a trainer is asked to do.
@@ -149,6 +150,11 @@ impl Actor for TrainerActor {
     fn started(&mut self, ctx: &mut Ctx<Self>) {
         self.handle(Tidy, ctx);
     }
+
+    /// What has come since the disk last followed is kept, too.
+    fn stopping(&mut self) {
+        self.tidy();
+    }
 }
 
 impl Handler<Tidy> for TrainerActor {
@@ -172,11 +178,9 @@ impl Handler<TrainerOrder> for TrainerActor {
         let submitted = match order {
             Order::Prepare(prepare) => {
                 let mut work = work;
-                let kept = learner.clone();
                 let task = move || learner.lock().prepare(prepare, &mut work);
                 self.compute.run(task, move |result| {
-                    report(Report::Prepared(flatten(result)));
-                    kept.lock().keep();
+                    report(Report::Prepared(flatten(result)))
                 })
             }
             Order::Retrain {

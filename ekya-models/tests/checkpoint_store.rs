@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ekya_models::{
-    Architecture, CheckpointStore, Classifier, ModelError, Placement, Provenance, Seen, Student,
-    TrainedOn, seal,
+    Architecture, CheckpointStore, Classifier, FastestDet, Image, ModelError, Placement,
+    Provenance, Seen, Student, TrainedOn, seal,
 };
 use ekya_sched::RetrainingConfig;
 use rand::{Rng, SeedableRng};
@@ -219,6 +219,35 @@ fn weights_of_another_network_are_refused() {
         refused.contains("network small, its manifest says resnet18"),
         "{refused}"
     );
+}
+
+/// Needs the weights in the folder that `EKYA_DATA` names.
+#[test]
+fn a_detector_comes_back_and_is_no_classifier() {
+    let Some(data) = std::env::var_os("EKYA_DATA") else {
+        eprintln!("skipped: EKYA_DATA does not name the folder of real data");
+        return;
+    };
+    let published = Path::new(&data).join("models/FastestDet_AP05_0.253.safetensors");
+    let classes = ["person", "car"].map(str::to_owned);
+    let load_detector = |path: &Path| -> Result<Box<dyn Student>, ModelError> {
+        Ok(Box::new(FastestDet::load(path, &classes, Placement::Cpu)?))
+    };
+    let (_folder, store) = store(3, 0);
+    let origin = Provenance {
+        network: "fastestdet".to_owned(),
+        ..provenance(1)
+    };
+    let student = load_detector(&published).unwrap();
+    let saved = store.save(&*student, origin).unwrap();
+    let loaded = store.load(&saved, load_detector).unwrap();
+    let rgb = (0..64 * 48 * 3)
+        .map(|at: usize| (at * at % 251) as u8)
+        .collect();
+    let picture = Image::new(64, 48, rgb).unwrap();
+    let answers = |student: &dyn Student| student.infer(&picture, &[], 1.0).unwrap();
+    assert_eq!(answers(&*loaded), answers(&*student));
+    assert!(store.load(&saved, load).is_err());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ekya::config::{InferenceConfig, LearningConfig};
-use ekya::learn::{Learner, Prepare, Work};
+use ekya::learn::{Kept, Learner, Prepare, Work};
 use ekya::node::{builtin_history, builtin_student, builtin_teacher};
 use ekya::report::chart::CalibrationChart;
 use ekya::source::folder::{FolderConfig, FolderSource};
@@ -22,7 +22,7 @@ use ekya::source::scene::Preset;
 use ekya::stream::Metric;
 use ekya::trial::{Round, SceneRounds, accuracy, folder_rounds};
 use ekya_actors::Device;
-use ekya_models::{Classifier, Example, Placement, Student};
+use ekya_models::{Classifier, Placement, Student};
 use ekya_profiler::quality::{Judged, Quality, median};
 use ekya_profiler::{Estimate, History, Profile};
 use ekya_sched::RetrainingConfig;
@@ -140,7 +140,7 @@ impl Trial {
         name: &str,
         student: Box<dyn Student>,
         history: Arc<Mutex<History>>,
-        exemplars: Vec<Example>,
+        exemplars: Vec<Kept>,
         seed: u64,
     ) -> Self {
         let learning = LearningConfig {

@@ -26,7 +26,7 @@ pub(crate) struct Comparison {
 
 /// Runs everything, each run on the idle machine after the one before it, writes the records and
 /// the report to `out`, and prints the table. After an interruption the runs that are complete are
-/// reported.
+/// reported. Nothing is kept: no run may continue from what another has learnt.
 ///
 /// # Errors
 /// When a run cannot start or `out` cannot be written.
@@ -43,10 +43,10 @@ pub(crate) fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> 
         if stop.is_set() {
             break;
         }
-        let config = comparison
-            .config
-            .clone()
-            .with(|config| config.run.scheduler = scheduler)?;
+        let config = comparison.config.clone().with(|config| {
+            config.run.scheduler = scheduler;
+            config.run.state = None;
+        })?;
         let title = title(comparison, scheduler, number + 1, total);
         let record = run_one(
             &config,

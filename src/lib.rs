@@ -16,6 +16,10 @@ pub mod write;
 pub mod config;
 
 #[cfg(feature = "torch")]
+pub mod clock;
+#[cfg(feature = "torch")]
+pub mod keep;
+#[cfg(feature = "torch")]
 pub mod learn;
 #[cfg(feature = "torch")]
 pub mod node;

@@ -2,6 +2,7 @@
 
 mod compare;
 mod demo;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use compare::Comparison;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n\nLog level: EKYA_LOG=debug (default: info). Exit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n  ekya run --config site.toml --state state\n  ekya erase --state state --stream gate --before 2026-01-31\n\nLog level: EKYA_LOG=debug (default: info). Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -47,6 +48,39 @@ enum Command {
         /// Overrides the configuration's number of windows.
         #[arg(long)]
         windows: Option<usize>,
+        /// Folder for checkpoints and training memories (labelled pictures); streams continue from
+        /// what is there.
+        #[arg(long)]
+        state: Option<PathBuf>,
+    },
+    /// List the checkpoints in a state folder, and whether they are whole. A node may be running.
+    Checkpoints {
+        /// The state folder of `run --state`.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Erase a stream's frames from a state folder, and say which checkpoints have learnt from them.
+    ///
+    /// Erases the labelled pictures that the stream would train on, half-written ones included, and
+    /// lists the checkpoints, of this stream and of others, that were trained on pictures of that
+    /// time, even where those were dropped long ago. Refused while a node is running on the folder.
+    /// Files are removed, not overwritten; copies elsewhere are not looked for.
+    #[command(
+        after_help = "Examples:\n  ekya erase --state state --stream gate\n  ekya erase --state state --stream gate --before 2026-01-31T12:00:00Z --checkpoints\n\nSo that frames go by themselves: retention_hours under [learning] in the configuration.\nExit codes: 0 erased (also when there was nothing), 1 failed or in use by a node, 2 wrong usage."
+    )]
+    Erase {
+        /// The state folder of `run --state`.
+        #[arg(long)]
+        state: PathBuf,
+        /// Name of the stream.
+        #[arg(long)]
+        stream: String,
+        /// Only frames taken before: a date (UTC), a time as in 2026-01-31T12:00:00Z, or Unix seconds.
+        #[arg(long)]
+        before: Option<state::Time>,
+        /// Remove those checkpoints too.
+        #[arg(long)]
+        checkpoints: bool,
     },
     /// Check a configuration without running it.
     Check {
@@ -147,7 +181,22 @@ fn act(command: Command) -> Result<()> {
             out,
             scheduler,
             windows,
-        } => run(&config, out, scheduler, windows),
+            state,
+        } => {
+            let config = load(&config)?.with(|config| {
+                config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
+                config.run.windows = windows.unwrap_or(config.run.windows);
+                config.run.state = state.or(config.run.state.take());
+            })?;
+            run(&config, out)
+        }
+        Command::Checkpoints { state } => state::checkpoints(&state),
+        Command::Erase {
+            state,
+            stream,
+            before,
+            checkpoints,
+        } => state::erase(&state, &stream, before, checkpoints),
         Command::Check { file } => {
             let config = load(&file)?;
             println!(
@@ -216,22 +265,13 @@ fn load(file: &Path) -> Result<ValidConfig> {
     ValidConfig::load(file).with_context(|| file.display().to_string())
 }
 
-fn run(
-    file: &Path,
-    out: Option<PathBuf>,
-    scheduler: Option<SchedulerConfig>,
-    windows: Option<usize>,
-) -> Result<()> {
-    let config = load(file)?.with(|config| {
-        config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
-        config.run.windows = windows.unwrap_or(config.run.windows);
-    })?;
+fn run(config: &ValidConfig, out: Option<PathBuf>) -> Result<()> {
     let options = RunOptions {
         out,
         stop: stop_at_ctrl_c()?,
         on_window: Box::new(|done| tracing::info!(done, "window over")),
     };
-    let record = node::run(&config, options)?;
+    let record = node::run(config, options)?;
     println!("{}", compare::describe(&record));
     Ok(())
 }

@@ -62,6 +62,12 @@ pub struct StreamRecord {
     pub slowdown: f64,
     /// Why the stream ended before the run did.
     pub failure: Option<String>,
+    /// Number of the checkpoint that it continued from.
+    #[serde(default)]
+    pub continued_from: Option<u64>,
+    /// How often a student or the training memory could not be kept in the state folder.
+    #[serde(default)]
+    pub not_kept: u64,
 }
 
 /// What became of the frames of a stream: `arrived = answered + skipped + dropped`.

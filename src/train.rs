@@ -15,6 +15,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
+use crate::clock::unix_seconds;
+use crate::learn::Kept;
 use crate::source::folder::{FolderConfig, FolderSource};
 use crate::source::scene::{CLASSES, Keyframe, SceneConfig, SceneSource};
 use crate::source::{Frame, Source, SourceError};
@@ -149,17 +151,21 @@ pub fn train_folder(
     Ok(())
 }
 
-/// Frames of the kind that the built-in student was trained on, for its streams to remember.
+/// Frames of the kind that the built-in student was trained on, for its streams to remember; they
+/// count as taken when they are drawn.
 ///
 /// # Errors
 /// When a scene cannot be drawn, which is a bug.
-pub fn exemplars() -> Result<Vec<Example>, TrainError> {
-    scene_examples(
+pub fn exemplars() -> Result<Vec<Kept>, TrainError> {
+    let taken_at = unix_seconds();
+    let drawn = scene_examples(
         EXEMPLARS,
         TRAINING_SEEDS,
         Conditions::OneNoon,
         &ProgressBar::hidden(),
-    )
+    )?;
+    let kept = |example| Kept { example, taken_at };
+    Ok(drawn.into_iter().map(kept).collect())
 }
 
 /// Which scenes to draw from.

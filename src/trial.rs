@@ -89,6 +89,7 @@ fn sample(frame: &Frame) -> Sample {
     Sample {
         frame: frame.clone(),
         at: frame.at.as_secs_f64(),
+        taken_at: 0,
         answer: None,
         burst: false,
     }

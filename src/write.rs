@@ -19,12 +19,15 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// What to do about the two failures that a user can put right.
-fn advice(source: &io::Error) -> &'static str {
+/// What to do about the failures that a user can put right.
+pub(crate) fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound => "; create the folder first",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; make room or choose another folder"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; make the folder writable for this user or choose another one"
         }
         _ => "",
     }

@@ -3,9 +3,11 @@
 //! The only crate that names `tch`. It knows nothing of actors, streams or shares: whoever calls
 //! [`Training::step`] decides when, and on which device time.
 
+mod frame_id;
 mod image;
 mod object;
 
+pub use frame_id::FrameId;
 pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy};
 
@@ -19,6 +21,11 @@ mod detect;
 mod placement;
 #[cfg(feature = "torch")]
 mod student;
+#[cfg(feature = "torch")]
+pub use checkpoint::{
+    Checkpoint, CheckpointStore, Listing, Manifest, Provenance, Seen, TrainedOn, Unusable, seal,
+    unseal,
+};
 #[cfg(feature = "torch")]
 pub use classify::{Architecture, Classifier};
 #[cfg(feature = "torch")]

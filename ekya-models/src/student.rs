@@ -23,6 +23,9 @@ pub trait Student: Send {
         resolution: f64,
     ) -> Result<Vec<Object>, ModelError>;
 
+    /// Name of the network, as in "small" or "fastestdet": weights of one do not fit another.
+    fn network(&self) -> &str;
+
     /// A deep copy that shares no tensor with this one.
     ///
     /// # Errors

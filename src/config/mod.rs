@@ -5,6 +5,7 @@
 
 mod locate;
 mod paths;
+mod scheduler;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use ekya_profiler::comparison::Rule;
 use ekya_sched::{RetrainingConfig, Share};
 use serde::Deserialize;
 use thiserror::Error;
+
+pub use scheduler::SchedulerConfig;
 
 use crate::source::folder::FolderConfig;
 use crate::source::input::strip_user_info;
@@ -54,6 +57,11 @@ pub struct RunConfig {
     pub min_accuracy: f64,
     /// δ: the step in which the scheduler moves shares.
     pub quantum: Share,
+    /// Folder for what outlives the process: checkpoints and training memories, from which streams
+    /// continue. Nothing is kept without.
+    pub state: Option<PathBuf>,
+    /// Checkpoints of a stream that are kept there: the newest so many.
+    pub checkpoints: usize,
 }
 
 impl Default for RunConfig {
@@ -65,80 +73,8 @@ impl Default for RunConfig {
             seed: 1,
             min_accuracy: 0.0,
             quantum: Share::from_micro(100_000),
-        }
-    }
-}
-
-/// Who decides about shares and retrainings: `ekya`, `ekya:optimal`, `none`, or `uniform:F:C` with the
-/// fraction F of every device for inference and the C-th retraining configuration (from 0) for every stream.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum SchedulerConfig {
-    /// Thief scheduler on micro-profiles.
-    Ekya,
-    /// The best plan found on micro-profiles, retrainings mostly one after another.
-    EkyaOptimal,
-    /// No retraining.
-    None,
-    /// Fixed split and fixed configuration.
-    Uniform {
-        /// Fraction of every device that inference gets, in (0, 1).
-        inference: f64,
-        /// Index into `learning.configurations`.
-        configuration: usize,
-    },
-}
-
-impl TryFrom<String> for SchedulerConfig {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "unknown scheduler '{text}': use ekya, ekya:optimal, none or uniform:F:C (as in uniform:0.5:0)"
-            )
-        };
-        let mut parts = text.split(':');
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some("ekya"), None, ..) => Ok(Self::Ekya),
-            (Some("ekya"), Some("optimal"), None, _) => Ok(Self::EkyaOptimal),
-            (Some("none"), None, ..) => Ok(Self::None),
-            (Some("uniform"), Some(fraction), Some(index), None) => {
-                let inference: f64 = fraction.parse().map_err(|_| wrong())?;
-                let configuration = index.parse().map_err(|_| wrong())?;
-                if !(inference > 0.0 && inference < 1.0) {
-                    return Err(format!(
-                        "in '{text}' the inference fraction must lie between 0 and 1, both excluded"
-                    ));
-                }
-                Ok(Self::Uniform {
-                    inference,
-                    configuration,
-                })
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl std::str::FromStr for SchedulerConfig {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl std::fmt::Display for SchedulerConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ekya => write!(f, "ekya"),
-            Self::EkyaOptimal => write!(f, "ekya:optimal"),
-            Self::None => write!(f, "none"),
-            Self::Uniform {
-                inference,
-                configuration,
-            } => write!(f, "uniform:{inference}:{configuration}"),
+            state: None,
+            checkpoints: 3,
         }
     }
 }
@@ -191,6 +127,9 @@ pub struct LearningConfig {
     pub holdout: f64,
     /// Labelled frames older than about a window that a stream keeps and replays.
     pub memory: usize,
+    /// Labelled frames taken longer ago than so many hours are erased, from the training memory and
+    /// from the state folder, whether or not new ones come; there is no such limit without.
+    pub retention_hours: Option<f64>,
     /// Share of each device for labelling (half of it, as long as labels are wanted) and profiling
     /// (the other half, while it lasts).
     pub overhead_share: Share,
@@ -226,6 +165,13 @@ impl LearningConfig {
         }
     }
 
+    /// When the oldest frames were taken that may still be kept at `now` (both in Unix seconds).
+    #[must_use]
+    pub fn oldest_kept(&self, now: u64) -> u64 {
+        let retention = self.retention_hours.map(|hours| (hours * 3600.0) as u64);
+        retention.map_or(0, |retention| now.saturating_sub(retention))
+    }
+
     /// Frames, the latest of them, that students are compared on.
     #[must_use]
     pub fn held_out(&self) -> usize {
@@ -246,6 +192,7 @@ impl Default for LearningConfig {
             burst: 10,
             holdout: 0.3,
             memory: 120,
+            retention_hours: None,
             overhead_share: Share::from_micro(300_000),
             profile_fraction: 0.3,
             profile_epochs: 3,
@@ -563,6 +510,11 @@ weights = "scene"
                 "windows = 3\nquantum = 0.0",
                 "line 4: run.quantum",
             ),
+            (
+                "windows = 3",
+                "windows = 3\ncheckpoints = 0",
+                "line 4: run.checkpoints",
+            ),
             ("uniform:0.5:1", "uniform:0.5:9", "line 5: run.scheduler"),
             (
                 "name = \"gate\"",
@@ -585,6 +537,22 @@ weights = "scene"
     fn zero_overhead_share_is_refused() {
         let error = refusal(&format!("{GOOD}\n[learning]\noverhead_share = 0.0\n"));
         assert!(error.contains("learning.overhead_share"), "{error}");
+    }
+
+    #[test]
+    fn retention_is_counted_back_from_now() {
+        let learning = |line: &str| format!("{GOOD}\n[learning]\n{line}\n");
+        for hours in ["0.0", "-1.0", "nan", "1e9"] {
+            let error = refusal(&learning(&format!("retention_hours = {hours}")));
+            assert!(error.contains("learning.retention_hours"), "{error}");
+        }
+        let half = ValidConfig::parse(&learning("retention_hours = 0.5")).unwrap();
+        assert_eq!(half.learning.oldest_kept(2000), 200);
+        assert_eq!(half.learning.oldest_kept(200), 0);
+        assert_eq!(
+            ValidConfig::parse(GOOD).unwrap().learning.oldest_kept(2000),
+            0
+        );
     }
 
     #[test]

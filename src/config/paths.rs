@@ -17,6 +17,9 @@ pub(super) fn resolve(
     folder: &Path,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<(), ConfigError> {
+    if let Some(state) = &mut config.run.state {
+        path(state, folder, &variable)?;
+    }
     for stream in &mut config.streams {
         match &mut stream.source {
             SourceConfig::Folder(source) => path(&mut source.path, folder, &variable)?,

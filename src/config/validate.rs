@@ -10,6 +10,9 @@ use super::{
     SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
 };
 
+/// A hundred years.
+const RETENTION_HOURS_MAX: f64 = 876_600.0;
+
 /// A value that makes no sense, and where it stands.
 #[derive(Debug)]
 pub(super) struct Flaw {
@@ -81,6 +84,12 @@ fn run(run: &RunConfig, configurations: usize) -> Checked {
             run.quantum.as_f64()
         ),
     )?;
+    let checkpoints = run.checkpoints;
+    require(
+        (1..=1000).contains(&checkpoints),
+        "run.checkpoints",
+        format!("keep 1 to 1000 checkpoints of a stream, got {checkpoints}"),
+    )?;
     if let SchedulerConfig::Uniform { configuration, .. } = run.scheduler {
         require(
             configuration < configurations,
@@ -132,6 +141,15 @@ fn learning(learning: &LearningConfig) -> Checked {
         format!(
             "hold out a fraction between 0 and 1, both excluded, got {}",
             learning.holdout
+        ),
+    )?;
+    let retention = learning.retention_hours;
+    require(
+        retention.is_none_or(|hours| hours > 0.0 && hours <= RETENTION_HOURS_MAX),
+        "learning.retention_hours",
+        format!(
+            "keep frames for above 0 and up to {RETENTION_HOURS_MAX} hours, or leave the key out; got {}",
+            retention.unwrap_or_default()
         ),
     )?;
     require(

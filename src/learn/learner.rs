@@ -14,23 +14,24 @@ use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
 use super::gate::compare;
-use super::memory::{Labelled, Memory, Split};
+use super::memory::{Kept, Labelled, Memory, Split};
 use super::retrain::{Gate, Outcome, Retraining};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared, RolledBack};
 use crate::config::{InferenceConfig, LearningConfig};
+use crate::keep::{Keeper, Retrained};
 use crate::stream::Metric;
 
 /// Learns for one stream.
 pub struct Learner {
     stream: String,
     /// Equal to the student that serves; retrainings start from it.
-    student: Box<dyn Student>,
+    pub(super) student: Box<dyn Student>,
     metric: Metric,
-    learning: LearningConfig,
+    pub(super) learning: LearningConfig,
     inference: InferenceConfig,
-    split: Split,
-    memory: Memory,
+    pub(super) split: Split,
+    pub(super) memory: Memory,
     /// What retrainings have shown, shared by all streams of the node.
     history: Arc<Mutex<History>>,
     /// What the profiler was asked last, and what it expected.
@@ -43,6 +44,10 @@ pub struct Learner {
     pruner: Pruner,
     /// The student that served before, since the last promotion.
     fallback: Option<Fallback>,
+    /// Absent where nothing outlives the process.
+    pub(super) keeper: Option<Keeper>,
+    /// How the student was retrained, when it was promoted and is not on disk yet.
+    pub(super) unsaved: Option<Retrained>,
 }
 
 /// A student that can be gone back to.
@@ -53,7 +58,8 @@ struct Fallback {
 }
 
 impl Learner {
-    /// A learner that starts from `student`, which was trained on the likes of `exemplars`.
+    /// A learner that starts from `student` and remembers the frames in `kept`: those of an earlier
+    /// process, or the likes of what the student was first trained on.
     #[must_use]
     pub fn new(
         stream: String,
@@ -62,10 +68,10 @@ impl Learner {
         learning: LearningConfig,
         inference: InferenceConfig,
         history: Arc<Mutex<History>>,
-        exemplars: Vec<Example>,
+        kept: Vec<Kept>,
         seed: u64,
     ) -> Self {
-        let memory = Memory::new(learning.memory, exemplars, seed);
+        let memory = Memory::new(learning.memory, kept, seed);
         let pruner = Pruner::new(learning.configurations.len());
         Self {
             stream,
@@ -81,6 +87,8 @@ impl Learner {
             serving_on_holdout: None,
             pruner,
             fallback: None,
+            keeper: None,
+            unsaved: None,
         }
     }
 
@@ -257,6 +265,12 @@ impl Learner {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
             let promoted = student.fork()?;
+            self.unsaved = Some(Retrained {
+                config: self.learning.configurations[configuration].clone(),
+                seed,
+                accuracy: verdict.candidate,
+                held_out: verdict.frames,
+            });
             self.fallback = Some(Fallback {
                 student: std::mem::replace(&mut self.student, promoted),
                 gain: verdict.gain,
@@ -289,6 +303,7 @@ impl Learner {
         if let Some(fallback) = self.fallback.take() {
             self.student = fallback.student;
         }
+        self.withdraw();
         let inference = self.measure_inference(&*self.student, work)?;
         Ok(Some(RolledBack {
             student,

@@ -18,6 +18,8 @@ pub struct Labelled {
     pub frame: Frame,
     /// Seconds from the start of the run.
     pub at: f64,
+    /// When it was taken (Unix seconds).
+    pub taken_at: u64,
     /// The teacher's labels.
     pub labels: Vec<Object>,
     /// The answer in force at the frame's time.
@@ -33,12 +35,14 @@ impl Labelled {
         let Sample {
             frame,
             at,
+            taken_at,
             answer,
             burst,
         } = sample;
         Self {
             frame,
             at,
+            taken_at,
             labels,
             answer,
             burst,
@@ -60,6 +64,24 @@ impl Labelled {
             objects: self.labels.clone(),
         }
     }
+
+    /// What of it may be kept.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        Kept {
+            example: self.example(),
+            taken_at: self.taken_at,
+        }
+    }
+}
+
+/// A labelled picture that is kept, and when it was taken.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The picture and its labels.
+    pub example: Example,
+    /// When it was taken (Unix seconds).
+    pub taken_at: u64,
 }
 
 /// The newest labelled frames, divided by time: students train on the earlier ones and are compared
@@ -111,6 +133,16 @@ impl Split {
         all.split_off(all.len().saturating_sub(count))
     }
 
+    /// Drops frames taken before `time` (Unix seconds).
+    pub fn forget_before(&mut self, time: u64) {
+        let old = |one: &Labelled| one.taken_at < time;
+        let seen = self.training[..self.seen].iter().filter(|one| old(one));
+        self.seen -= seen.count();
+        for frames in [&mut self.training, &mut self.holdout, &mut self.burst] {
+            frames.retain(|one| !old(one));
+        }
+    }
+
     /// The frames that the serving student cannot have been trained on, earliest first.
     pub fn fresh(&self) -> impl Iterator<Item = &Labelled> {
         self.training[self.seen..].iter().chain(&self.holdout)
@@ -131,18 +163,18 @@ fn last_run(mut frames: Vec<Labelled>) -> Vec<Labelled> {
 #[derive(Debug)]
 pub struct Memory {
     capacity: usize,
-    kept: Vec<Example>,
+    kept: Vec<Kept>,
     rng: ChaCha8Rng,
 }
 
 impl Memory {
-    /// Keeps at most `capacity` frames, `exemplars` of what the student was first trained on to
-    /// begin with.
+    /// Keeps at most `capacity` frames, and begins with those that were `kept` before, or with
+    /// exemplars of what the student was first trained on.
     #[must_use]
-    pub fn new(capacity: usize, exemplars: Vec<Example>, seed: u64) -> Self {
+    pub fn new(capacity: usize, kept: Vec<Kept>, seed: u64) -> Self {
         let mut memory = Self {
             capacity,
-            kept: exemplars,
+            kept,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
         memory.forget();
@@ -156,13 +188,24 @@ impl Memory {
             .training
             .iter()
             .map(Labelled::example)
-            .chain(self.kept.iter().cloned())
+            .chain(self.kept.iter().map(|kept| kept.example.clone()))
             .collect()
+    }
+
+    /// The frames remembered.
+    #[must_use]
+    pub fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    /// Drops frames taken before `time` (Unix seconds).
+    pub fn forget_before(&mut self, time: u64) {
+        self.kept.retain(|kept| kept.taken_at >= time);
     }
 
     /// Remembers frames that are no longer recent.
     pub fn remember(&mut self, frames: &[Labelled]) {
-        self.kept.extend(frames.iter().map(Labelled::example));
+        self.kept.extend(frames.iter().map(Labelled::kept));
         self.forget();
     }
 
@@ -185,14 +228,15 @@ impl Memory {
                     .min()
                     .unwrap_or(usize::MAX)
             };
-            let Some(index) = (0..pool.len()).min_by_key(|index| rarest(&pool[*index])) else {
+            let Some(index) = (0..pool.len()).min_by_key(|index| rarest(&pool[*index].example))
+            else {
                 break;
             };
-            let example = pool.swap_remove(index);
-            for object in &example.objects {
+            let kept = pool.swap_remove(index);
+            for object in &kept.example.objects {
                 *counts.entry(object.class).or_default() += 1;
             }
-            self.kept.push(example);
+            self.kept.push(kept);
         }
     }
 
@@ -227,6 +271,7 @@ mod tests {
         Labelled {
             frame,
             at,
+            taken_at: at as u64,
             labels: vec![],
             answer: None,
             burst,
@@ -300,13 +345,17 @@ mod tests {
                 x2: 1.0,
                 y2: 1.0,
             };
-            Example {
+            let example = Example {
                 image: Arc::new(Image::new(1, 1, vec![0; 3]).unwrap()),
                 objects: vec![Object {
                     class,
                     score: 1.0,
                     bbox,
                 }],
+            };
+            Kept {
+                example,
+                taken_at: 0,
             }
         };
         let examples = (0..100)
@@ -332,6 +381,29 @@ mod tests {
         split.advance(frames.to_vec(), 2, 9);
         let burst: Vec<u64> = split.burst.iter().map(|one| one.frame.index).collect();
         assert_eq!(burst, [8, 9]);
+    }
+
+    #[test]
+    fn what_is_too_old_is_forgotten_and_the_fresh_ones_stay_told_apart() {
+        let frames = |times: &[f64]| times.iter().map(|at| labelled(*at, false)).collect();
+        let mut split = Split::default();
+        split.advance(frames(&[1.0, 2.0, 3.0, 4.0]), 2, 9);
+        split.advance(frames(&[5.0, 6.0]), 2, 9);
+        let fresh = |split: &Split| split.fresh().map(|one| one.taken_at).collect::<Vec<_>>();
+        assert_eq!(fresh(&split), [3, 4, 5, 6]);
+        split.forget_before(2);
+        assert_eq!((split.training.len(), fresh(&split)), (3, vec![3, 4, 5, 6]));
+        split.forget_before(4);
+        assert_eq!((split.training.len(), fresh(&split)), (1, vec![4, 5, 6]));
+        split.forget_before(6);
+        assert_eq!(fresh(&split), [6]);
+
+        let mut memory = Memory::new(9, vec![labelled(1.0, false).kept()], 1);
+        memory.remember(&[labelled(3.0, false)]);
+        memory.forget_before(2);
+        assert_eq!(memory.kept()[0].taken_at, 3);
+        memory.forget_before(4);
+        assert!(memory.is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod evaluate;
 mod gate;
+mod keeping;
 mod labeller;
 mod learner;
 mod memory;
@@ -15,6 +16,6 @@ mod trainer;
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
 pub use labeller::{Label, LabellerActor};
 pub use learner::Learner;
-pub use memory::{Labelled, Memory, Split};
+pub use memory::{Kept, Labelled, Memory, Split};
 pub use retrain::{Gate, Outcome, Retraining};
 pub use trainer::{Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder};

@@ -1,7 +1,7 @@
 //! The trainer actor of a stream: evaluates, profiles and retrains on a compute thread of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, JobHandle, Message};
@@ -18,6 +18,10 @@ use super::retrain::Outcome;
 
 /// Progress is reported at most this often: the scheduler needs the pace, not every minibatch.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the disk follows the memory and what is too old is forgotten, besides after every
+/// retraining. Not after preparing one: it would have to wait for the disk.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// What a trainer is asked to do.
 pub enum Order {
@@ -107,6 +111,8 @@ pub struct TrainerActor {
     compute: Compute,
     learner: Arc<Mutex<Learner>>,
     job: Arc<JobHandle>,
+    /// Tidying is queued: a long retraining must not find the queue full of it.
+    tidying: Arc<AtomicBool>,
 }
 
 impl TrainerActor {
@@ -128,11 +134,53 @@ impl TrainerActor {
             compute,
             learner: Arc::new(Mutex::new(learner)),
             job,
+            tidying: Arc::default(),
         })
+    }
+
+    /// Has the disk follow the learner, and what is too old forgotten.
+    fn tidy(&self) {
+        if self.tidying.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (learner, tidying) = (self.learner.clone(), self.tidying.clone());
+        let task = move || {
+            tidying.store(false, Ordering::Relaxed);
+            learner.lock().keep();
+        };
+        if let Err(error) = self.compute.submit(task) {
+            self.tidying.store(false, Ordering::Relaxed);
+            tracing::debug!(%error, "tidied later");
+        }
     }
 }
 
-impl Actor for TrainerActor {}
+/// It is time to look through the frames.
+struct Tidy;
+
+impl Message for Tidy {
+    type Reply = ();
+}
+
+impl Actor for TrainerActor {
+    fn started(&mut self, ctx: &mut Ctx<Self>) {
+        self.handle(Tidy, ctx);
+    }
+
+    /// What has come since the disk last followed is kept, too.
+    fn stopping(&mut self) {
+        self.tidy();
+    }
+}
+
+impl Handler<Tidy> for TrainerActor {
+    fn handle(&mut self, Tidy: Tidy, ctx: &mut Ctx<Self>) {
+        self.tidy();
+        if let Err(error) = ctx.after(TIDY_EVERY, Tidy) {
+            tracing::error!(%error, "no timer; frames are forgotten when new ones come only");
+        }
+    }
+}
 
 impl Handler<TrainerOrder> for TrainerActor {
     fn handle(&mut self, order: TrainerOrder, _: &mut Ctx<Self>) {
@@ -159,13 +207,16 @@ impl Handler<TrainerOrder> for TrainerActor {
                 let report = Arc::new(Mutex::new(report));
                 let progress = throttled(report.clone());
                 let mut work = work;
+                let kept = learner.clone();
                 let task = move || {
                     learner
                         .lock()
                         .retrain(configuration, &newest, seed, &mut work, progress)
                 };
                 self.compute.run(task, move |result| {
-                    report.lock()(Report::Finished(flatten(result)))
+                    // First, so that nothing waits for the disk; the lease is given back, too.
+                    report.lock()(Report::Finished(flatten(result)));
+                    kept.lock().keep();
                 })
             }
         };

@@ -1,19 +1,22 @@
 //! Builds everything that a run needs: devices with their jobs, streams with their actors.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use ekya_actors::{Device, Ref, System};
-use ekya_models::{Example, Placement};
+use ekya_models::Placement;
 use ekya_profiler::History;
 use parking_lot::Mutex;
 
+use super::beginning::Beginning;
 use super::feed::feed;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::NodeError;
 use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
+use crate::keep::StateFolder;
 use crate::learn::{LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
@@ -21,7 +24,6 @@ use crate::schedule::{
 use crate::sink::ResultSink;
 use crate::source::StopFlag;
 use crate::stream::{InferenceActor, Intake, StreamLog};
-use crate::train;
 
 /// Messages that may wait for the scheduler: results of all streams, and progress at ten a second.
 const SCHEDULER_MAILBOX: usize = 1024;
@@ -50,6 +52,10 @@ pub(super) struct NodeStream {
     pub(super) threads: Vec<JoinHandle<()>>,
     /// Why the source failed.
     pub(super) failure: Arc<Mutex<Option<String>>>,
+    /// The checkpoint that it continues from.
+    pub(super) continued_from: Option<u64>,
+    /// Counts what could not be kept in the state folder.
+    pub(super) not_kept: Arc<AtomicU64>,
 }
 
 /// Everything that runs.
@@ -61,6 +67,8 @@ pub(super) struct Node {
     pub(super) stop: StopFlag,
     /// What retrainings have shown, one for each kind of student.
     histories: Vec<(StudentConfig, Arc<Mutex<History>>)>,
+    /// What outlives the process.
+    state: Option<StateFolder>,
 }
 
 impl Node {
@@ -70,6 +78,9 @@ impl Node {
         sink: Option<&ResultSink>,
         stop: StopFlag,
     ) -> Result<Self, NodeError> {
+        // First: whether another process has it is soon known, and loading models takes long.
+        let state = config.run.state.as_deref().map(StateFolder::make);
+        let state = state.transpose()?;
         let system = System::start().map_err(|error| NodeError::Start {
             reason: error.to_string(),
         })?;
@@ -85,6 +96,7 @@ impl Node {
             streams: Vec::new(),
             stop,
             histories: Vec::new(),
+            state,
         };
         for (index, stream) in config.streams.iter().enumerate() {
             let built = node.build_stream(index, stream, sink)?;
@@ -110,13 +122,22 @@ impl Node {
         let opened = open_source(stream, &self.stop).map_err(source_error)?;
         let device = self.device_of(index, stream);
         let seed = self.config.run.seed.wrapping_add(index as u64);
-        let student = load_student(
+        let placement = self.devices[device].placement;
+        let configured = load_student(stream, opened.classes.len(), placement, seed);
+        let Beginning {
+            student,
+            kept,
+            keeper,
+            continued_from,
+            failures,
+        } = Beginning::new(
+            self.state.as_ref(),
+            &self.config,
             stream,
-            opened.classes.len(),
-            self.devices[device].placement,
-            seed,
-        )
-        .map_err(model_error)?;
+            &opened.classes,
+            configured.map_err(model_error)?,
+            placement,
+        )?;
         let twin = student.fork().map_err(model_error)?;
         let (labeller, labelling_job) = self.labeller(device, stream)?;
 
@@ -136,16 +157,19 @@ impl Node {
         let history = self.history(&stream.student)?;
         let on = &self.devices[device];
         let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
-        let learner = Learner::new(
+        let mut learner = Learner::new(
             stream.name.clone(),
             twin,
             metric(stream),
             learning,
             inference_config,
             history,
-            exemplars(stream)?,
+            kept,
             seed,
         );
+        if let Some(keeper) = keeper {
+            learner = learner.kept_by(keeper);
+        }
         let trainer =
             TrainerActor::start(&stream.name, learner, job, on.threads).map_err(start_error)?;
         let setup = StreamSetup {
@@ -170,6 +194,8 @@ impl Node {
             setup: Some(setup),
             threads: vec![thread],
             failure: Arc::default(),
+            continued_from,
+            not_kept: failures,
         })
     }
 
@@ -322,16 +348,6 @@ impl NodeStream {
 pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), NodeError> {
     scheduler.tell(event).map_err(|error| NodeError::Start {
         reason: format!("the scheduler: {error}"),
-    })
-}
-
-/// What the student of a stream was first trained on, where that is known: the built-in one's.
-fn exemplars(stream: &StreamConfig) -> Result<Vec<Example>, NodeError> {
-    if !stream.student.is_built_in() {
-        return Ok(Vec::new());
-    }
-    train::exemplars().map_err(|error| NodeError::Start {
-        reason: error.to_string(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! One edge node: puts devices, streams, models and actors together, runs them, and writes down
 //! what happened.
 
+mod beginning;
 mod build;
 mod feed;
 mod models;

@@ -104,6 +104,20 @@ pub(super) fn load_student(
     }
 }
 
+/// Loads weights that a retraining of such a student has given.
+pub(super) fn load_checkpoint(
+    student: &StudentConfig,
+    path: &Path,
+    placement: Placement,
+) -> Result<Box<dyn Student>, ModelError> {
+    Ok(match student {
+        StudentConfig::Classifier(_) => Box::new(Classifier::load(path, placement)?),
+        StudentConfig::FastestDet(student) => {
+            Box::new(FastestDet::load(path, &student.classes, placement)?)
+        }
+    })
+}
+
 fn check_classes(path: &Path, found: usize, expected: usize) -> Result<(), ModelError> {
     if found == expected {
         return Ok(());

@@ -1,6 +1,7 @@
 //! Runs a node from start to record.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -9,6 +10,7 @@ use thiserror::Error;
 
 use super::build::{Node, NodeStream, tell};
 use crate::config::ValidConfig;
+use crate::keep::StateError;
 use crate::record::{
     AccuracyPoint, DeviceRecord, RECORD_VERSION, RunRecord, StreamRecord, WindowRecord,
 };
@@ -66,6 +68,9 @@ pub enum NodeError {
         /// What is wrong.
         source: ModelError,
     },
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The record could not be written.
     #[error(transparent)]
     Record(#[from] WriteError),
@@ -254,6 +259,8 @@ fn stream_record(stream: &NodeStream, index: usize, windows: &mut [WindowRecord]
         accuracy_over_time: points,
         slowdown: stream.slowdown,
         failure: stream.failure.lock().clone(),
+        continued_from: stream.continued_from,
+        not_kept: stream.not_kept.load(Ordering::Relaxed),
     }
 }
 

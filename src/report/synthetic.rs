@@ -107,6 +107,8 @@ fn stream_record(scheduler: &str, seed: u64, load: usize, stream: usize) -> Stre
         accuracy_over_time,
         slowdown: 1.0,
         failure: None,
+        continued_from: None,
+        not_kept: 0,
     }
 }
 

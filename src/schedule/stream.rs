@@ -280,6 +280,7 @@ mod tests {
                 truth: None,
             },
             at: 0.0,
+            taken_at: 0,
             answer: None,
             burst: false,
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::intake::{Answer, Fate};
 use super::sampler::{Sample, SampleSchedule};
 use super::score::{Metric, Timeline};
+use crate::clock::unix_seconds;
 use crate::sink::ResultSink;
 use crate::source::Frame;
 
@@ -75,6 +76,7 @@ impl StreamLog {
             self.samples.push(Sample {
                 frame,
                 at,
+                taken_at: unix_seconds(),
                 answer,
                 burst,
             });

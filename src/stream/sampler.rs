@@ -16,6 +16,8 @@ pub struct Sample {
     pub frame: Frame,
     /// Seconds from the start of the run.
     pub at: f64,
+    /// When it was taken (Unix seconds), for as long as it is kept.
+    pub taken_at: u64,
     /// The answer in force; none before the first.
     pub answer: Option<Arc<Answer>>,
     /// Whether it belongs to the burst of consecutive frames.

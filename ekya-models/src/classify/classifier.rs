@@ -254,6 +254,10 @@ impl Student for Classifier {
         self.answer(image, regions, resolution)
     }
 
+    fn network(&self) -> &str {
+        self.architecture().name()
+    }
+
     fn fork(&self) -> Result<Box<dyn Student>, ModelError> {
         Ok(Box::new(self.copy(0, 0)?))
     }

@@ -178,6 +178,10 @@ impl Student for FastestDet {
         Ok(suppress(self.decode(&raw, side, view), image))
     }
 
+    fn network(&self) -> &str {
+        "fastestdet"
+    }
+
     fn fork(&self) -> Result<Box<dyn Student>, ModelError> {
         Ok(Box::new(Self::on(
             self.weights.copied()?,

@@ -6,15 +6,13 @@
 //! its place and renamed, so that it is there whole or not at all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::whole::write_whole;
 use crate::{Architecture, ModelError};
 
 /// Version of the metadata; files of a newer one are refused. Raise it, too, when a network changes
@@ -242,40 +240,6 @@ pub(crate) fn digest<'a>(
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-/// Writes beside `path`, makes it durable, and renames.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (folder, temporary) = temporary_beside(path)?;
-    let mut written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written = written.and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Nothing more can be done when this fails too; the first error is the one that counts.
-        let _ = std::fs::remove_file(&temporary);
-        return written;
-    }
-    // The rename itself lasts only once the folder is on the disk.
-    OpenOptions::new().read(true).open(folder)?.sync_all()
-}
-
-/// The folder of `path` and a name in it that no other writer uses.
-fn temporary_beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(
-        ".{}.{}-{count}.partial",
-        name.display(),
-        std::process::id()
-    ));
-    Ok((folder, temporary))
 }
 
 #[cfg(test)]

@@ -1,0 +1,27 @@
+//! Checkpoints: what a student weighs, where its weights come from, and a folder of both.
+//!
+//! ```text
+//! weights   weights of classifiers, from and to files
+//! manifest  what is known about a file of weights: what it was trained on, how, how good it is
+//! seen      the frames that a student has been trained on, bounded
+//! store     a folder of checkpoints: save, list, load, remove what is too old
+//! sealed    JSON that proves itself undamaged
+//! whole     files that are there whole or not at all
+//! ```
+//!
+//! It has no clock and knows nothing of streams but their names: who saves says when and what.
+
+mod manifest;
+mod sealed;
+mod seen;
+mod store;
+mod weights;
+mod whole;
+
+pub use manifest::{Manifest, Provenance, TrainedOn};
+pub use sealed::{seal, unseal};
+pub use seen::Seen;
+pub use store::{Checkpoint, CheckpointStore, Listing, Unusable};
+
+pub(crate) use weights::{Description, SHA256_KEY, digest, raw_bytes, read, write};
+pub(crate) use whole::write_whole;

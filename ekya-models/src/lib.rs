@@ -5,9 +5,11 @@
 
 mod image;
 mod object;
+mod options;
 
 pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, matched_accuracy};
+pub use options::{Distillation, Sampling, TrainingOptions};
 
 #[cfg(feature = "torch")]
 mod checkpoint;
@@ -15,6 +17,8 @@ mod checkpoint;
 mod classify;
 #[cfg(feature = "torch")]
 mod detect;
+#[cfg(feature = "torch")]
+mod minibatch;
 #[cfg(feature = "torch")]
 mod placement;
 #[cfg(feature = "torch")]

@@ -7,16 +7,15 @@
 
 use std::path::Path;
 
-use ekya_models::{ModelError, Placement, Student, Teacher};
+use ekya_models::{Example, ModelError, Placement, Student, Teacher, TrainingOptions};
 use ekya_profiler::{History, Outcome};
-use ekya_sched::RetrainingConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::LearningConfig;
-use crate::learn::{Labelled, Memory, Split};
+use crate::config::{LearningConfig, Method};
+use crate::learn::{Labelled, Limits, Memory, Remembered, Split};
 use crate::node::{builtin_student, builtin_teacher};
-use crate::source::scene::{Preset, SceneConfig, SceneSource};
+use crate::source::scene::{CLASSES, Preset, SceneConfig, SceneSource};
 use crate::source::{Frame, Source, SourceError};
 use crate::stream::{Metric, Sample};
 use crate::train::{self, TrainError, progress};
@@ -42,6 +41,7 @@ const LABELS_PER_SECOND: usize = 5;
 /// When a scene or a training fails, or `out` cannot be written.
 pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<(), TrainError> {
     let exemplars = train::exemplars()?;
+    let exemplars: Vec<Remembered> = exemplars.into_iter().map(at_the_start).collect();
     let (held_out, recent) = (learning.held_out(), learning.spread());
     let teacher = builtin_teacher(Placement::Cpu)?;
     let bar = progress("rehearsing", scenes as usize * Preset::ALL.len());
@@ -52,7 +52,7 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
             let seed = SEEDS + scene * Preset::ALL.len() as u64 + index as u64;
             let mut rehearsal = Rehearsal {
                 student: Box::new(builtin_student(Placement::Cpu)?),
-                memory: Memory::new(learning.memory, exemplars.clone(), seed),
+                memory: Memory::new(Limits::of(learning), exemplars.clone(), seed),
                 split: Split::default(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
             };
@@ -60,8 +60,8 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
             for pair in rounds.windows(2) {
                 let labelled = label(&teacher, &pair[0])?;
                 let old = rehearsal.split.advance(labelled, held_out, recent);
-                rehearsal.memory.remember(&old);
-                for outcome in rehearsal.round(&learning.configurations, &pair[1])? {
+                rehearsal.remember(&old, learning.method)?;
+                for outcome in rehearsal.round(learning, &pair[1])? {
                     history.record(&outcome);
                     tried += 1;
                 }
@@ -78,6 +78,14 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
     write_atomically(out, &json)?;
     println!("{tried} retrainings: {}", out.display());
     Ok(())
+}
+
+/// An example of the first training, before every frame of a scene.
+fn at_the_start(example: Example) -> Remembered {
+    Remembered {
+        example,
+        taken_at: 0,
+    }
 }
 
 /// Frames of a scene that drifts for half of its length, round by round.
@@ -127,14 +135,29 @@ struct Rehearsal {
 }
 
 impl Rehearsal {
+    /// Remembers frames that are no longer recent.
+    fn remember(&mut self, frames: &[Labelled], method: Method) -> Result<(), ModelError> {
+        let frames = frames.iter().map(|one| one.remembered(0));
+        self.memory.remember(frames, |example| match method {
+            Method::Icarl => self.student.features(&example.image, &example.regions()),
+            Method::FineTuning => Ok(None),
+        })
+    }
+
     /// Tries every configuration, measured on the frames that come next; goes on with one of them,
     /// drawn at random, when it is better on the held-out frames, much as a live stream would (its
     /// gate asks the teacher, this one the truth).
     fn round(
         &mut self,
-        configs: &[RetrainingConfig],
+        learning: &LearningConfig,
         next: &[Frame],
     ) -> Result<Vec<Outcome>, TrainError> {
+        let configs = &learning.configurations;
+        let options = TrainingOptions {
+            sampling: learning.sampling,
+            distillation: learning.distillation(CLASSES.len()),
+            ..TrainingOptions::default()
+        };
         let examples = self.memory.with(&self.split);
         let seed = self.rng.random();
         let start_accuracy = accuracy(&*self.student, next)?;
@@ -142,7 +165,7 @@ impl Rehearsal {
         let mut outcomes = Vec::new();
         let mut promoted = None;
         for (index, config) in configs.iter().enumerate() {
-            let mut training = self.student.train(&examples, config, seed)?;
+            let mut training = self.student.train_with(&examples, config, &options, seed)?;
             for _ in 0..training.steps() {
                 training.step()?;
             }

@@ -3,18 +3,20 @@
 
 use std::sync::Arc;
 
-use ekya_models::{Example, Student};
+use ekya_models::{Student, TrainingOptions};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{History, MicroProfiler, Outcome as Observation, Profile, Situation};
 use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
-use super::memory::{Labelled, Memory, Split};
+use super::memory::{Limits, Memory, Remembered};
+use super::pace::Pace;
 use super::retrain::{Gate, Outcome, Progress, Retraining};
+use super::split::{Labelled, Split};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared};
-use crate::config::{InferenceConfig, LearningConfig};
+use crate::config::{InferenceConfig, LearningConfig, Method};
 use crate::stream::Metric;
 
 /// Standard deviation of the difference between the mean scores of two students on one held-out
@@ -22,15 +24,31 @@ use crate::stream::Metric;
 /// object that the one before showed too, so it is twice what single frames scatter by.
 const FRAME_SD: f64 = 0.7;
 
+/// What a stream begins with.
+pub struct Beginning {
+    /// Equal to the student that serves.
+    pub student: Box<dyn Student>,
+    /// Classes that it has been trained on, the first so many: 0 for random weights.
+    pub known_classes: usize,
+    /// Frames of earlier times.
+    pub remembered: Vec<Remembered>,
+    /// The run's second 0, in Unix seconds.
+    pub began: u64,
+}
+
 /// Learns for one stream.
 pub struct Learner {
     /// Equal to the student that serves; retrainings start from it.
     student: Box<dyn Student>,
+    /// Classes that it has been trained on, the first so many.
+    known_classes: usize,
+    began: u64,
     metric: Metric,
     learning: LearningConfig,
     inference: InferenceConfig,
     split: Split,
     memory: Memory,
+    pace: Pace,
     /// What retrainings have shown, shared by all streams of the node.
     history: Arc<Mutex<History>>,
     /// What the profiler expected last.
@@ -40,21 +58,23 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that starts from `student`, which was trained on the likes of `exemplars`.
+    /// A learner that goes on from `beginning`.
     #[must_use]
     pub fn new(
-        student: Box<dyn Student>,
+        beginning: Beginning,
         metric: Metric,
         learning: LearningConfig,
         inference: InferenceConfig,
         history: Arc<Mutex<History>>,
-        exemplars: Vec<Example>,
         seed: u64,
     ) -> Self {
-        let memory = Memory::new(learning.memory, exemplars, seed);
+        let memory = Memory::new(Limits::of(&learning), beginning.remembered, seed);
         let (split, profiles) = (Split::default(), Vec::new());
         Self {
-            student,
+            student: beginning.student,
+            known_classes: beginning.known_classes,
+            began: beginning.began,
+            pace: Pace::new(learning.step_seconds),
             metric,
             learning,
             inference,
@@ -77,7 +97,7 @@ impl Learner {
     ) -> Result<Prepared, LearnError> {
         let (held_out, recent) = (self.learning.held_out(), self.learning.spread());
         let old = self.split.advance(order.labelled, held_out, recent);
-        self.memory.remember(&old);
+        self.remember(&old, work)?;
         self.profiles.clear();
         let mut prepared = Prepared::default();
         if order.measure_inference {
@@ -91,6 +111,31 @@ impl Learner {
         }
         prepared.gpu_seconds = work.spent();
         Ok(prepared)
+    }
+
+    /// Remembers frames that are no longer recent.
+    fn remember(&mut self, frames: &[Labelled], work: &mut Work) -> Result<(), LearnError> {
+        let frames = frames.iter().map(|one| one.remembered(self.began));
+        let (student, method) = (&*self.student, self.learning.method);
+        self.memory.remember(frames, |example| match method {
+            Method::Icarl => {
+                work.minibatch(|| student.features(&example.image, &example.regions()))
+            }
+            Method::FineTuning => Ok(None),
+        })
+    }
+
+    /// How to train, but for the size of steps.
+    fn options(&self) -> TrainingOptions {
+        TrainingOptions {
+            sampling: self.learning.sampling,
+            distillation: match self.metric {
+                Metric::Accuracy => self.learning.distillation(self.known_classes),
+                // A detector's old answers are not distilled.
+                Metric::F1 => None,
+            },
+            ..TrainingOptions::default()
+        }
     }
 
     fn measure_inference(
@@ -122,6 +167,7 @@ impl Learner {
         };
         let examples = self.memory.with(&self.split);
         let history = self.history.lock().clone();
+        let options = self.options();
         let mut candidates = Candidates {
             student: &*self.student,
             examples: &examples,
@@ -132,6 +178,8 @@ impl Learner {
             epochs: self.learning.profile_epochs,
             seed,
             work,
+            options,
+            pace: &mut self.pace,
             training: None,
         };
         let situation = Situation {
@@ -187,10 +235,16 @@ impl Learner {
     ) -> Result<Outcome, LearnError> {
         let examples = self.memory.with(&self.split);
         let expected = self.profile_of(configuration).map(|profile| profile.gain);
+        let config = &self.learning.configurations[configuration];
+        let options = TrainingOptions {
+            micro_batch: self.pace.micro_batch(config),
+            ..self.options()
+        };
         let retraining = Retraining {
             serving: &*self.student,
             examples: &examples,
-            config: &self.learning.configurations[configuration],
+            config,
+            options: &options,
             metric: self.metric,
             seed,
         };
@@ -198,11 +252,14 @@ impl Learner {
             held_out: &|| self.split.newest(&newest.lock(), self.learning.held_out()),
             margin: &|frames| expected.map_or(0.0, |gain| gain.gate(gate_sd(frames))),
         };
-        let mut outcome = retraining.run(&gate, work, report)?;
+        let mut outcome = retraining.run(&gate, &mut self.pace, work, report)?;
         if let Some(student) = &outcome.promoted {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
             self.student = student.fork()?;
+            let trained = examples.iter().flat_map(|example| &example.objects);
+            let classes = trained.map(|object| object.class + 1).max().unwrap_or(0);
+            self.known_classes = self.known_classes.max(classes);
         }
         self.observe(configuration, &outcome);
         Ok(outcome)

@@ -1,19 +1,20 @@
 //! One retraining: train a copy, compare it with the serving student on held-out frames, decide.
 
-use ekya_models::{Example, Student};
+use ekya_models::{Example, Student, TrainingOptions};
 use ekya_profiler::inference::Measurement;
 use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work, accuracy};
-use super::memory::Labelled;
+use super::pace::{Pace, Timed};
+use super::split::Labelled;
 use crate::stream::Metric;
 
 /// How far a retraining is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Minibatches done.
+    /// Training steps done.
     pub done: usize,
-    /// Minibatches in all.
+    /// Training steps in all.
     pub steps: usize,
     /// Device seconds spent.
     pub gpu_seconds: f64,
@@ -45,6 +46,8 @@ pub(super) struct Retraining<'a> {
     pub(super) examples: &'a [Example],
     /// How to train.
     pub(super) config: &'a RetrainingConfig,
+    /// How to carry it out.
+    pub(super) options: &'a TrainingOptions,
     /// How answers are scored.
     pub(super) metric: Metric,
     /// Seed of order, augmentation and new weights.
@@ -69,21 +72,11 @@ impl Retraining<'_> {
     pub(super) fn run(
         &self,
         gate: &Gate<'_>,
+        pace: &mut Pace,
         work: &mut Work,
-        mut report: impl FnMut(Progress),
+        report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
-        let mut training =
-            work.minibatch(|| self.serving.train(self.examples, self.config, self.seed))?;
-        let steps = training.steps();
-        for _ in 0..steps {
-            let step = work.minibatch(|| training.step())?;
-            report(Progress {
-                done: step.done,
-                steps,
-                gpu_seconds: work.spent(),
-            });
-        }
-        let retrained = work.minibatch(|| training.student())?;
+        let retrained = self.train(pace, work, report)?;
         let held_out = (gate.held_out)();
         let serving_accuracy = accuracy(self.serving, &held_out, self.metric, work)?;
         let retrained_accuracy = accuracy(&*retrained, &held_out, self.metric, work)?;
@@ -101,5 +94,29 @@ impl Retraining<'_> {
             examples: self.examples.len(),
             gpu_seconds: work.spent(),
         })
+    }
+
+    /// A retrained copy; `pace` learns from it.
+    fn train(
+        &self,
+        pace: &mut Pace,
+        work: &mut Work,
+        mut report: impl FnMut(Progress),
+    ) -> Result<Box<dyn Student>, LearnError> {
+        let mut training = Timed::new(work.minibatch(|| {
+            self.serving
+                .train_with(self.examples, self.config, self.options, self.seed)
+        })?);
+        let steps = training.training().steps();
+        for _ in 0..steps {
+            let step = training.step(work)?;
+            report(Progress {
+                done: step.done,
+                steps,
+                gpu_seconds: work.spent(),
+            });
+        }
+        pace.learn(self.config, &training);
+        work.minibatch(|| training.training().student())
     }
 }

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 use ekya_actors::{Device, Ref, System};
-use ekya_models::{Example, Placement};
+use ekya_models::Placement;
 use ekya_profiler::History;
 use parking_lot::Mutex;
 
 use super::feed::feed;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::NodeError;
-use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
-use crate::learn::{LabellerActor, Learner, TrainerActor};
+use crate::config::{
+    ClassifierConfig, Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig,
+};
+use crate::learn::{Beginning, LabellerActor, Learner, Remembered, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
@@ -136,13 +138,19 @@ impl Node {
         let history = self.history(&stream.student)?;
         let on = &self.devices[device];
         let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
+        let began = unix_seconds();
+        let beginning = Beginning {
+            student: twin,
+            known_classes: known_classes(stream, opened.classes.len()),
+            remembered: exemplars(stream, began)?,
+            began,
+        };
         let learner = Learner::new(
-            twin,
+            beginning,
             metric(stream),
             learning,
             inference_config,
             history,
-            exemplars(stream)?,
             seed,
         );
         let trainer =
@@ -324,14 +332,31 @@ pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), 
     })
 }
 
-/// What the student of a stream was first trained on, where that is known: the built-in one's.
-fn exemplars(stream: &StreamConfig) -> Result<Vec<Example>, NodeError> {
+/// What the student of a stream was first trained on, where that is known: the built-in one's. Its
+/// frames are drawn anew, so they count as taken now.
+fn exemplars(stream: &StreamConfig, taken_at: u64) -> Result<Vec<Remembered>, NodeError> {
     if !stream.student.is_built_in() {
         return Ok(Vec::new());
     }
-    train::exemplars().map_err(|error| NodeError::Start {
+    let examples = train::exemplars().map_err(|error| NodeError::Start {
         reason: error.to_string(),
-    })
+    })?;
+    let remembered = |example| Remembered { example, taken_at };
+    Ok(examples.into_iter().map(remembered).collect())
+}
+
+/// Classes that the student of a stream has been trained on: none with random weights.
+fn known_classes(stream: &StreamConfig, classes: usize) -> usize {
+    match &stream.student {
+        StudentConfig::Classifier(ClassifierConfig { weights: None, .. }) => 0,
+        StudentConfig::Classifier(_) | StudentConfig::FastestDet(_) => classes,
+    }
+}
+
+/// The time, in whole Unix seconds; 0 before 1970.
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn start_error(error: std::io::Error) -> NodeError {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ekya::config::{InferenceConfig, LearningConfig};
-use ekya::learn::{Kept, Learner, Prepare, Work};
+use ekya::learn::{Beginning, Kept, Learner, Prepare, Work};
 use ekya::node::{builtin_history, builtin_student, builtin_teacher};
 use ekya::report::chart::CalibrationChart;
 use ekya::source::folder::{FolderConfig, FolderSource};
@@ -140,7 +140,7 @@ impl Trial {
         name: &str,
         student: Box<dyn Student>,
         history: Arc<Mutex<History>>,
-        exemplars: Vec<Kept>,
+        kept: Vec<Kept>,
         seed: u64,
     ) -> Self {
         let learning = LearningConfig {
@@ -149,14 +149,18 @@ impl Trial {
             ..LearningConfig::default()
         };
         let inference = InferenceConfig::default();
-        let learner = Learner::new(
-            name.to_owned(),
+        let beginning = Beginning {
+            stream: name.to_owned(),
             student,
+            known_classes: 0,
+            kept,
+        };
+        let learner = Learner::new(
+            beginning,
             Metric::Accuracy,
             learning.clone(),
             inference,
             history,
-            exemplars,
             seed,
         );
         Self {

@@ -7,17 +7,16 @@
 
 use std::path::Path;
 
-use ekya_models::{ModelError, Placement, Student};
+use ekya_models::{ModelError, Placement, Student, TrainingOptions};
 use ekya_profiler::{Features, History, Outcome, Point};
-use ekya_sched::RetrainingConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::LearningConfig;
-use crate::learn::{Memory, Split};
+use crate::config::{LearningConfig, Method};
+use crate::learn::{Labelled, Limits, Memory, Split};
 use crate::node::{builtin_student, builtin_teacher};
 use crate::source::Frame;
-use crate::source::scene::Preset;
+use crate::source::scene::{CLASSES, Preset};
 use crate::train::{self, TrainError, progress};
 use crate::trial::{SceneRounds, accuracy};
 use crate::write::{WriteError, write_atomically};
@@ -41,7 +40,7 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
             let mut rehearsal = Rehearsal {
                 stream: format!("rehearsed-{seed}"),
                 student: Box::new(builtin_student(Placement::Cpu)?),
-                memory: Memory::new(learning.memory, exemplars.clone(), seed),
+                memory: Memory::new(Limits::of(learning), exemplars.clone(), seed),
                 split: Split::default(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
             };
@@ -49,10 +48,8 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
             for (round, pair) in rounds.windows(2).enumerate() {
                 let labelled = pair[0].labelled.clone();
                 let old = rehearsal.split.advance(labelled, held_out, recent);
-                rehearsal.memory.remember(&old);
-                let tried =
-                    rehearsal.round(&learning.configurations, &pair[1].frames, round as u64)?;
-                outcomes.extend(tried);
+                rehearsal.remember(&old, learning.method)?;
+                outcomes.extend(rehearsal.round(learning, &pair[1].frames, round as u64)?);
             }
             bar.inc(1);
         }
@@ -80,15 +77,30 @@ struct Rehearsal {
 }
 
 impl Rehearsal {
+    /// Remembers frames that are no longer recent.
+    fn remember(&mut self, frames: &[Labelled], method: Method) -> Result<(), ModelError> {
+        let frames = frames.iter().map(Labelled::kept);
+        self.memory.remember(frames, |example| match method {
+            Method::Icarl => self.student.features(&example.image, &example.regions()),
+            Method::FineTuning => Ok(None),
+        })
+    }
+
     /// Tries every configuration, measured on the frames that come next; goes on with one of them,
     /// drawn at random, when it is better on the held-out frames, much as a live stream would (its
     /// gate asks the teacher, this one the truth).
     fn round(
         &mut self,
-        configs: &[RetrainingConfig],
+        learning: &LearningConfig,
         next: &[Frame],
         occasion: u64,
     ) -> Result<Vec<Outcome>, TrainError> {
+        let configs = &learning.configurations;
+        let options = TrainingOptions {
+            sampling: learning.sampling,
+            distillation: learning.distillation(CLASSES.len()),
+            ..TrainingOptions::default()
+        };
         let examples = self.memory.with(&self.split);
         let seed = self.rng.random();
         let start_accuracy = accuracy(&*self.student, next)?;
@@ -96,7 +108,7 @@ impl Rehearsal {
         let mut outcomes = Vec::new();
         let mut promoted = None;
         for (index, config) in configs.iter().enumerate() {
-            let mut training = self.student.train(&examples, config, seed)?;
+            let mut training = self.student.train_with(&examples, config, &options, seed)?;
             for _ in 0..training.steps() {
                 training.step()?;
             }

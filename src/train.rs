@@ -317,8 +317,7 @@ fn report(name: &str, model: &dyn Student) -> Result<(), TrainError> {
 fn accuracy(model: &dyn Student, examples: &[Example]) -> Result<f64, ModelError> {
     let mut scores = Vec::with_capacity(examples.len());
     for example in examples {
-        let regions: Vec<_> = example.objects.iter().map(|object| object.bbox).collect();
-        let answers = model.infer(&example.image, &regions, 1.0)?;
+        let answers = model.infer(&example.image, &example.regions(), 1.0)?;
         scores.extend(matched_accuracy(&example.objects, &answers));
     }
     Ok(scores.iter().sum::<f64>() / scores.len().max(1) as f64)

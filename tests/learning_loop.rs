@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
-use ekya::config::{LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::config::{LearningConfig, Method, SchedulerConfig, ValidConfig};
 use ekya::node::{self, NodeError, RunOptions};
 use ekya::record::RunRecord;
 use ekya::source::StopFlag;
+use ekya_models::Sampling;
 
 /// Two drifting scenes whose labels are the truth, two windows of three seconds.
 const TWO_SCENES: &str = r#"
@@ -83,6 +84,23 @@ fn check(record: &RunRecord) {
             assert!(granted <= 1.0 + 1e-6, "stream {stream}: {segment:?}");
         }
     }
+}
+
+#[test]
+fn icarl_learns_in_small_steps_from_a_small_memory() {
+    let config = with_scheduler("uniform:0.5:1").with(|config| {
+        config.learning.method = Method::Icarl;
+        config.learning.sampling = Sampling::Balanced;
+        config.learning.step_seconds = 1e-6;
+        config.learning.memory = 20;
+    });
+    let record = run(&config.unwrap(), None).unwrap();
+    check(&record);
+    let windows = record.windows.iter();
+    let mut retrained = windows
+        .flat_map(|window| &window.streams)
+        .flat_map(|entry| &entry.retrainings);
+    assert!(retrained.next().is_some());
 }
 
 #[test]

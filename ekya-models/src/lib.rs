@@ -6,10 +6,12 @@
 mod frame_id;
 mod image;
 mod object;
+mod options;
 
 pub use frame_id::FrameId;
 pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy};
+pub use options::{Distillation, Sampling, TrainingOptions};
 
 #[cfg(feature = "torch")]
 mod checkpoint;
@@ -17,6 +19,8 @@ mod checkpoint;
 mod classify;
 #[cfg(feature = "torch")]
 mod detect;
+#[cfg(feature = "torch")]
+mod minibatch;
 #[cfg(feature = "torch")]
 mod placement;
 #[cfg(feature = "torch")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ekya_sched::RetrainingConfig;
 use thiserror::Error;
 
-use crate::{BBox, Image, Object};
+use crate::{BBox, Image, Object, TrainingOptions};
 
 /// A compressed model that serves one stream.
 pub trait Student: Send {
@@ -32,16 +32,44 @@ pub trait Student: Send {
     /// [`ModelError`] when memory for the copy cannot be had.
     fn fork(&self) -> Result<Box<dyn Student>, ModelError>;
 
-    /// Starts a retraining of a copy of this student on `examples`; this student keeps serving.
-    /// Order, augmentation and new weights are drawn from `seed`; nothing is computed before the
-    /// first [`Training::step`].
+    /// What the network sees in each of `regions`, in order: the features that its last layers answer
+    /// from, as many for every region. `None` from a detector, which has none for an object.
     ///
     /// # Errors
-    /// [`ModelError::NoExamples`] for an empty slice; others when the copy cannot be made.
+    /// [`ModelError`]; the student is unchanged.
+    fn features(
+        &self,
+        _image: &Image,
+        _regions: &[BBox],
+    ) -> Result<Option<Vec<Vec<f32>>>, ModelError> {
+        Ok(None)
+    }
+
+    /// [`Student::train_with`] the default options.
+    ///
+    /// # Errors
+    /// See there.
     fn train(
         &self,
         examples: &[Example],
         config: &RetrainingConfig,
+        seed: u64,
+    ) -> Result<Box<dyn Training>, ModelError> {
+        self.train_with(examples, config, &TrainingOptions::default(), seed)
+    }
+
+    /// Starts a retraining of a copy of this student on `examples`; this student keeps serving.
+    /// Order, augmentation and new weights are drawn from `seed`; nothing is computed before the
+    /// first [`Training::step`]. On a CPU, equal arguments give equal weights.
+    ///
+    /// # Errors
+    /// [`ModelError::NoExamples`] when there is nothing to learn from, [`ModelError::BadInput`] for
+    /// a value out of range; others when the copy cannot be made.
+    fn train_with(
+        &self,
+        examples: &[Example],
+        config: &RetrainingConfig,
+        options: &TrainingOptions,
         seed: u64,
     ) -> Result<Box<dyn Training>, ModelError>;
 
@@ -52,15 +80,17 @@ pub trait Student: Send {
     fn save(&self, path: &Path) -> Result<(), ModelError>;
 }
 
-/// A retraining in progress, advanced minibatch by minibatch.
+/// A retraining in progress, advanced step by step: a step is a minibatch, or a part of one where
+/// [`TrainingOptions::micro_batch`] divides it.
 pub trait Training: Send {
-    /// Minibatches from start to end.
+    /// Steps from start to end.
     fn steps(&self) -> usize;
 
-    /// Minibatches in one epoch.
+    /// Steps in one epoch.
     fn steps_per_epoch(&self) -> usize;
 
-    /// Trains on one minibatch. Call at most [`Training::steps`] times.
+    /// Computes one step; the weights move with the last of a minibatch. Call at most
+    /// [`Training::steps`] times.
     ///
     /// # Errors
     /// [`ModelError`]; the training cannot be continued, the serving student is untouched.
@@ -69,17 +99,19 @@ pub trait Training: Send {
     /// A copy of the student as trained so far, ready to serve.
     ///
     /// # Errors
-    /// [`ModelError`] when the copy cannot be made.
+    /// [`ModelError::Diverged`] when it could not answer; others when the copy cannot be made.
     fn student(&self) -> Result<Box<dyn Student>, ModelError>;
 }
 
-/// What one minibatch did.
+/// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Mean loss over the minibatch.
+    /// Mean loss over its examples.
     pub loss: f64,
-    /// Minibatches done so far, this one included.
+    /// Steps done so far, this one included.
     pub done: usize,
+    /// Examples that it computed on: crops for a classifier, pictures for a detector.
+    pub examples: usize,
 }
 
 /// An expensive model whose answers are taken as labels.
@@ -98,6 +130,14 @@ pub struct Example {
     pub image: Arc<Image>,
     /// What is in it. For a classifier one object a region.
     pub objects: Vec<Object>,
+}
+
+impl Example {
+    /// Where the objects are, in order.
+    #[must_use]
+    pub fn regions(&self) -> Vec<BBox> {
+        self.objects.iter().map(|object| object.bbox).collect()
+    }
 }
 
 /// Why a model could not be loaded, run or trained.
@@ -126,6 +166,16 @@ pub enum ModelError {
     /// A value that the model cannot work with (a class index too high, an empty picture).
     #[error("{0}")]
     BadInput(String),
+    /// Training went astray; a lower learning rate may help.
+    #[error("training diverged: {what} after {steps} steps at learning rate {learning_rate}")]
+    Diverged {
+        /// What is wrong.
+        what: String,
+        /// Steps done before.
+        steps: usize,
+        /// The learning rate at the start.
+        learning_rate: f64,
+    },
     /// libtorch or the ONNX runtime failed.
     #[error("model runtime: {0}")]
     Torch(String),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ekya_models::{
-    BBox, Example, FastestDet, Image, ModelError, Object, Placement, Student, f1_at,
-    set_compute_threads,
+    BBox, Example, FastestDet, Image, ModelError, Object, Placement, Student, TrainingOptions,
+    f1_at, set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
@@ -198,6 +198,33 @@ fn steps_follow_the_configuration() {
         assert_eq!(training.step().unwrap().done, done);
     }
     assert!(matches!(training.step(), Err(ModelError::BadInput(_))));
+}
+
+#[test]
+fn a_minibatch_in_parts_is_several_steps_and_moves_the_weights_after_the_last() {
+    let Some(student) = student() else { return };
+    let options = TrainingOptions {
+        micro_batch: 2,
+        ..TrainingOptions::default()
+    };
+    let config = RetrainingConfig {
+        epochs: 1,
+        ..config()
+    };
+    let training = student.train_with(&scenes(0..4), &config, &options, 1);
+    let mut training = training.unwrap();
+    assert_eq!(training.steps(), 2);
+    let saved = |student: &dyn Student| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("student.safetensors");
+        student.save(&path).unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let before = saved(&student);
+    assert_eq!(training.step().unwrap().examples, 2);
+    assert!(saved(&*training.student().unwrap()) == before);
+    training.step().unwrap();
+    assert!(saved(&*training.student().unwrap()) != before);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! [`ValidConfig`] can only be had through [`ValidConfig::parse`] or [`ValidConfig::new`], so
 //! whoever holds one need not check again.
 
+mod learning;
 mod locate;
 mod paths;
 mod scheduler;
@@ -10,8 +11,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
-use ekya_profiler::comparison::Rule;
-use ekya_sched::{RetrainingConfig, Share};
+use ekya_sched::Share;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -21,6 +21,8 @@ use crate::source::folder::FolderConfig;
 use crate::source::input::strip_user_info;
 use crate::source::scene::SceneConfig;
 use crate::source::video::VideoConfig;
+
+pub use learning::{LearningConfig, Method};
 
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -112,101 +114,6 @@ fn default_devices() -> Vec<DeviceConfig> {
         kind: DeviceKind::Auto,
         cores: 0,
     }]
-}
-
-/// How students are retrained.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LearningConfig {
-    /// Frames a stream and window that the teacher labels, at least 4.
-    pub samples: usize,
-    /// Consecutive frames among them, on which the inference configurations are profiled.
-    pub burst: usize,
-    /// Fraction of a window's labelled frames, the latest at any time, that retraining does not see
-    /// yet; the gate compares students on them. In (0, 1).
-    pub holdout: f64,
-    /// Labelled frames older than about a window that a stream keeps and replays.
-    pub memory: usize,
-    /// Labelled frames taken longer ago than so many hours are erased, from the training memory and
-    /// from the state folder, whether or not new ones come; there is no such limit without.
-    pub retention_hours: Option<f64>,
-    /// Share of each device for labelling (half of it, as long as labels are wanted) and profiling
-    /// (the other half, while it lasts).
-    pub overhead_share: Share,
-    /// Fraction of the labelled frames that a micro-profile trains on, in (0, 1].
-    pub profile_fraction: f64,
-    /// Epochs of a micro-profile, at least 2.
-    pub profile_epochs: usize,
-    /// A retrained student serves when the chance that it is better is at least this, after its
-    /// comparison with the serving one on held-out frames; in 0.5..1.
-    pub confidence: f64,
-    /// What no class may lose by a promotion, in accuracy.
-    pub class_margin: f64,
-    /// Label although nobody retrains, so that accuracy is measured.
-    pub measure: bool,
-    /// The retraining configurations Γ.
-    #[serde(rename = "configuration")]
-    pub configurations: Vec<RetrainingConfig>,
-}
-
-impl LearningConfig {
-    /// Frames labelled in a window, the burst apart: as many count as recent.
-    #[must_use]
-    pub fn spread(&self) -> usize {
-        self.samples.saturating_sub(self.burst)
-    }
-
-    /// What a retrained student must pass.
-    #[must_use]
-    pub const fn rule(&self) -> Rule {
-        Rule {
-            confidence: self.confidence,
-            class_margin: self.class_margin,
-        }
-    }
-
-    /// When the oldest frames were taken that may still be kept at `now` (both in Unix seconds).
-    #[must_use]
-    pub fn oldest_kept(&self, now: u64) -> u64 {
-        let retention = self.retention_hours.map(|hours| (hours * 3600.0) as u64);
-        retention.map_or(0, |retention| now.saturating_sub(retention))
-    }
-
-    /// Frames, the latest of them, that students are compared on.
-    #[must_use]
-    pub fn held_out(&self) -> usize {
-        (self.spread() as f64 * self.holdout).ceil() as usize
-    }
-}
-
-impl Default for LearningConfig {
-    fn default() -> Self {
-        let config = |epochs, layers_frozen, learning_rate| RetrainingConfig {
-            epochs,
-            layers_frozen,
-            learning_rate,
-            ..RetrainingConfig::default()
-        };
-        Self {
-            samples: 60,
-            burst: 10,
-            holdout: 0.3,
-            memory: 120,
-            retention_hours: None,
-            overhead_share: Share::from_micro(300_000),
-            profile_fraction: 0.3,
-            profile_epochs: 3,
-            confidence: 0.7,
-            class_margin: 0.1,
-            measure: false,
-            configurations: vec![
-                config(10, usize::MAX, 2e-3),
-                config(8, 3, 1e-3),
-                config(6, 0, 5e-4),
-                config(12, 0, 5e-4),
-            ],
-        }
-    }
 }
 
 /// One camera and what serves it.
@@ -530,6 +437,39 @@ weights = "scene"
         for (from, to, expected) in cases {
             let error = refusal(&GOOD.replace(from, to));
             assert!(error.contains(expected), "{error}\nexpected {expected}");
+        }
+    }
+
+    #[test]
+    fn learning_takes_its_options_and_refuses_what_makes_no_sense() {
+        let learning = |line: &str| format!("{GOOD}\n[learning]\n{line}\n");
+        let good = "method = \"icarl\"\nsampling = \"balanced\"\nmemory_bytes = 1000";
+        let config = ValidConfig::parse(&learning(good)).unwrap();
+        let distillation = config.learning.distillation(3);
+        assert_eq!(distillation.map(|how| how.classes), Some(3));
+        assert_eq!(
+            config.learning.distillation(0),
+            None,
+            "nothing is known yet"
+        );
+        let plain = LearningConfig::default();
+        assert_eq!(
+            plain.distillation(3),
+            None,
+            "fine-tuning learns from labels alone"
+        );
+        for (line, key) in [
+            ("step_seconds = 0.0", "learning.step_seconds"),
+            ("step_seconds = 61.0", "learning.step_seconds"),
+            ("distillation_weight = -0.1", "learning.distillation_weight"),
+            (
+                "distillation_temperature = 0.0",
+                "learning.distillation_temperature",
+            ),
+            ("method = \"icarus\"", "`icarl` or `fine-tuning`"),
+        ] {
+            let error = refusal(&learning(line));
+            assert!(error.contains(key), "{error}");
         }
     }
 

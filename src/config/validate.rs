@@ -165,6 +165,7 @@ fn learning(learning: &LearningConfig) -> Checked {
         "learning.class_margin",
         format!("an accuracy in 0..=1, got {}", learning.class_margin),
     )?;
+    training(learning)?;
     require(
         learning.overhead_share > Share::ZERO && learning.overhead_share < Share::WHOLE,
         "learning.overhead_share",
@@ -199,6 +200,33 @@ fn learning(learning: &LearningConfig) -> Checked {
         .iter()
         .enumerate()
         .try_for_each(|(index, one)| configuration(index, one))
+}
+
+fn training(learning: &LearningConfig) -> Checked {
+    require(
+        learning.distillation_weight.is_finite() && learning.distillation_weight >= 0.0,
+        "learning.distillation_weight",
+        format!(
+            "a weight is finite and not negative, got {}",
+            learning.distillation_weight
+        ),
+    )?;
+    require(
+        learning.distillation_temperature.is_finite() && learning.distillation_temperature > 0.0,
+        "learning.distillation_temperature",
+        format!(
+            "a temperature is finite and above 0, got {}",
+            learning.distillation_temperature
+        ),
+    )?;
+    require(
+        learning.step_seconds > 0.0 && learning.step_seconds <= 60.0,
+        "learning.step_seconds",
+        format!(
+            "a training step takes more than 0 and at most 60 seconds, got {}",
+            learning.step_seconds
+        ),
+    )
 }
 
 fn configuration(index: usize, config: &RetrainingConfig) -> Checked {

@@ -9,7 +9,7 @@ use ekya_models::{ModelError, Student};
 use ekya_profiler::inference::{Measurement, inherited_accuracy};
 use thiserror::Error;
 
-use super::memory::Labelled;
+use super::split::Labelled;
 use crate::config::InferenceConfig;
 use crate::stream::Metric;
 

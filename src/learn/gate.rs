@@ -6,7 +6,7 @@ use ekya_models::{Student, is_matched};
 use ekya_profiler::comparison::Comparison;
 
 use super::evaluate::{LearnError, Work};
-use super::memory::Labelled;
+use super::split::Labelled;
 use crate::stream::Metric;
 
 /// Has both students answer `frames`, in order of time, at full resolution.

@@ -1,7 +1,8 @@
 //! What of a learner outlives the process, and what must not be kept any longer.
 
 use super::learner::Learner;
-use super::memory::{Kept, Labelled, Memory, Split};
+use super::memory::{Kept, Memory};
+use super::split::{Labelled, Split};
 use crate::clock::unix_seconds;
 use crate::keep::Keeper;
 
@@ -57,6 +58,7 @@ mod tests {
     use super::*;
     use crate::config::{InferenceConfig, LearningConfig};
     use crate::keep::{Kind, StateFolder};
+    use crate::learn::Beginning;
     use crate::stream::Metric;
 
     fn frame(level: u8, hours_ago: u64) -> Kept {
@@ -84,14 +86,18 @@ mod tests {
         let keeper = |kind: &Kind| Keeper::open(&state, kind.clone(), 1).unwrap();
         let kept = vec![frame(1, 5), frame(2, 1)];
         keeper(&kind).sync(&kept);
+        let beginning = Beginning {
+            stream: kind.stream.clone(),
+            student: Box::new(student),
+            known_classes: 1,
+            kept,
+        };
         let mut learner = Learner::new(
-            "gate".to_owned(),
-            Box::new(student),
+            beginning,
             Metric::Accuracy,
             LearningConfig::default(),
             InferenceConfig::default(),
             Arc::new(parking_lot::Mutex::new(History::default())),
-            kept,
             1,
         )
         .kept_by(keeper(&kind));
@@ -99,7 +105,7 @@ mod tests {
         assert_eq!(keeper(&kind).frames(0, 9).len(), 2);
         learner.learning.retention_hours = Some(3.0);
         learner.keep();
-        assert_eq!(learner.memory.len(), 1);
+        assert_eq!(learner.memory.kept().len(), 1);
         assert_eq!(keeper(&kind).frames(0, 9).len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use ekya_models::Teacher;
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work};
-use super::memory::Labelled;
+use super::split::Labelled;
 use crate::stream::Sample;
 
 /// Label these samples, then hand them to `done`.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ekya_models::{Example, Student};
+use ekya_models::{Example, Student, TrainingOptions};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{
     Estimate, History, MeasuredCost, MicroProfiler, Outcome as Observation, Profile, Progress,
@@ -14,24 +14,42 @@ use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
 use super::gate::compare;
-use super::memory::{Kept, Labelled, Memory, Split};
+use super::memory::{Kept, Limits, Memory};
+use super::pace::Pace;
 use super::retrain::{Gate, Outcome, Retraining};
+use super::split::{Labelled, Split};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared, RolledBack};
-use crate::config::{InferenceConfig, LearningConfig};
+use crate::config::{InferenceConfig, LearningConfig, Method};
 use crate::keep::{Keeper, Retrained};
 use crate::stream::Metric;
+
+/// What a stream begins with.
+pub struct Beginning {
+    /// Name of the stream.
+    pub stream: String,
+    /// Equal to the student that serves.
+    pub student: Box<dyn Student>,
+    /// Classes that it has been trained on, the first so many: 0 for random weights.
+    pub known_classes: usize,
+    /// Frames of earlier times: of an earlier process, or the likes of what the student was first
+    /// trained on.
+    pub kept: Vec<Kept>,
+}
 
 /// Learns for one stream.
 pub struct Learner {
     stream: String,
     /// Equal to the student that serves; retrainings start from it.
     pub(super) student: Box<dyn Student>,
+    /// Classes that it has been trained on, the first so many.
+    known_classes: usize,
     metric: Metric,
     pub(super) learning: LearningConfig,
     inference: InferenceConfig,
     pub(super) split: Split,
     pub(super) memory: Memory,
+    pace: Pace,
     /// What retrainings have shown, shared by all streams of the node.
     history: Arc<Mutex<History>>,
     /// What the profiler was asked last, and what it expected.
@@ -58,24 +76,23 @@ struct Fallback {
 }
 
 impl Learner {
-    /// A learner that starts from `student` and remembers the frames in `kept`: those of an earlier
-    /// process, or the likes of what the student was first trained on.
+    /// A learner that goes on from `beginning`.
     #[must_use]
     pub fn new(
-        stream: String,
-        student: Box<dyn Student>,
+        beginning: Beginning,
         metric: Metric,
         learning: LearningConfig,
         inference: InferenceConfig,
         history: Arc<Mutex<History>>,
-        kept: Vec<Kept>,
         seed: u64,
     ) -> Self {
-        let memory = Memory::new(learning.memory, kept, seed);
+        let memory = Memory::new(Limits::of(&learning), beginning.kept, seed);
         let pruner = Pruner::new(learning.configurations.len());
         Self {
-            stream,
-            student,
+            stream: beginning.stream,
+            student: beginning.student,
+            known_classes: beginning.known_classes,
+            pace: Pace::new(learning.step_seconds),
             metric,
             learning,
             inference,
@@ -103,7 +120,7 @@ impl Learner {
         };
         let (held_out, recent) = (self.learning.held_out(), self.learning.spread());
         let old = self.split.advance(order.labelled, held_out, recent);
-        self.memory.remember(&old);
+        self.remember(&old, work)?;
         self.profiled = None;
         self.occasion += 1;
         if order.measure_inference {
@@ -141,6 +158,31 @@ impl Learner {
         self.profiled.as_ref().map_or(&[], |(_, profiles)| profiles)
     }
 
+    /// Remembers frames that are no longer recent.
+    fn remember(&mut self, frames: &[Labelled], work: &mut Work) -> Result<(), LearnError> {
+        let frames = frames.iter().map(Labelled::kept);
+        let (student, method) = (&*self.student, self.learning.method);
+        self.memory.remember(frames, |example| match method {
+            Method::Icarl => {
+                work.minibatch(|| student.features(&example.image, &example.regions()))
+            }
+            Method::FineTuning => Ok(None),
+        })
+    }
+
+    /// How to train, but for the size of steps.
+    fn options(&self) -> TrainingOptions {
+        TrainingOptions {
+            sampling: self.learning.sampling,
+            distillation: match self.metric {
+                Metric::Accuracy => self.learning.distillation(self.known_classes),
+                // A detector's old answers are not distilled.
+                Metric::F1 => None,
+            },
+            ..TrainingOptions::default()
+        }
+    }
+
     fn measure_inference(
         &self,
         student: &dyn Student,
@@ -171,6 +213,7 @@ impl Learner {
         };
         let examples = self.memory.with(&self.split);
         let history = self.history.lock().clone();
+        let options = self.options();
         let mut candidates = Candidates {
             student: &*self.student,
             examples: &examples,
@@ -181,6 +224,8 @@ impl Learner {
             epochs: self.learning.profile_epochs,
             seed,
             work,
+            options,
+            pace: &mut self.pace,
             training: None,
         };
         let situation = Situation {
@@ -246,10 +291,16 @@ impl Learner {
     ) -> Result<Outcome, LearnError> {
         let examples = self.memory.with(&self.split);
         let expected = self.profile_of(configuration).map(|profile| profile.gain);
+        let config = &self.learning.configurations[configuration];
+        let options = TrainingOptions {
+            micro_batch: self.pace.micro_batch(config),
+            ..self.options()
+        };
         let retraining = Retraining {
             serving: &*self.student,
             examples: &examples,
-            config: &self.learning.configurations[configuration],
+            config,
+            options: &options,
             metric: self.metric,
             seed,
         };
@@ -259,12 +310,15 @@ impl Learner {
             expected,
             rule: self.learning.rule(),
         };
-        let mut outcome = retraining.run(&gate, work, report)?;
+        let mut outcome = retraining.run(&gate, &mut self.pace, work, report)?;
         self.observe(configuration, &outcome);
         if let (Some(student), Some(verdict)) = (&outcome.promoted, &outcome.verdict) {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
             let promoted = student.fork()?;
+            let trained = examples.iter().flat_map(|example| &example.objects);
+            let classes = trained.map(|object| object.class + 1).max().unwrap_or(0);
+            self.known_classes = self.known_classes.max(classes);
             self.unsaved = Some(Retrained {
                 config: self.learning.configurations[configuration].clone(),
                 seed,

@@ -1,421 +1,290 @@
-//! Labelled frames: what a stream trains on, what it is tested on, and what it remembers.
+//! Labelled frames of earlier times, kept for replay so that a student does not forget what a scene
+//! looked like: the exemplars of iCaRL (Rebuffi et al. 2017).
+//!
+//! It knows neither files nor clocks: frames carry when they were taken.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use ekya_models::{Example, Image, Object};
+use ekya_models::Example;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::source::Frame;
-use crate::stream::{Answer, Metric, Sample};
+use super::herd::{Herd, Seen};
+use super::split::{Labelled, Split};
+use crate::config::LearningConfig;
 
-/// A frame with the teacher's labels.
-#[derive(Debug, Clone)]
-pub struct Labelled {
-    /// The frame.
-    pub frame: Frame,
-    /// Seconds from the start of the run.
-    pub at: f64,
-    /// When it was taken (Unix seconds).
-    pub taken_at: u64,
-    /// The teacher's labels.
-    pub labels: Vec<Object>,
-    /// The answer in force at the frame's time.
-    pub answer: Option<Arc<Answer>>,
-    /// Whether it belongs to the burst of consecutive frames.
-    pub burst: bool,
-}
-
-impl Labelled {
-    /// A sample and its labels.
-    #[must_use]
-    pub fn new(sample: Sample, labels: Vec<Object>) -> Self {
-        let Sample {
-            frame,
-            at,
-            taken_at,
-            answer,
-            burst,
-        } = sample;
-        Self {
-            frame,
-            at,
-            taken_at,
-            labels,
-            answer,
-            burst,
-        }
-    }
-
-    /// Score of the answer that was in force; `None` where there is nothing to score.
-    #[must_use]
-    pub fn live_score(&self, metric: Metric) -> Option<f64> {
-        metric.score(
-            &self.labels,
-            self.answer.as_ref().map_or(&[], |answer| &answer.objects),
-        )
-    }
-
-    fn example(&self) -> Example {
-        Example {
-            image: Arc::<Image>::clone(&self.frame.image),
-            objects: self.labels.clone(),
-        }
-    }
-
-    /// What of it may be kept.
-    #[must_use]
-    pub fn kept(&self) -> Kept {
-        Kept {
-            example: self.example(),
-            taken_at: self.taken_at,
-        }
-    }
-}
-
-/// A labelled picture that is kept, and when it was taken.
+/// A labelled frame that is kept.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// The picture and its labels.
+    /// The frame and its labels.
     pub example: Example,
-    /// When it was taken (Unix seconds).
+    /// When it was taken, in Unix seconds.
     pub taken_at: u64,
 }
 
-/// The newest labelled frames, divided by time: students train on the earlier ones and are compared
-/// on the later ones, which no student has been trained on yet.
-#[derive(Debug, Clone, Default)]
-pub struct Split {
-    /// To train on.
-    pub training: Vec<Labelled>,
-    /// To compare students on; later than every frame of `training`.
-    pub holdout: Vec<Labelled>,
-    /// Consecutive frames to profile frame sampling on.
-    pub burst: Vec<Labelled>,
-    /// How many of `training`, the earliest, were there to train on before the last advance.
-    seen: usize,
-}
-
-impl Split {
-    /// Takes in newly labelled frames: what was held out may be trained on now, and the latest
-    /// `held` are held out, but at most half of those not trained on yet. At most `recent` frames
-    /// stay to train on; older ones are returned, for the [`Memory`]. A new burst replaces the one
-    /// before.
-    pub fn advance(
-        &mut self,
-        labelled: Vec<Labelled>,
-        held: usize,
-        recent: usize,
-    ) -> Vec<Labelled> {
-        let (burst, spread): (Vec<_>, Vec<_>) = labelled.into_iter().partition(|one| one.burst);
-        if !burst.is_empty() {
-            self.burst = last_run(burst);
-        }
-        let mut untrained = std::mem::take(&mut self.holdout);
-        untrained.extend(spread);
-        untrained.sort_by(|a, b| a.at.total_cmp(&b.at));
-        self.holdout = untrained.split_off(untrained.len() - held.min(untrained.len() / 2));
-        self.seen = self.training.len();
-        self.training.append(&mut untrained);
-        let old = self.training.len().saturating_sub(recent);
-        self.seen = self.seen.saturating_sub(old);
-        self.training.drain(..old).collect()
-    }
-
-    /// The latest `count` frames to compare students on, out of those held out and `newer` ones.
+impl Kept {
+    /// Memory that it takes.
     #[must_use]
-    pub fn newest(&self, newer: &[Labelled], count: usize) -> Vec<Labelled> {
-        let spread = newer.iter().filter(|one| !one.burst);
-        let mut all: Vec<Labelled> = self.holdout.iter().chain(spread).cloned().collect();
-        all.sort_by(|a, b| a.at.total_cmp(&b.at));
-        all.split_off(all.len().saturating_sub(count))
+    pub fn bytes(&self) -> u64 {
+        let Example { image, objects } = &self.example;
+        (size_of::<Self>() + image.rgb().len() + size_of_val(objects.as_slice())) as u64
     }
+}
 
-    /// Drops frames taken before `time` (Unix seconds).
-    pub fn forget_before(&mut self, time: u64) {
-        let old = |one: &Labelled| one.taken_at < time;
-        let seen = self.training[..self.seen].iter().filter(|one| old(one));
-        self.seen -= seen.count();
-        for frames in [&mut self.training, &mut self.holdout, &mut self.burst] {
-            frames.retain(|one| !old(one));
+/// How much is kept at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Frames: all of them are replayed in each retraining, which takes time.
+    pub frames: usize,
+    /// Bytes of all frames together.
+    pub bytes: u64,
+}
+
+impl Limits {
+    /// Those of a configuration.
+    #[must_use]
+    pub fn of(learning: &LearningConfig) -> Self {
+        Self {
+            frames: learning.memory,
+            bytes: learning.memory_bytes,
         }
     }
-
-    /// The frames that the serving student cannot have been trained on, earliest first.
-    pub fn fresh(&self) -> impl Iterator<Item = &Labelled> {
-        self.training[self.seen..].iter().chain(&self.holdout)
-    }
 }
 
-/// The last run of consecutive frames: two windows' bursts may come together.
-fn last_run(mut frames: Vec<Labelled>) -> Vec<Labelled> {
-    frames.sort_by_key(|one| one.frame.index);
-    let consecutive = |pair: &[Labelled]| pair[0].frame.index + 1 == pair[1].frame.index;
-    let from = frames.windows(2).rposition(|pair| !consecutive(pair));
-    frames.split_off(from.map_or(0, |gap| gap + 1))
-}
+/// The features of an example's objects, in order; `None` where there are none to choose by.
+pub type Features = Option<Vec<Vec<f32>>>;
 
-/// Labelled frames of earlier times, kept for replay so that a student does not forget what a scene
-/// looked like: iCaRL's exemplars (Rebuffi et al. 2017), chosen at random where iCaRL chooses those
-/// nearest to their class's mean. Bounded; every class keeps about as many frames as the others.
+/// Frames to replay, within limits. What is too much is forgotten such that about as many objects of
+/// each class are left, chosen by herding where features are known, else at random.
 #[derive(Debug)]
 pub struct Memory {
-    capacity: usize,
+    limits: Limits,
     kept: Vec<Kept>,
     rng: ChaCha8Rng,
 }
 
 impl Memory {
-    /// Keeps at most `capacity` frames, and begins with those that were `kept` before, or with
-    /// exemplars of what the student was first trained on.
+    /// Begins with `kept`, a random part of it where that is too much.
     #[must_use]
-    pub fn new(capacity: usize, kept: Vec<Kept>, seed: u64) -> Self {
+    pub fn new(limits: Limits, kept: Vec<Kept>, seed: u64) -> Self {
         let mut memory = Self {
-            capacity,
+            limits,
             kept,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
-        memory.forget();
+        if !memory.fits() {
+            memory.forget(Vec::new());
+        }
         memory
     }
 
     /// What to train on: the recent frames and everything remembered.
     #[must_use]
     pub fn with(&self, split: &Split) -> Vec<Example> {
-        split
-            .training
-            .iter()
-            .map(Labelled::example)
-            .chain(self.kept.iter().map(|kept| kept.example.clone()))
-            .collect()
+        let recent = split.training.iter().map(Labelled::example);
+        let old = self.kept.iter().map(|one| one.example.clone());
+        recent.chain(old).collect()
     }
 
-    /// The frames remembered.
+    /// Remembers frames that are no longer recent. When that is too much, `features` is asked for
+    /// those of every frame, to choose by.
+    ///
+    /// # Errors
+    /// That of `features`; a random choice is kept then.
+    pub fn remember<E>(
+        &mut self,
+        frames: impl IntoIterator<Item = Kept>,
+        features: impl FnMut(&Example) -> Result<Features, E>,
+    ) -> Result<(), E> {
+        self.kept.extend(frames);
+        if self.fits() {
+            return Ok(());
+        }
+        let examples = self.kept.iter().map(|one| &one.example);
+        let features = examples.map(features).collect();
+        let (features, result) = match features {
+            Ok(features) => (features, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        self.forget(features);
+        result
+    }
+
+    /// Forgets every frame taken before `time`, in Unix seconds.
+    pub fn forget_before(&mut self, time: u64) {
+        self.kept.retain(|one| one.taken_at >= time);
+    }
+
+    /// Everything remembered.
     #[must_use]
     pub fn kept(&self) -> &[Kept] {
         &self.kept
     }
 
-    /// Drops frames taken before `time` (Unix seconds).
-    pub fn forget_before(&mut self, time: u64) {
-        self.kept.retain(|kept| kept.taken_at >= time);
+    fn fits(&self) -> bool {
+        let bytes: u64 = self.kept.iter().map(Kept::bytes).sum();
+        self.kept.len() <= self.limits.frames && bytes <= self.limits.bytes
     }
 
-    /// Remembers frames that are no longer recent.
-    pub fn remember(&mut self, frames: &[Labelled]) {
-        self.kept.extend(frames.iter().map(Labelled::kept));
-        self.forget();
-    }
-
-    /// Drops frames down to the capacity: keeps, one by one, a random frame that holds the class of
-    /// which fewest are kept so far.
-    fn forget(&mut self) {
-        if self.kept.len() <= self.capacity {
-            return;
-        }
-        let mut pool = std::mem::take(&mut self.kept);
+    /// Keeps, one by one, the frame that [`Herd::next`] chooses, as long as there is room. `features`
+    /// are those of each frame; beyond its end there are none.
+    fn forget(&mut self, features: Vec<Features>) {
+        let frames = std::mem::take(&mut self.kept);
+        let features = features.into_iter().chain(std::iter::repeat(None));
+        let mut pool: Vec<(Kept, Vec<Seen>)> = frames
+            .into_iter()
+            .zip(features)
+            .map(|(frame, features)| {
+                let seen = Seen::all(&frame.example.objects, features);
+                (frame, seen)
+            })
+            .collect();
+        // Where nothing else decides, the first is taken.
         pool.shuffle(&mut self.rng);
-        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        while self.kept.len() < self.capacity {
-            let rarest = |example: &Example| {
-                let count = |object: &Object| counts.get(&object.class).copied().unwrap_or(0);
-                example
-                    .objects
-                    .iter()
-                    .map(count)
-                    .min()
-                    .unwrap_or(usize::MAX)
-            };
-            let Some(index) = (0..pool.len()).min_by_key(|index| rarest(&pool[*index].example))
-            else {
+        let mut herd = Herd::new(pool.iter().flat_map(|(_, seen)| seen));
+        let mut room = self.limits.bytes;
+        while self.kept.len() < self.limits.frames {
+            let Some(index) = herd.next(pool.iter().map(|(_, seen)| seen.as_slice())) else {
                 break;
             };
-            let kept = pool.swap_remove(index);
-            for object in &kept.example.objects {
-                *counts.entry(object.class).or_default() += 1;
+            let (frame, seen) = pool.swap_remove(index);
+            if let Some(left) = room.checked_sub(frame.bytes()) {
+                room = left;
+                herd.add(&seen);
+                self.kept.push(frame);
             }
-            self.kept.push(kept);
         }
-    }
-
-    /// Frames remembered.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.kept.len()
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use ekya_models::{BBox, Image, Object};
+    use proptest::prelude::*;
 
     use super::*;
 
-    fn labelled(at: f64, burst: bool) -> Labelled {
-        let image = Image::new(1, 1, vec![0; 3]).unwrap();
-        let frame = Frame {
-            index: 0,
-            at: Duration::from_secs_f64(at),
-            image: Arc::new(image),
-            regions: vec![],
-            truth: None,
+    const BBOX: BBox = BBox {
+        x1: 0.0,
+        y1: 0.0,
+        x2: 1.0,
+        y2: 1.0,
+    };
+
+    fn frame(classes: &[usize], side: usize, taken_at: u64) -> Kept {
+        let object = |class: &usize| Object {
+            class: *class,
+            score: 1.0,
+            bbox: BBOX,
         };
-        Labelled {
-            frame,
-            at,
-            taken_at: at as u64,
-            labels: vec![],
-            answer: None,
-            burst,
+        Kept {
+            example: Example {
+                image: Arc::new(Image::new(side, side, vec![0; 3 * side * side]).unwrap()),
+                objects: classes.iter().map(object).collect(),
+            },
+            taken_at,
         }
     }
 
-    #[test]
-    fn holdout_is_later_than_training() {
-        let frames = [3.0, 1.0, 2.0, 4.0].map(|at| labelled(at, false)).to_vec();
-        let mut split = Split::default();
-        split.advance(frames, 1, 9);
-        assert_eq!(split.holdout.len(), 1);
-        assert!(
-            split
-                .training
-                .iter()
-                .all(|one| one.at < split.holdout[0].at)
-        );
+    fn limits(frames: usize) -> Limits {
+        Limits {
+            frames,
+            bytes: u64::MAX,
+        }
     }
 
-    #[test]
-    fn something_is_left_to_train_on() {
-        let mut split = Split::default();
-        split.advance(vec![labelled(0.0, false)], 9, 9);
-        assert_eq!((split.training.len(), split.holdout.len()), (1, 0));
+    fn unknown(_: &Example) -> Result<Features, Infallible> {
+        Ok(None)
     }
 
-    #[test]
-    fn what_was_held_out_is_trained_on_next() {
-        let frames = |times: &[f64]| times.iter().map(|at| labelled(*at, false)).collect();
-        let times = |frames: &[Labelled]| frames.iter().map(|one| one.at).collect::<Vec<_>>();
-        let mut split = Split::default();
-        split.advance(frames(&[1.0, 2.0, 3.0, 4.0]), 2, 3);
-        let old = split.advance(frames(&[5.0, 6.0]), 2, 3);
-        assert_eq!(times(&old), [1.0]);
-        assert_eq!(times(&split.training), [2.0, 3.0, 4.0]);
-        let fresh: Vec<f64> = split.fresh().map(|one| one.at).collect();
-        assert_eq!(fresh, [3.0, 4.0, 5.0, 6.0]);
-        assert_eq!(times(&split.holdout), [5.0, 6.0]);
-    }
-
-    #[test]
-    fn students_are_compared_on_the_newest_frames() {
-        let frames = |times: &[f64]| {
-            times
-                .iter()
-                .map(|at| labelled(*at, false))
-                .collect::<Vec<_>>()
-        };
-        let mut split = Split::default();
-        split.advance(frames(&[1.0, 2.0, 3.0, 4.0]), 2, 9);
-        let newest = split.newest(&frames(&[5.0]), 2);
-        let times: Vec<f64> = newest.iter().map(|one| one.at).collect();
-        assert_eq!(times, [4.0, 5.0]);
-    }
-
-    #[test]
-    fn a_burst_stays_until_the_next() {
-        let mut split = Split::default();
-        split.advance(vec![labelled(1.0, true)], 2, 9);
-        split.advance(vec![labelled(2.0, false)], 2, 9);
-        assert_eq!((split.burst.len(), split.training.len()), (1, 1));
+    fn times(memory: &Memory) -> Vec<u64> {
+        let mut times: Vec<u64> = memory.kept().iter().map(|one| one.taken_at).collect();
+        times.sort_unstable();
+        times
     }
 
     #[test]
     fn rare_classes_are_remembered() {
-        let example = |class| {
-            let bbox = ekya_models::BBox {
-                x1: 0.0,
-                y1: 0.0,
-                x2: 1.0,
-                y2: 1.0,
-            };
-            let example = Example {
-                image: Arc::new(Image::new(1, 1, vec![0; 3]).unwrap()),
-                objects: vec![Object {
-                    class,
-                    score: 1.0,
-                    bbox,
-                }],
-            };
-            Kept {
-                example,
-                taken_at: 0,
-            }
+        let frames = (0..100).map(|i| frame(&[usize::from(i % 25 == 0)], 1, i));
+        let memory = Memory::new(limits(8), frames.collect(), 1);
+        let rare = |one: &&Kept| one.example.objects[0].class == 1;
+        let rare = memory.kept().iter().filter(rare).count();
+        assert_eq!((memory.kept().len(), rare), (8, 4));
+    }
+
+    #[test]
+    fn frames_near_the_mean_of_their_class_are_remembered_first() {
+        let mut memory = Memory::new(limits(2), Vec::new(), 1);
+        let frames = (0..5).map(|i| frame(&[0], 1, i));
+        // Directions spread about that of the frame taken third.
+        let mut angles = [-1.0f32, -0.5, 0.1, 0.5, 1.0].into_iter();
+        let features = |_: &Example| -> Result<Features, Infallible> {
+            Ok(angles
+                .next()
+                .map(|angle| vec![vec![angle.cos(), angle.sin()]]))
         };
-        let examples = (0..100)
-            .map(|i| example(usize::from(i % 25 == 0)))
-            .collect();
-        let memory = Memory::new(8, examples, 1);
-        let rare = memory
-            .with(&Split::default())
-            .iter()
-            .filter(|one| one.objects[0].class == 1)
-            .count();
-        assert_eq!((memory.len(), rare), (8, 4));
+        memory.remember(frames, features).unwrap();
+        // The third, and of the others that which draws the mean of both nearest to that of all.
+        assert_eq!(times(&memory), [1, 2]);
     }
 
     #[test]
-    fn of_two_bursts_the_later_counts() {
-        let frames = [1, 2, 3, 8, 9].map(|index| {
-            let mut one = labelled(index as f64, true);
-            one.frame.index = index;
-            one
-        });
-        let mut split = Split::default();
-        split.advance(frames.to_vec(), 2, 9);
-        let burst: Vec<u64> = split.burst.iter().map(|one| one.frame.index).collect();
-        assert_eq!(burst, [8, 9]);
+    fn features_are_not_asked_for_as_long_as_there_is_room() {
+        let mut memory = Memory::new(limits(3), Vec::new(), 1);
+        let refuse = |_: &Example| Err("asked");
+        assert_eq!(
+            memory.remember((0..3).map(|i| frame(&[0], 1, i)), refuse),
+            Ok(())
+        );
+        let result = memory.remember([frame(&[1], 1, 3)], refuse);
+        assert_eq!((result, memory.kept().len()), (Err("asked"), 3));
     }
 
     #[test]
-    fn what_is_too_old_is_forgotten_and_the_fresh_ones_stay_told_apart() {
-        let frames = |times: &[f64]| times.iter().map(|at| labelled(*at, false)).collect();
-        let mut split = Split::default();
-        split.advance(frames(&[1.0, 2.0, 3.0, 4.0]), 2, 9);
-        split.advance(frames(&[5.0, 6.0]), 2, 9);
-        let fresh = |split: &Split| split.fresh().map(|one| one.taken_at).collect::<Vec<_>>();
-        assert_eq!(fresh(&split), [3, 4, 5, 6]);
-        split.forget_before(2);
-        assert_eq!((split.training.len(), fresh(&split)), (3, vec![3, 4, 5, 6]));
-        split.forget_before(4);
-        assert_eq!((split.training.len(), fresh(&split)), (1, vec![4, 5, 6]));
-        split.forget_before(6);
-        assert_eq!(fresh(&split), [6]);
-
-        let mut memory = Memory::new(9, vec![labelled(1.0, false).kept()], 1);
-        memory.remember(&[labelled(3.0, false)]);
-        memory.forget_before(2);
-        assert_eq!(memory.kept()[0].taken_at, 3);
+    fn what_is_older_than_a_time_is_forgotten() {
+        let mut memory = Memory::new(limits(9), (0..6).map(|i| frame(&[0], 1, i)).collect(), 1);
         memory.forget_before(4);
-        assert!(memory.is_empty());
+        assert_eq!(times(&memory), [4, 5]);
+        memory.forget_before(u64::MAX);
+        assert!(memory.kept().is_empty());
     }
 
     #[test]
-    fn memory_is_bounded() {
-        let mut memory = Memory::new(5, vec![], 1);
-        for window in 0..4 {
-            let frames: Vec<Labelled> = (0..8)
-                .map(|i| labelled(f64::from(window * 8 + i), false))
-                .collect();
-            memory.remember(&frames);
-            assert!(memory.len() <= 5);
+    fn a_frame_too_large_does_not_keep_smaller_ones_out() {
+        let small = frame(&[0], 2, 1);
+        let limits = Limits {
+            frames: 9,
+            bytes: small.bytes(),
+        };
+        let memory = Memory::new(limits, vec![frame(&[1], 50, 0), small], 1);
+        assert_eq!(times(&memory), [1]);
+    }
+
+    proptest! {
+        #[test]
+        fn memory_is_bounded_and_repeats_itself(
+            rounds in prop::collection::vec(
+                prop::collection::vec((prop::collection::vec(0usize..4, 0..4), 1usize..6), 0..9),
+                1..5,
+            ),
+            frames in 0usize..7,
+            bytes in 0u64..2_000,
+            seed: u64,
+        ) {
+            let limits = Limits { frames, bytes };
+            let run = || {
+                let mut memory = Memory::new(limits, Vec::new(), seed);
+                for (at, round) in rounds.iter().enumerate() {
+                    let new = round.iter().map(|(classes, side)| frame(classes, *side, at as u64));
+                    memory.remember(new, unknown).unwrap();
+                    let size: u64 = memory.kept().iter().map(Kept::bytes).sum();
+                    assert!(memory.kept().len() <= frames && size <= bytes);
+                }
+                times(&memory)
+            };
+            prop_assert_eq!(run(), run());
         }
-        assert_eq!(memory.len(), 5);
     }
 }

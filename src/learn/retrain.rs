@@ -1,6 +1,6 @@
 //! One retraining: train a copy, compare it with the serving student on held-out frames, decide.
 
-use ekya_models::{Example, Student, Training};
+use ekya_models::{Example, Student, TrainingOptions};
 use ekya_profiler::comparison::{Rule, Verdict};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{Estimate, Progress, measuring_variance};
@@ -8,7 +8,8 @@ use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work, accuracy};
 use super::gate::compare;
-use super::memory::Labelled;
+use super::pace::{Pace, Timed};
+use super::split::Labelled;
 use crate::stream::Metric;
 
 /// Parts of a retraining after which the student as trained so far is measured.
@@ -37,6 +38,8 @@ pub struct Retraining<'a> {
     pub examples: &'a [Example],
     /// How to train.
     pub config: &'a RetrainingConfig,
+    /// How to carry it out.
+    pub options: &'a TrainingOptions,
     /// How answers are scored.
     pub metric: Metric,
     /// Seed of order, augmentation and new weights.
@@ -63,13 +66,11 @@ impl Retraining<'_> {
     pub fn run(
         &self,
         gate: &Gate<'_>,
+        pace: &mut Pace,
         work: &mut Work,
         report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
-        let mut training =
-            work.minibatch(|| self.serving.train(self.examples, self.config, self.seed))?;
-        self.train(&mut *training, gate, work, report)?;
-        let retrained = work.minibatch(|| training.student())?;
+        let retrained = self.train(gate, pace, work, report)?;
         let held_out = (gate.held_out)();
         let compared = compare(self.serving, &*retrained, &held_out, self.metric, work)?;
         let verdict = compared.verdict(gate.expected, &gate.rule);
@@ -83,20 +84,25 @@ impl Retraining<'_> {
         })
     }
 
-    /// All steps, and now and then a look at what they have brought.
+    /// A retrained copy; `pace` learns from it. Now and then there is a look at what the steps have
+    /// brought.
     fn train(
         &self,
-        training: &mut dyn Training,
         gate: &Gate<'_>,
+        pace: &mut Pace,
         work: &mut Work,
         mut report: impl FnMut(Progress),
-    ) -> Result<(), LearnError> {
-        let steps = training.steps();
+    ) -> Result<Box<dyn Student>, LearnError> {
+        let mut training = Timed::new(work.minibatch(|| {
+            self.serving
+                .train_with(self.examples, self.config, self.options, self.seed)
+        })?);
+        let steps = training.training().steps();
         let part = steps.div_ceil(MEASURED_PARTS).max(1);
         for _ in 0..steps {
-            let done = work.minibatch(|| training.step())?.done;
+            let done = training.step(work)?.done;
             let accuracy = if done.is_multiple_of(part) && done < steps {
-                let so_far = work.minibatch(|| training.student())?;
+                let so_far = work.minibatch(|| training.training().student())?;
                 self.measure(&*so_far, gate, work)?
             } else {
                 None
@@ -108,7 +114,8 @@ impl Retraining<'_> {
                 accuracy,
             });
         }
-        Ok(())
+        pace.learn(self.config, &training);
+        work.minibatch(|| training.training().student())
     }
 
     /// Gain of a student over the serving one on the frames for that.

@@ -1,11 +1,12 @@
 //! A student as the micro-profiler sees it.
 
-use ekya_models::{Example, Student, Training};
+use ekya_models::{Example, Student, TrainingOptions};
 use ekya_profiler::{Epoch, Start, Trainable};
 use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work, accuracy};
-use super::memory::Labelled;
+use super::pace::{Pace, Timed};
+use super::split::Labelled;
 use crate::stream::Metric;
 
 /// A sample smaller than this teaches nothing about a configuration.
@@ -25,7 +26,10 @@ pub(super) struct Candidates<'a> {
     pub(super) epochs: usize,
     pub(super) seed: u64,
     pub(super) work: &'a mut Work,
-    pub(super) training: Option<Box<dyn Training>>,
+    /// How to train, but for the size of steps, which `pace` says.
+    pub(super) options: TrainingOptions,
+    pub(super) pace: &'a mut Pace,
+    pub(super) training: Option<(RetrainingConfig, Timed)>,
 }
 
 impl Trainable for Candidates<'_> {
@@ -49,27 +53,33 @@ impl Trainable for Candidates<'_> {
         };
         let student = self.student;
         let seed = self.seed;
-        self.training = Some(
-            self.work
-                .minibatch(|| student.train(&sample, &config, seed))?,
-        );
-        Ok(Start {
+        let options = TrainingOptions {
+            micro_batch: self.pace.micro_batch(&config),
+            ..self.options.clone()
+        };
+        let training = self
+            .work
+            .minibatch(|| student.train_with(&sample, &config, &options, seed))?;
+        let start = Start {
             sample_fraction: count as f64 / self.examples.len().max(1) as f64,
             accuracy: (config.head_width == 0).then_some(self.serving),
             gpu_seconds: self.work.spent() - before,
-        })
+        };
+        self.training = Some((config, Timed::new(training)));
+        Ok(start)
     }
 
     fn train_epoch(&mut self) -> Result<Epoch, LearnError> {
-        let Some(training) = &mut self.training else {
+        let Some((config, timed)) = &mut self.training else {
             return Err(LearnError::Cancelled);
         };
         let before = self.work.spent();
-        for _ in 0..training.steps_per_epoch() {
-            self.work.minibatch(|| training.step())?;
+        for _ in 0..timed.training().steps_per_epoch() {
+            timed.step(self.work)?;
         }
+        self.pace.learn(config, timed);
         let trained = self.work.spent();
-        let student = self.work.minibatch(|| training.student())?;
+        let student = self.work.minibatch(|| timed.training().student())?;
         let accuracy = accuracy(&*student, self.holdout, self.metric, self.work)?;
         Ok(Epoch {
             accuracy: accuracy.map_or(f64::NAN, |accuracy| {

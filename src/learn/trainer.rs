@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work};
 use super::learner::Learner;
-use super::memory::Labelled;
 use super::retrain::Outcome;
+use super::split::Labelled;
 
 /// Progress is reported at most this often: the scheduler needs the pace, not every minibatch.
 const REPORT_EVERY: Duration = Duration::from_millis(100);

@@ -15,9 +15,11 @@ use super::beginning::Beginning;
 use super::feed::feed;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::NodeError;
-use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
+use crate::config::{
+    ClassifierConfig, Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig,
+};
 use crate::keep::StateFolder;
-use crate::learn::{LabellerActor, Learner, TrainerActor};
+use crate::learn::{self, LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
@@ -158,13 +160,16 @@ impl Node {
         let on = &self.devices[device];
         let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
         let mut learner = Learner::new(
-            stream.name.clone(),
-            twin,
+            learn::Beginning {
+                stream: stream.name.clone(),
+                student: twin,
+                known_classes: known_classes(stream, opened.classes.len()),
+                kept,
+            },
             metric(stream),
             learning,
             inference_config,
             history,
-            kept,
             seed,
         );
         if let Some(keeper) = keeper {
@@ -349,6 +354,14 @@ pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), 
     scheduler.tell(event).map_err(|error| NodeError::Start {
         reason: format!("the scheduler: {error}"),
     })
+}
+
+/// Classes that the student of a stream has been trained on: none with random weights.
+fn known_classes(stream: &StreamConfig, classes: usize) -> usize {
+    match &stream.student {
+        StudentConfig::Classifier(ClassifierConfig { weights: None, .. }) => 0,
+        StudentConfig::Classifier(_) | StudentConfig::FastestDet(_) => classes,
+    }
 }
 
 fn start_error(error: std::io::Error) -> NodeError {

@@ -258,6 +258,12 @@ impl Network {
     pub(super) fn classify(&self, features: &Tensor) -> Result<Tensor, TchError> {
         self.head.forward(features)
     }
+
+    /// Logits of crops, without a trace for gradients or statistics.
+    pub(super) fn logits(&self, crops: &Tensor) -> Result<Tensor, TchError> {
+        let _no_grad = tch::no_grad_guard();
+        self.classify(&self.features(crops, usize::MAX, false)?)
+    }
 }
 
 /// Number of the block that a tensor belongs to; `None` for the head's.

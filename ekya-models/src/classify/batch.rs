@@ -72,8 +72,13 @@ impl LabelledCrops {
         self.labels.len()
     }
 
+    /// Their classes.
+    pub(super) fn labels(&self) -> &[i64] {
+        &self.labels
+    }
+
     /// Classes of a minibatch: `[n]`.
-    pub(super) fn labels(&self, batch: &[usize], device: Device) -> Result<Tensor, TchError> {
+    pub(super) fn classes(&self, batch: &[usize], device: Device) -> Result<Tensor, TchError> {
         let labels: Vec<i64> = batch.iter().map(|&index| self.labels[index]).collect();
         Tensor::f_from_slice(&labels)?.f_to_device(device)
     }

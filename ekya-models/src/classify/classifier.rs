@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use ekya_sched::RetrainingConfig;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::architecture::{Architecture, Network, draw, generator};
 use super::crops::cut;
 use super::training::ClassifierTraining;
 use crate::checkpoint::{self, Description};
-use crate::{BBox, Example, Image, ModelError, Object, Placement, Student, Teacher, Training};
+use crate::{
+    BBox, Example, Image, ModelError, Object, Placement, Student, Teacher, Training,
+    TrainingOptions,
+};
 
 /// Most classes that a classifier can tell apart.
 const CLASSES_MAX: usize = 10_000;
@@ -183,21 +186,8 @@ impl Classifier {
         if regions.is_empty() {
             return Ok(Vec::new());
         }
-        let side = self.side(resolution)?;
-        let mut values = Vec::with_capacity(regions.len() * 3 * side * side);
-        for region in regions {
-            cut(image, region, side, &mut values);
-        }
-        let _no_grad = tch::no_grad_guard();
-        let shape = [regions.len() as i64, 3, side as i64, side as i64];
-        let crops = Tensor::f_from_slice(&values)?
-            .f_reshape(shape)?
-            .f_to_device(self.placement.device())?;
-        let features = self.network.features(&crops, usize::MAX, false)?;
-        let chances = self
-            .network
-            .classify(&features)?
-            .f_softmax(-1, Kind::Float)?;
+        let crops = self.crops(image, regions, self.side(resolution)?)?;
+        let chances = self.network.logits(&crops)?.f_softmax(-1, Kind::Float)?;
         let (scores, classes) = chances.f_max_dim(-1, false)?;
         let scores = Vec::<f32>::try_from(scores)?;
         let classes = Vec::<i64>::try_from(classes)?;
@@ -212,6 +202,18 @@ impl Classifier {
             .zip(regions)
             .map(object)
             .collect())
+    }
+
+    /// The regions of a picture as the network sees them: `[n, 3, side, side]`.
+    fn crops(&self, image: &Image, regions: &[BBox], side: usize) -> Result<Tensor, TchError> {
+        let mut values = Vec::with_capacity(regions.len() * 3 * side * side);
+        for region in regions {
+            cut(image, region, side, &mut values);
+        }
+        let shape = [regions.len() as i64, 3, side as i64, side as i64];
+        Tensor::f_from_slice(&values)?
+            .f_reshape(shape)?
+            .f_to_device(self.device())
     }
 
     /// Side of the crops at a resolution: at least 8 pixels, or four halvings leave nothing.
@@ -262,15 +264,29 @@ impl Student for Classifier {
         Ok(Box::new(self.copy(0, 0)?))
     }
 
-    fn train(
+    fn features(
+        &self,
+        image: &Image,
+        regions: &[BBox],
+    ) -> Result<Option<Vec<Vec<f32>>>, ModelError> {
+        if regions.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let _no_grad = tch::no_grad_guard();
+        let crops = self.crops(image, regions, self.architecture().input_side())?;
+        let features = self.network.features(&crops, usize::MAX, false)?;
+        Ok(Some(Vec::<Vec<f32>>::try_from(features)?))
+    }
+
+    fn train_with(
         &self,
         examples: &[Example],
         config: &RetrainingConfig,
+        options: &TrainingOptions,
         seed: u64,
     ) -> Result<Box<dyn Training>, ModelError> {
-        Ok(Box::new(ClassifierTraining::new(
-            self, examples, config, seed,
-        )?))
+        let training = ClassifierTraining::new(self, examples, config, options, seed)?;
+        Ok(Box::new(training))
     }
 
     fn save(&self, path: &Path) -> Result<(), ModelError> {

@@ -1,41 +1,52 @@
-//! Training of a classifier, minibatch by minibatch.
+//! Training of a classifier, step by step.
 //!
 //! Crops are cut once. When every block before the head is frozen, the features of each crop are
-//! computed once, in the first epoch, and the head trains on those: much cheaper, and without
+//! computed once, when it first comes, and the head trains on those: much cheaper, and without
 //! augmentation, which the kept features could not follow.
 //!
-//! Blocks that train normalise by the statistics of the minibatch, although minibatches are small:
+//! Blocks that train normalise by the statistics of what a step computes on, although that is little:
 //! retrained for a camera never seen before, students were 4 points better than with running
 //! statistics after 24 crops (in the mean of 5 cameras, 4 configurations, 2 seeds), and 1 point better
-//! after 100.
+//! after 100. So where a minibatch is several steps, its gradients are those of the whole minibatch
+//! only as long as nothing but the head trains; each part is normalised by itself otherwise (as in
+//! "ghost" batch normalisation, Hoffer et al. 2017), and has at least [`STATISTICS_MIN`] crops if the
+//! minibatch has. A crop alone is normalised by the running statistics, which it leaves as they are.
 
 use ekya_sched::RetrainingConfig;
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use tch::{COptimizer, Device, Reduction, TchError, Tensor};
+use tch::{COptimizer, Reduction, TchError, Tensor};
 
 use super::batch::LabelledCrops;
 use super::classifier::Classifier;
-use crate::{Example, ModelError, Step, Student, Training};
+use super::distil::OldAnswers;
+use super::known::KnownFeatures;
+use super::order::order;
+use crate::minibatch::Division;
+use crate::{Example, ModelError, Step, Student, Training, TrainingOptions};
 
 /// Decay of the weights towards zero (AdamW).
 const WEIGHT_DECAY: f64 = 1e-4;
 /// How much of a label is spread over all classes: teachers err.
 const LABEL_SMOOTHING: f64 = 0.05;
+/// Crops that a step computes on where blocks normalise by them, if the minibatch has as many.
+const STATISTICS_MIN: usize = 8;
 
 /// A retraining in progress.
 pub(super) struct ClassifierTraining {
     student: Classifier,
     optimizer: COptimizer,
     crops: LabelledCrops,
-    /// `[n, features]` of the crops seen so far, when only the head trains.
-    features: Option<Tensor>,
+    /// Features of the crops, when only the head trains.
+    features: Option<KnownFeatures>,
+    /// What not to forget.
+    old: Option<OldAnswers>,
     config: RetrainingConfig,
+    options: TrainingOptions,
     rng: ChaCha8Rng,
     /// This epoch's order of the crops.
     order: Vec<usize>,
-    steps_per_epoch: usize,
+    division: Division,
     done: usize,
 }
 
@@ -44,105 +55,65 @@ impl ClassifierTraining {
         serving: &Classifier,
         examples: &[Example],
         config: &RetrainingConfig,
+        options: &TrainingOptions,
         seed: u64,
     ) -> Result<Self, ModelError> {
-        if config.epochs == 0 || config.batch_size == 0 {
-            return Err(ModelError::BadInput(
-                "epochs and batch_size are at least 1".to_owned(),
-            ));
-        }
-        if !(config.learning_rate >= 0.0 && config.learning_rate.is_finite()) {
-            let rate = config.learning_rate;
-            return Err(ModelError::BadInput(format!(
-                "a learning rate is finite and not negative, got {rate}"
-            )));
-        }
+        check(config)?;
+        options.check()?;
         let student = serving.copy(config.head_width, seed)?;
         let side = student.architecture().input_side();
         let crops = LabelledCrops::cut(examples, config.data_fraction, side, student.classes())?;
-        let mut optimizer =
-            COptimizer::adamw(config.learning_rate, 0.9, 0.999, WEIGHT_DECAY, 1e-8, false)?;
-        for tensor in student.network.trainable(config.layers_frozen) {
-            let tensor = tensor.f_set_requires_grad(true)?;
-            optimizer.add_parameters(&tensor, 0)?;
-        }
         let head_only = config.layers_frozen >= student.network.blocks();
         let features = head_only
-            .then(|| student.network.no_features(crops.len(), student.device()))
+            .then(|| KnownFeatures::none(&student, crops.len()))
             .transpose()?;
+        let least = if head_only { 1 } else { STATISTICS_MIN };
+        let micro_batch = options.micro_batch.max(least);
+        let old = options.distillation.filter(|how| how.weight > 0.0);
         Ok(Self {
-            steps_per_epoch: crops.len().div_ceil(config.batch_size),
-            order: (0..crops.len()).collect(),
+            division: Division::new(crops.len(), config.batch_size, micro_batch),
+            order: Vec::new(),
+            optimizer: optimizer(&student, config)?,
             student,
-            optimizer,
             crops,
             features,
+            old: old.map(|how| OldAnswers::new(serving, how)).transpose()?,
             config: config.clone(),
+            options: options.clone(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             done: 0,
         })
     }
 
-    /// The crops of the next minibatch. An epoch's crops are divided evenly, so that its last
-    /// minibatch is not too small for batch normalisation.
-    fn next_batch(&mut self) -> Vec<usize> {
-        let within = self.done % self.steps_per_epoch;
-        if within == 0 {
-            self.order.shuffle(&mut self.rng);
+    /// Computes one part of a minibatch; the weights move after its last.
+    fn learn(&mut self) -> Result<f64, ModelError> {
+        let (part, minibatches) = self.division.after(self.done);
+        if part.examples.start == 0 {
+            self.order = order(self.crops.labels(), self.options.sampling, &mut self.rng);
         }
-        let count = self.order.len();
-        let (from, to) = (
-            within * count / self.steps_per_epoch,
-            (within + 1) * count / self.steps_per_epoch,
-        );
-        self.order[from..to].to_vec()
-    }
-
-    /// Logits of a minibatch, from which the loss is taken.
-    fn forward(&mut self, batch: &[usize]) -> Result<Tensor, TchError> {
-        let device = self.device();
-        let features = if self.features.is_some() {
-            self.known_features(batch)?
-        } else {
-            let crops = self.crops.varied(batch, &mut self.rng, device)?;
-            self.student
-                .network
-                .features(&crops, self.config.layers_frozen, true)?
-        };
-        self.student.network.classify(&features)
-    }
-
-    /// Features of a minibatch: computed in the first epoch, looked up later.
-    fn known_features(&mut self, batch: &[usize]) -> Result<Tensor, TchError> {
-        let _no_grad = tch::no_grad_guard();
-        let device = self.device();
-        let indices: Vec<i64> = batch.iter().map(|&index| index as i64).collect();
-        let indices = Tensor::f_from_slice(&indices)?.f_to_device(device)?;
-        if self.done >= self.steps_per_epoch
-            && let Some(known) = &self.features
-        {
-            return known.f_index_select(0, &indices);
+        let batch = self.order[part.examples.clone()].to_vec();
+        let loss = self.loss(&batch)?;
+        let value = loss.f_double_value(&[])?;
+        if !value.is_finite() {
+            return Err(self.diverged(format!("the loss became {value}")));
         }
-        let crops = self.crops.plain(batch, device)?;
-        let features = self.student.network.features(&crops, usize::MAX, false)?;
-        if let Some(known) = &mut self.features {
-            let _ = known.f_index_copy_(0, &indices, &features)?;
+        if part.first {
+            self.optimizer.zero_grad()?;
         }
-        Ok(features)
+        loss.f_mul_scalar(part.weight())?.f_backward()?;
+        if part.last {
+            self.optimizer
+                .set_learning_rate(self.learning_rate(minibatches))?;
+            self.optimizer.step()?;
+        }
+        Ok(value)
     }
 
-    fn device(&self) -> Device {
-        self.student.device()
-    }
-
-    fn learn(&mut self) -> Result<f64, TchError> {
-        let progress = self.done as f64 / self.steps() as f64;
-        let rate =
-            self.config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-        self.optimizer.set_learning_rate(rate)?;
-        let batch = self.next_batch();
-        let logits = self.forward(&batch)?;
-        let labels = self.crops.labels(&batch, self.device())?;
+    /// Mean loss of some crops: how far the answers are from the labels, and from the old answers.
+    fn loss(&mut self, batch: &[usize]) -> Result<Tensor, TchError> {
+        let (logits, old) = self.forward(batch)?;
+        let device = self.student.device();
+        let labels = self.crops.classes(batch, device)?;
         let loss = logits.f_cross_entropy_loss::<&Tensor>(
             &labels,
             None,
@@ -150,40 +121,98 @@ impl ClassifierTraining {
             -100,
             LABEL_SMOOTHING,
         )?;
-        self.optimizer.zero_grad()?;
-        loss.f_backward()?;
-        self.optimizer.step()?;
-        f64::try_from(loss)
+        match self.old.as_ref().zip(old) {
+            Some((answers, old)) => loss.f_add(&answers.loss(&old, &logits)?),
+            None => Ok(loss),
+        }
     }
+
+    /// Logits of some crops, and those of the old network where they are to be learnt from.
+    fn forward(&mut self, batch: &[usize]) -> Result<(Tensor, Option<Tensor>), TchError> {
+        let old = self.old.as_ref().map(OldAnswers::network);
+        if let Some(known) = &mut self.features {
+            let features = known.of(batch, &self.crops, &self.student)?;
+            let old = old.map(|old| tch::no_grad(|| old.classify(&features)));
+            return Ok((self.student.network.classify(&features)?, old.transpose()?));
+        }
+        let device = self.student.device();
+        let crops = self.crops.varied(batch, &mut self.rng, device)?;
+        let old = old.map(|old| old.logits(&crops));
+        let network = &self.student.network;
+        let features = network.features(&crops, self.config.layers_frozen, batch.len() > 1)?;
+        Ok((network.classify(&features)?, old.transpose()?))
+    }
+
+    /// Learning rate after so many minibatches: a half cosine from the configured one to zero.
+    fn learning_rate(&self, minibatches: usize) -> f64 {
+        let all = self.config.epochs * self.division.minibatches();
+        let progress = minibatches as f64 / all as f64;
+        self.config.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+    }
+
+    fn diverged(&self, what: String) -> ModelError {
+        ModelError::Diverged {
+            what,
+            steps: self.done,
+            learning_rate: self.config.learning_rate,
+        }
+    }
+}
+
+fn check(config: &RetrainingConfig) -> Result<(), ModelError> {
+    let rate = config.learning_rate;
+    let wrong = if config.epochs == 0 || config.batch_size == 0 {
+        "epochs and batch_size are at least 1".to_owned()
+    } else if !(rate >= 0.0 && rate.is_finite()) {
+        format!("a learning rate is finite and not negative, got {rate}")
+    } else {
+        return Ok(());
+    };
+    Err(ModelError::BadInput(wrong))
+}
+
+fn optimizer(student: &Classifier, config: &RetrainingConfig) -> Result<COptimizer, TchError> {
+    let rate = config.learning_rate;
+    let mut optimizer = COptimizer::adamw(rate, 0.9, 0.999, WEIGHT_DECAY, 1e-8, false)?;
+    for tensor in student.network.trainable(config.layers_frozen) {
+        let tensor = tensor.f_set_requires_grad(true)?;
+        optimizer.add_parameters(&tensor, 0)?;
+    }
+    Ok(optimizer)
 }
 
 impl Training for ClassifierTraining {
     fn steps(&self) -> usize {
-        self.config.epochs * self.steps_per_epoch
+        self.config.epochs * self.division.steps()
     }
 
     fn steps_per_epoch(&self) -> usize {
-        self.steps_per_epoch
+        self.division.steps()
     }
 
     fn step(&mut self) -> Result<Step, ModelError> {
+        if self.done >= self.steps() {
+            let all = self.done;
+            return Err(ModelError::BadInput(format!("all {all} steps are done")));
+        }
         // The mode belongs to the thread, and whoever computed here before may have left it off.
         let loss = tch::with_grad(|| self.learn())?;
         self.done += 1;
-        if loss.is_finite() {
-            Ok(Step {
-                loss,
-                done: self.done,
-            })
-        } else {
-            Err(ModelError::Torch(format!(
-                "the loss became {loss} at minibatch {}",
-                self.done
-            )))
-        }
+        let (part, _) = self.division.after(self.done - 1);
+        Ok(Step {
+            loss,
+            done: self.done,
+            examples: part.examples.len(),
+        })
     }
 
     fn student(&self) -> Result<Box<dyn Student>, ModelError> {
+        // The last step may have gone too far, which no loss has shown.
+        for tensor in self.student.network.tensors().values() {
+            if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                return Err(self.diverged("a weight is no longer finite".to_owned()));
+            }
+        }
         self.student.fork()
     }
 }

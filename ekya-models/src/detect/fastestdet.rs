@@ -11,7 +11,9 @@ use super::network::{Build, CLASSES, Network, STRIDE};
 use super::train::FineTuning;
 use super::view::{Levels, View};
 use super::weights::Weights;
-use crate::{BBox, Example, Image, ModelError, Object, Placement, Student, Training};
+use crate::{
+    BBox, Example, Image, ModelError, Object, Placement, Student, Training, TrainingOptions,
+};
 
 /// Side in pixels of the input that the published weights were trained for.
 pub(super) const SIDE: usize = 352;
@@ -190,10 +192,11 @@ impl Student for FastestDet {
         )?))
     }
 
-    fn train(
+    fn train_with(
         &self,
         examples: &[Example],
         config: &RetrainingConfig,
+        options: &TrainingOptions,
         seed: u64,
     ) -> Result<Box<dyn Training>, ModelError> {
         let weights = self.weights.copied()?;
@@ -203,6 +206,7 @@ impl Student for FastestDet {
             self.device,
             examples,
             config,
+            options,
             seed,
         )?))
     }

@@ -1,8 +1,10 @@
-//! Fine-tuning on a teacher's labels, one minibatch a call.
+//! Fine-tuning on a teacher's labels, one minibatch or a part of one a call.
 //!
 //! Pictures are not augmented: a camera that stands still sees the same scene in the next window, and
 //! within the few epochs of a retraining, mirrored and zoomed copies cost accuracy there. It
 //! also means that what frozen blocks make of a picture never changes, so it is computed once.
+//!
+//! Where a minibatch is several calls, each part's loss counts as many pictures as it has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use super::loss::{Target, loss};
 use super::network::{Features, PartlyFrozen};
 use super::view::View;
 use super::weights::Weights;
-use crate::{BBox, Example, Image, ModelError, Step, Student, Training};
+use crate::minibatch::{Division, Part};
+use crate::{BBox, Example, Image, ModelError, Step, Student, Training, TrainingOptions};
 
 /// Decay of the weights towards zero, as the network's authors have it.
 const WEIGHT_DECAY: f64 = 5e-4;
@@ -62,6 +65,7 @@ pub(super) struct FineTuning {
     rng: ChaCha8Rng,
     /// This epoch's order of the samples.
     order: Vec<usize>,
+    division: Division,
     done: usize,
 }
 
@@ -77,9 +81,15 @@ impl FineTuning {
         device: Device,
         examples: &[Example],
         config: &RetrainingConfig,
+        options: &TrainingOptions,
         seed: u64,
     ) -> Result<Self, ModelError> {
         check(config)?;
+        options.check()?;
+        if options.distillation.is_some() {
+            let reason = "a detector learns from labels only, not from its old answers".to_owned();
+            return Err(ModelError::BadInput(reason));
+        }
         let samples = samples(examples, config.data_fraction, &classes)?;
         let network =
             PartlyFrozen::new(&weights, config.layers_frozen).map_err(ModelError::Torch)?;
@@ -96,6 +106,7 @@ impl FineTuning {
             classes,
             device,
             order: (0..samples.len()).collect(),
+            division: Division::new(samples.len(), config.batch_size, options.micro_batch),
             samples,
             config: config.clone(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -103,15 +114,12 @@ impl FineTuning {
         })
     }
 
-    /// The samples of this step.
-    fn draw(&mut self) -> Vec<usize> {
-        let in_epoch = self.done % self.steps_per_epoch();
-        if in_epoch == 0 {
+    /// The samples of a step.
+    fn draw(&mut self, part: &Part) -> Vec<usize> {
+        if part.examples.start == 0 {
             self.order.shuffle(&mut self.rng);
         }
-        let first = in_epoch * self.config.batch_size;
-        let last = (first + self.config.batch_size).min(self.order.len());
-        self.order[first..last].to_vec()
+        self.order[part.examples.clone()].to_vec()
     }
 
     /// What the fixed blocks make of these samples, and what is to be found in them.
@@ -146,39 +154,51 @@ impl FineTuning {
         Ok((stacked, targets))
     }
 
-    /// Learning rate of this step: a half cosine from the configured one to zero, after a short rise.
-    fn learning_rate(&self) -> f64 {
-        let progress = self.done as f64 / self.steps() as f64;
-        let warm_up = (self.steps() / 4).clamp(1, WARM_UP);
-        let rise = ((self.done + 1) as f64 / warm_up as f64).min(1.0);
+    /// Learning rate after so many minibatches: a half cosine from the configured one to zero, after
+    /// a short rise.
+    fn learning_rate(&self, minibatches: usize) -> f64 {
+        let all = self.config.epochs * self.division.minibatches();
+        let progress = minibatches as f64 / all as f64;
+        let warm_up = (all / 4).clamp(1, WARM_UP);
+        let rise = ((minibatches + 1) as f64 / warm_up as f64).min(1.0);
         let fall = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
         self.config.learning_rate * rise * fall
     }
 
-    /// Forward, backward and update; the loss.
-    fn descend(&self, features: Features, targets: &[Target]) -> Result<f64, ModelError> {
+    /// Forward and backward, and the update after a minibatch's last part; the loss.
+    fn descend(
+        &self,
+        features: Features,
+        targets: &[Target],
+        part: &Part,
+    ) -> Result<f64, ModelError> {
         let loss = loss(&self.network.trained(features)?, targets)?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
-            return Err(ModelError::Torch(format!(
-                "training diverged: loss {value} after {} steps at learning rate {}",
-                self.done, self.config.learning_rate
-            )));
+            return Err(ModelError::Diverged {
+                what: format!("the loss became {value}"),
+                steps: self.done,
+                learning_rate: self.config.learning_rate,
+            });
         }
-        self.optimizer.zero_grad()?;
-        loss.f_backward()?;
-        self.optimizer.step()?;
+        if part.first {
+            self.optimizer.zero_grad()?;
+        }
+        loss.f_mul_scalar(part.weight())?.f_backward()?;
+        if part.last {
+            self.optimizer.step()?;
+        }
         Ok(value)
     }
 }
 
 impl Training for FineTuning {
     fn steps(&self) -> usize {
-        self.config.epochs * self.steps_per_epoch()
+        self.config.epochs * self.division.steps()
     }
 
     fn steps_per_epoch(&self) -> usize {
-        self.samples.len().div_ceil(self.config.batch_size)
+        self.division.steps()
     }
 
     fn step(&mut self) -> Result<Step, ModelError> {
@@ -188,16 +208,19 @@ impl Training for FineTuning {
                 self.done
             )));
         }
-        let drawn = self.draw();
+        let (part, minibatches) = self.division.after(self.done);
+        let drawn = self.draw(&part);
         let (features, targets) = self.batch(&drawn)?;
-        self.optimizer.set_learning_rate(self.learning_rate())?;
+        let rate = self.learning_rate(minibatches);
+        self.optimizer.set_learning_rate(rate)?;
         // Set, not assumed: gradient mode belongs to the thread, and stays off after a panic in
         // someone's `no_grad`.
-        let loss = tch::with_grad(|| self.descend(features, &targets))?;
+        let loss = tch::with_grad(|| self.descend(features, &targets, &part))?;
         self.done += 1;
         Ok(Step {
             loss,
             done: self.done,
+            examples: drawn.len(),
         })
     }
 

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use ekya_models::{Architecture, BBox, Classifier, Example, Image, Object, Placement, Student};
+use ekya_models::{
+    Architecture, BBox, Classifier, Example, Image, Object, Placement, Student, TrainingOptions,
+};
 use ekya_sched::RetrainingConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -73,7 +75,18 @@ pub(crate) fn train(
     config: &RetrainingConfig,
     seed: u64,
 ) -> Box<dyn Student> {
-    let mut training = student.train(examples, config, seed).unwrap();
+    train_with(student, examples, config, &TrainingOptions::default(), seed)
+}
+
+/// Trains a copy to the end in a certain way.
+pub(crate) fn train_with(
+    student: &dyn Student,
+    examples: &[Example],
+    config: &RetrainingConfig,
+    options: &TrainingOptions,
+    seed: u64,
+) -> Box<dyn Student> {
+    let mut training = student.train_with(examples, config, options, seed).unwrap();
     for done in 1..=training.steps() {
         assert_eq!(training.step().unwrap().done, done);
     }
@@ -83,7 +96,7 @@ pub(crate) fn train(
 /// Answers about all objects of the examples.
 pub(crate) fn answers(student: &dyn Student, examples: &[Example], resolution: f64) -> Vec<Object> {
     let answer = |example: &Example| {
-        let regions: Vec<BBox> = example.objects.iter().map(|object| object.bbox).collect();
+        let regions = example.regions();
         student.infer(&example.image, &regions, resolution).unwrap()
     };
     examples.iter().flat_map(answer).collect()

@@ -3,12 +3,16 @@
 //! The only crate that names `tch`. It knows nothing of actors, streams or shares: whoever calls
 //! [`Training::step`] decides when, and on which device time.
 
+mod architecture;
 mod image;
 mod object;
 
+pub use architecture::{Architecture, ArchitectureError, ShuffleWidth, Width};
 pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, matched_accuracy};
 
+#[cfg(feature = "torch")]
+mod backbone;
 #[cfg(feature = "torch")]
 mod checkpoint;
 #[cfg(feature = "torch")]
@@ -16,11 +20,15 @@ mod classify;
 #[cfg(feature = "torch")]
 mod detect;
 #[cfg(feature = "torch")]
+mod onnx;
+#[cfg(feature = "torch")]
 mod placement;
 #[cfg(feature = "torch")]
 mod student;
 #[cfg(feature = "torch")]
-pub use classify::{Architecture, Classifier};
+pub use backbone::{BackboneReport, Misfit};
+#[cfg(feature = "torch")]
+pub use classify::{Classifier, OnnxOptions, OnnxTeacher};
 #[cfg(feature = "torch")]
 pub use detect::{FastestDet, YoloxTeacher, coco_names};
 #[cfg(feature = "torch")]

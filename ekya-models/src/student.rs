@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ekya_sched::RetrainingConfig;
 use thiserror::Error;
 
-use crate::{BBox, Image, Object};
+use crate::backbone::BackboneReport;
+use crate::{Architecture, BBox, Image, Object};
 
 /// A compressed model that serves one stream.
 pub trait Student: Send {
@@ -116,6 +117,16 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A file of weights is not for the backbone of this network; nothing of it was loaded.
+    #[error("{}: no weights of {architecture}: {report}", path.display())]
+    Backbone {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        architecture: Architecture,
+        /// What fits and what does not.
+        report: Box<BackboneReport>,
     },
     /// There is nothing to train on.
     #[error("no labelled examples to train on")]

@@ -1,14 +1,15 @@
 //! Classifiers of object crops: students, and the teacher of the procedural scene.
 //!
-//! `layers` holds the parts, `architecture` puts them together, `crops` cuts pictures, `classifier`
-//! answers, `batch` makes minibatches and `training` trains on them.
+//! `network` puts a `head` behind a backbone, `crops` cuts pictures, `classifier` answers, `batch`
+//! makes minibatches and `training` trains on them; `onnx` is a teacher from an ONNX file.
 
-mod architecture;
 mod batch;
 mod classifier;
 mod crops;
-mod layers;
+mod head;
+mod network;
+mod onnx;
 mod training;
 
-pub use architecture::Architecture;
 pub use classifier::Classifier;
+pub use onnx::{OnnxOptions, OnnxTeacher};

@@ -58,7 +58,7 @@ impl ClassifierTraining {
             )));
         }
         let student = serving.copy(config.head_width, seed)?;
-        let side = student.architecture().input_side();
+        let side = student.input_side();
         let crops = LabelledCrops::cut(examples, config.data_fraction, side, student.classes())?;
         let mut optimizer =
             COptimizer::adamw(config.learning_rate, 0.9, 0.999, WEIGHT_DECAY, 1e-8, false)?;

@@ -8,7 +8,7 @@ mod image;
 mod object;
 
 pub use architecture::{Architecture, ArchitectureError, ShuffleWidth, Width};
-pub use image::{Image, ImageError};
+pub use image::{IMAGENET, Image, ImageError, Normalisation};
 pub use object::{BBox, Object, f1_at, matched_accuracy};
 
 #[cfg(feature = "torch")]

@@ -9,7 +9,6 @@ use tract_onnx::tract_hir::infer::Factoid;
 use crate::ModelError;
 
 /// A network that takes one picture, `1 × 3 × side × side`.
-#[derive(Debug)]
 pub(crate) struct OnnxNetwork {
     plan: TypedRunnableModel<TypedModel>,
     side: usize,
@@ -60,6 +59,15 @@ impl OnnxNetwork {
         let input = Tensor::from_shape(&shape, picture).map_err(failed)?;
         let output = self.plan.run(tvec!(input.into())).map_err(failed)?;
         Ok(output[0].as_slice::<f32>().map_err(failed)?.to_vec())
+    }
+}
+
+impl std::fmt::Debug for OnnxNetwork {
+    /// Without the plan, which fills pages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OnnxNetwork")
+            .field("side", &self.side)
+            .finish_non_exhaustive()
     }
 }
 

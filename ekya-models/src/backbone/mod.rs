@@ -12,6 +12,7 @@ pub(crate) mod mobilenetv2;
 mod pretrained;
 mod resnet;
 mod shufflenetv2;
+mod shufflenetv2_release;
 mod small;
 
 pub(crate) use block::Block;
@@ -19,11 +20,8 @@ pub(crate) use conv::{Init, Maker};
 pub(crate) use pretrained::matched;
 pub use pretrained::{BackboneReport, Misfit};
 
-use crate::Architecture;
+use crate::{Architecture, IMAGENET, Normalisation};
 use resnet::Groups;
-
-/// Mean and deviation of ImageNet's pixels in 0..=1: red, green, blue.
-pub(crate) const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// The blocks of a network.
 pub(crate) fn blocks<E>(
@@ -59,7 +57,7 @@ pub(crate) fn normalised(architecture: Architecture, crops: &Tensor) -> Result<T
     if matches!(architecture, Architecture::Small | Architecture::Teacher) {
         return Ok(crops.shallow_clone());
     }
-    let [mean, deviation] = IMAGENET;
+    let Normalisation { mean, deviation } = IMAGENET;
     let channels = |values: [f32; 3]| {
         Tensor::f_from_slice(&values)?
             .f_reshape([1, 3, 1, 1])?

@@ -2,7 +2,8 @@
 //!
 //! A file fits when it gives every tensor from the input up to some layer, and none of another
 //! shape. Later layers may be missing (a file may end before the last convolution), and tensors
-//! that no backbone has (a classifier's) are left alone.
+//! that no backbone has (a classifier's) are left alone. Two networks were first released under other
+//! names than torchvision's; their files are brought to these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -10,7 +11,7 @@ use std::fmt;
 
 use tch::Tensor;
 
-use super::{Init, blocks, mobilenetv2};
+use super::{Init, blocks, mobilenetv2, shufflenetv2_release};
 use crate::Architecture;
 
 /// What a file of weights gives a backbone.
@@ -103,7 +104,7 @@ impl BackboneReport {
     }
 }
 
-/// The tensors of a file for the backbone of `architecture`, by its names, and what they are.
+/// The tensors of a file that the backbone of `architecture` has, by its names, and the report.
 ///
 /// # Errors
 /// The report when they do not fit.
@@ -111,11 +112,20 @@ pub(crate) fn matched(
     architecture: Architecture,
     mut found: BTreeMap<String, Tensor>,
 ) -> Result<(BTreeMap<String, Tensor>, BackboneReport), BackboneReport> {
-    if let Architecture::MobileNetV2(_) = architecture {
-        found = mobilenetv2::renamed(found);
+    match architecture {
+        Architecture::MobileNetV2(_) => found = mobilenetv2::renamed(found),
+        Architecture::ShuffleNetV2(_) if shufflenetv2_release::is_release(&found) => {
+            // What is no whole release stays as it is, and the report says how it differs.
+            if let Ok((today, _)) = shufflenetv2_release::today(&found) {
+                found = today;
+            }
+        }
+        _ => {}
     }
     let report = BackboneReport::new(architecture, &found);
     if report.fits() {
+        // A checkpoint's head must not be taken for that of the network to load into.
+        found.retain(|name, _| report.loaded.contains(name));
         Ok((found, report))
     } else {
         Err(report)

@@ -11,6 +11,9 @@ const SIDE: u64 = 224;
 /// Classes of the published networks, of which ours have only the backbone.
 const CLASSES: u64 = 1000;
 
+/// A tensor's name and shape.
+type Named<'a> = (&'a str, &'a [i64]);
+
 /// A backbone without values and the shapes of its tensors.
 fn shapes(name: &str) -> (Vec<Block>, BTreeMap<String, Vec<i64>>) {
     let mut shapes = BTreeMap::new();
@@ -95,7 +98,7 @@ fn backbones_have_the_published_costs() {
 
 #[test]
 fn tensors_have_the_published_names_and_shapes() {
-    let cases: [(&str, usize, &[(&str, &[i64])]); 5] = [
+    let cases: [(&str, usize, &[Named]); 5] = [
         (
             "resnet18",
             100,

@@ -9,7 +9,7 @@ use crate::ShuffleWidth;
 /// Channels after the stem.
 const STEM: i64 = 24;
 /// Blocks of the stages 2, 3 and 4.
-const REPEATS: [usize; 3] = [4, 8, 4];
+pub(super) const REPEATS: [usize; 3] = [4, 8, 4];
 
 /// Channels of the stages and of the last convolution.
 const fn channels(width: ShuffleWidth) -> ([i64; 3], i64) {

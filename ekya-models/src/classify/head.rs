@@ -55,6 +55,27 @@ impl Head {
         let hidden = features
             .f_linear(&self.hidden.0, Some(&self.hidden.1))?
             .f_relu()?;
-        hidden.f_linear(&self.output.0, Some(&self.output.1))
+        outputs(&hidden, &self.output.0, &self.output.1)
     }
+}
+
+/// Outputs that are computed together.
+const TOGETHER: i64 = 16;
+
+/// `[n, classes]` from `[n, width]`, [`TOGETHER`] at a time, the last ones filled up with zeros.
+/// libtorch adds in an order that depends on how many outputs there are; so computed, the logits of
+/// known classes stay the same to the last bit when others are added.
+fn outputs(hidden: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor, TchError> {
+    let classes = bias.size()[0];
+    let more = (TOGETHER - classes % TOGETHER) % TOGETHER;
+    let weight = weight.f_constant_pad_nd([0, 0, 0, more])?;
+    let bias = bias.f_constant_pad_nd([0, more])?;
+    let logits = (0..classes)
+        .step_by(TOGETHER as usize)
+        .map(|from| {
+            let bias = bias.f_narrow(0, from, TOGETHER)?;
+            hidden.f_linear(&weight.f_narrow(0, from, TOGETHER)?, Some(&bias))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Tensor::f_cat(&logits, 1)?.f_narrow(1, 0, classes)
 }

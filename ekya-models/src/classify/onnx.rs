@@ -4,26 +4,22 @@ use std::path::Path;
 
 use super::crops::cut;
 use crate::onnx::OnnxNetwork;
-use crate::{BBox, Image, ModelError, Object, Teacher};
+use crate::{BBox, IMAGENET, Image, ModelError, Normalisation, Object, Teacher};
 
 /// How an ONNX classifier wants its crops, and what its outputs are.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OnnxOptions {
-    /// Mean of red, green and blue in 0..=1, which is taken off.
-    pub mean: [f32; 3],
-    /// What red, green and blue are divided by after that.
-    pub deviation: [f32; 3],
+    /// Scale of its pixels.
+    pub pixels: Normalisation,
     /// Whether the outputs are logits; if not, they are chances.
     pub softmax: bool,
 }
 
 impl Default for OnnxOptions {
-    /// ImageNet's mean and deviation, and logits.
+    /// ImageNet's scale, and logits.
     fn default() -> Self {
-        let [mean, deviation] = crate::backbone::IMAGENET;
         Self {
-            mean,
-            deviation,
+            pixels: IMAGENET,
             softmax: true,
         }
     }
@@ -54,7 +50,7 @@ impl OnnxTeacher {
         classes: &[String],
         options: OnnxOptions,
     ) -> Result<Self, ModelError> {
-        check(&options)?;
+        check(&options.pixels)?;
         if let Some(class) = classes.iter().find(|class| !names.contains(class)) {
             return Err(ModelError::BadInput(format!(
                 "no output of the teacher is named '{class}'"
@@ -83,10 +79,10 @@ impl OnnxTeacher {
         let mut crop = Vec::new();
         cut(image, region, side, &mut crop);
         for (channel, plane) in crop.chunks_exact_mut(side * side).enumerate() {
-            let (mean, deviation) = (self.options.mean[channel], self.options.deviation[channel]);
+            let Normalisation { mean, deviation } = self.options.pixels;
             for value in plane {
                 // Crops are about -1..1.
-                *value = (0.5 * *value + 0.5 - mean) / deviation;
+                *value = (0.5 * *value + 0.5 - mean[channel]) / deviation[channel];
             }
         }
         let mut chances = self.network.run(&crop)?;
@@ -116,16 +112,14 @@ impl OnnxTeacher {
     }
 }
 
-fn check(options: &OnnxOptions) -> Result<(), ModelError> {
-    let OnnxOptions {
-        mean, deviation, ..
-    } = options;
-    let numbers = mean.iter().all(|mean| mean.is_finite());
-    if numbers && deviation.iter().all(|d| d.is_finite() && *d > 0.0) {
+fn check(pixels: &Normalisation) -> Result<(), ModelError> {
+    let Normalisation { mean, deviation } = pixels;
+    let positive = deviation.iter().all(|one| one.is_finite() && *one > 0.0);
+    if positive && mean.iter().all(|mean| mean.is_finite()) {
         return Ok(());
     }
     Err(ModelError::BadInput(format!(
-        "a mean has three numbers and a deviation three above 0, got {mean:?} and {deviation:?}"
+        "pixels have finite means and deviations above 0, got {mean:?} and {deviation:?}"
     )))
 }
 

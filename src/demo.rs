@@ -7,9 +7,9 @@ use anyhow::Result;
 
 use crate::compare::Comparison;
 use ekya::config::{
-    BUILT_IN_WEIGHTS, ClassifierArchitecture, ClassifierConfig, Config, DeviceConfig, DeviceKind,
-    InferenceConfig, LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig, ValidConfig,
+    BUILT_IN_WEIGHTS, ClassifierConfig, Config, DeviceConfig, DeviceKind, InferenceConfig,
+    LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig, StudentConfig,
+    TeacherConfig, ValidConfig,
 };
 use ekya::source::scene::{Preset, SceneConfig};
 
@@ -94,8 +94,8 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
             ..SceneConfig::default()
         }),
         student: StudentConfig::Classifier(ClassifierConfig {
-            architecture: ClassifierArchitecture::Small,
             weights: Some(BUILT_IN_WEIGHTS.into()),
+            ..ClassifierConfig::default()
         }),
         teacher: TeacherConfig::Scene,
         inference: InferenceConfig::default(),

@@ -119,9 +119,9 @@ enum Command {
         /// Checkpoint to write.
         #[arg(long)]
         out: PathBuf,
-        /// Network: small or resnet18.
+        /// Network, as in configurations: small, resnet18, mobilenetv2:0.5, …
         #[arg(long, default_value = "small")]
-        architecture: String,
+        architecture: Architecture,
         /// Class names in the order of the stream's configuration; default: the manifest's, sorted.
         #[arg(long, value_delimiter = ',')]
         classes: Vec<String>,
@@ -230,7 +230,6 @@ fn act(command: Command) -> Result<()> {
             classes,
             epochs,
         } => {
-            let architecture: Architecture = architecture.parse().map_err(anyhow::Error::msg)?;
             let folder = FolderConfig {
                 classes,
                 ..FolderConfig::new(manifest)

@@ -7,11 +7,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ekya_models::{
-    Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student,
-    set_compute_threads,
+    Architecture, ArchitectureError, BBox, Classifier, Example, Image, ModelError, Object,
+    Placement, Student, set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
+/// Students first, each kind from cheap to dear.
+const NETWORKS: [&str; 11] = [
+    "small",
+    "shufflenetv2:0.5",
+    "shufflenetv2:1.0",
+    "shufflenetv2:1.5",
+    "shufflenetv2:2.0",
+    "mobilenetv2:0.5",
+    "mobilenetv2:1.0",
+    "resnet18",
+    "teacher",
+    "resnet101",
+    "resnext101",
+];
 const CLASSES: usize = 8;
 const HEAD_WIDTH: usize = 64;
 /// Width and height of the picture that crops are cut from.
@@ -25,8 +39,9 @@ fn main() -> Result<(), ModelError> {
         "one thread; {CLASSES} classes, head of {HEAD_WIDTH} neurons, fastest calls in milliseconds"
     );
     println!(
-        "{:>10} {:>11} {:>8} {:>12} {:>13} {:>13} {:>15}",
+        "{:>16} {:>4} {:>11} {:>8} {:>12} {:>13} {:>13} {:>15}",
         "network",
+        "side",
         "M mult-adds",
         "3 crops",
         "32 crops",
@@ -34,11 +49,10 @@ fn main() -> Result<(), ModelError> {
         "crop (of 32)",
         "step of 32"
     );
-    for architecture in [
-        Architecture::Small,
-        Architecture::ResNet18,
-        Architecture::Teacher,
-    ] {
+    for name in NETWORKS {
+        let architecture = name
+            .parse()
+            .map_err(|error: ArchitectureError| ModelError::BadInput(error.to_string()))?;
         print_costs(architecture)?;
     }
     Ok(())
@@ -50,9 +64,10 @@ fn print_costs(architecture: Architecture) -> Result<(), ModelError> {
     let many = inference(&model, BATCH)?;
     let step = training_step(&model)?;
     println!(
-        "{:>10} {:>11.2} {three:>8.2} {many:>12.2} {:>13.3} {:>13.3} {step:>15.1}",
-        architecture.name(),
-        architecture.multiply_adds(CLASSES, HEAD_WIDTH) as f64 / 1e6,
+        "{:>16} {:>4} {:>11.2} {three:>8.2} {many:>12.2} {:>13.3} {:>13.3} {step:>15.1}",
+        architecture,
+        model.input_side(),
+        model.multiply_adds() as f64 / 1e6,
         three / 3.0,
         many / BATCH as f64,
     );

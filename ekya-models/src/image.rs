@@ -70,3 +70,18 @@ impl std::fmt::Debug for Image {
         write!(f, "Image({}x{})", self.width, self.height)
     }
 }
+
+/// How a network wants its pixels: each channel less its mean, divided by its deviation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normalisation {
+    /// Means of red, green and blue, pixels being in 0..=1.
+    pub mean: [f32; 3],
+    /// Deviations of red, green and blue, above 0.
+    pub deviation: [f32; 3],
+}
+
+/// What published classifiers are trained with.
+pub const IMAGENET: Normalisation = Normalisation {
+    mean: [0.485, 0.456, 0.406],
+    deviation: [0.229, 0.224, 0.225],
+};

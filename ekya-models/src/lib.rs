@@ -3,16 +3,20 @@
 //! The only crate that names `tch`. It knows nothing of actors, streams or shares: whoever calls
 //! [`Training::step`] decides when, and on which device time.
 
+mod architecture;
 mod frame_id;
 mod image;
 mod object;
 mod options;
 
+pub use architecture::{Architecture, ArchitectureError, ShuffleWidth, Width};
 pub use frame_id::FrameId;
-pub use image::{Image, ImageError};
+pub use image::{IMAGENET, Image, ImageError, Normalisation};
 pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy};
 pub use options::{Distillation, Sampling, TrainingOptions};
 
+#[cfg(feature = "torch")]
+mod backbone;
 #[cfg(feature = "torch")]
 mod checkpoint;
 #[cfg(feature = "torch")]
@@ -22,16 +26,20 @@ mod detect;
 #[cfg(feature = "torch")]
 mod minibatch;
 #[cfg(feature = "torch")]
+mod onnx;
+#[cfg(feature = "torch")]
 mod placement;
 #[cfg(feature = "torch")]
 mod student;
+#[cfg(feature = "torch")]
+pub use backbone::{BackboneReport, Misfit};
 #[cfg(feature = "torch")]
 pub use checkpoint::{
     Checkpoint, CheckpointStore, Listing, Manifest, Provenance, Seen, TrainedOn, Unusable, seal,
     unseal,
 };
 #[cfg(feature = "torch")]
-pub use classify::{Architecture, Classifier};
+pub use classify::{Classifier, OnnxOptions, OnnxTeacher};
 #[cfg(feature = "torch")]
 pub use detect::{FastestDet, YoloxTeacher, coco_names};
 #[cfg(feature = "torch")]

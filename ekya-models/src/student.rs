@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ekya_sched::RetrainingConfig;
 use thiserror::Error;
 
-use crate::{BBox, Image, Object, TrainingOptions};
+use crate::backbone::BackboneReport;
+use crate::{Architecture, BBox, Image, Object, TrainingOptions};
 
 /// A compressed model that serves one stream.
 pub trait Student: Send {
@@ -24,7 +25,7 @@ pub trait Student: Send {
     ) -> Result<Vec<Object>, ModelError>;
 
     /// Name of the network, as in "small" or "fastestdet": weights of one do not fit another.
-    fn network(&self) -> &str;
+    fn network(&self) -> String;
 
     /// A deep copy that shares no tensor with this one.
     ///
@@ -159,6 +160,16 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A file of weights is not for the backbone of this network; nothing of it was loaded.
+    #[error("{}: no weights of {architecture}: {report}", path.display())]
+    Backbone {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        architecture: Architecture,
+        /// What fits and what does not.
+        report: Box<BackboneReport>,
     },
     /// There is nothing to train on.
     #[error("no labelled examples to train on")]

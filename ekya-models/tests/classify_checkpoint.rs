@@ -43,11 +43,14 @@ fn assert_refused(bytes: &[u8], what: &str) {
 #[test]
 fn a_checkpoint_answers_as_what_was_saved() {
     let examples = squares(4, 1);
-    for architecture in [
-        Architecture::Small,
-        Architecture::ResNet18,
-        Architecture::Teacher,
+    for name in [
+        "small",
+        "resnet18",
+        "teacher",
+        "mobilenetv2:0.35",
+        "shufflenetv2:0.5",
     ] {
+        let architecture = name.parse().unwrap();
         let loaded = load(&saved(architecture)).unwrap();
         assert_eq!(
             (loaded.architecture(), loaded.classes()),
@@ -58,6 +61,23 @@ fn a_checkpoint_answers_as_what_was_saved() {
             answers(&fresh(architecture), &examples, 1.0)
         );
     }
+}
+
+#[test]
+fn a_checkpoint_knows_the_side_of_its_crops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student.safetensors");
+    let student = fresh(Architecture::Small).with_input_side(48).unwrap();
+    student.save(&path).unwrap();
+    let loaded = Classifier::load(&path, Placement::Cpu).unwrap();
+    assert_eq!(loaded.input_side(), 48);
+    let examples = squares(4, 1);
+    let expected = answers(&student, &examples, 1.0);
+    assert_eq!(answers(&loaded, &examples, 1.0), expected);
+    assert_ne!(
+        answers(&fresh(Architecture::Small), &examples, 1.0),
+        expected
+    );
 }
 
 #[test]

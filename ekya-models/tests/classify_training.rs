@@ -122,9 +122,14 @@ fn a_fork_shares_nothing() {
 }
 
 #[test]
-fn resnet18_and_the_teacher_take_a_step() {
-    for architecture in [Architecture::ResNet18, Architecture::Teacher] {
-        let student = fresh(architecture);
+fn every_network_for_streams_takes_a_step() {
+    for (name, [frozen, free]) in [
+        ("teacher", ["block0.", "block1."]),
+        ("resnet18", ["conv1.", "layer1.0."]),
+        ("mobilenetv2:0.5", ["features.0.", "features.1."]),
+        ("shufflenetv2:0.5", ["conv1.", "stage2.0."]),
+    ] {
+        let student = fresh(name.parse().unwrap());
         let config = RetrainingConfig {
             epochs: 1,
             batch_size: 4,
@@ -136,8 +141,8 @@ fn resnet18_and_the_teacher_take_a_step() {
         let step = training.step().unwrap();
         assert!(step.loss > 0.0 && step.done == 1);
         let changed = changed(&student, &*training.student().unwrap());
-        assert!(!changed.iter().any(|name| name.starts_with("block0.")));
-        assert!(changed.iter().any(|name| name.starts_with("block1.")));
+        assert!(!changed.iter().any(|name| name.starts_with(frozen)));
+        assert!(changed.iter().any(|name| name.starts_with(free)));
     }
 }
 
@@ -304,5 +309,87 @@ fn a_classifier_has_classes_and_a_head() {
     for (classes, head_width) in [(0, 8), (8, 0), (usize::MAX, 8), (8, usize::MAX)] {
         let made = Classifier::new(Architecture::Small, classes, head_width, Placement::Cpu, 1);
         assert!(matches!(made, Err(ModelError::BadInput(_))));
+    }
+}
+
+#[test]
+fn a_grown_classifier_knows_what_it_knew() {
+    let student = fresh(Architecture::Small);
+    let grown = student.with_classes(CLASSES + 3, 5).unwrap();
+    let (before, after) = (tensors(&student), tensors(&grown));
+    for (name, bytes) in &before {
+        if name.starts_with("head.output.") {
+            assert!(after[name].len() > bytes.len() && after[name].starts_with(bytes));
+        } else {
+            assert_eq!(after[name], *bytes, "{name}");
+        }
+    }
+    let other = student.with_classes(CLASSES + 3, 6).unwrap();
+    assert_eq!(
+        tensors(&student.with_classes(CLASSES + 3, 5).unwrap()),
+        after
+    );
+    assert_eq!(changed(&grown, &other), ["head.output.weight"]);
+}
+
+#[test]
+fn a_classifier_grows_by_nothing_and_never_shrinks() {
+    let student = fresh(Architecture::Small);
+    let same = student.with_classes(CLASSES, 5).unwrap();
+    assert_eq!(changed(&student, &same), Vec::<String>::new());
+    for classes in [0, CLASSES - 1, usize::MAX] {
+        assert!(matches!(
+            student.with_classes(classes, 5),
+            Err(ModelError::BadInput(_))
+        ));
+    }
+}
+
+#[test]
+fn a_grown_classifier_learns_its_new_class() {
+    let mut examples = squares(100, 1);
+    let known: Vec<Example> = examples
+        .iter()
+        .filter(|example| {
+            example
+                .objects
+                .iter()
+                .all(|object| object.class < CLASSES - 1)
+        })
+        .cloned()
+        .collect();
+    let fewer = Classifier::new(Architecture::Small, CLASSES - 1, 32, Placement::Cpu, 7).unwrap();
+    let config = RetrainingConfig {
+        epochs: 6,
+        batch_size: 16,
+        ..RetrainingConfig::default()
+    };
+    let trained = train(&fewer, &known, &config, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("three.safetensors");
+    trained.save(&path).unwrap();
+    let grown = Classifier::load(&path, Placement::Cpu)
+        .unwrap()
+        .with_classes(CLASSES, 1)
+        .unwrap();
+    assert!(accuracy(&grown, &known) >= 0.9);
+    examples.truncate(60);
+    let test = squares(50, 2);
+    let before = accuracy(&grown, &test);
+    let after = accuracy(&*train(&grown, &examples, &config, 3), &test);
+    assert!(before < 0.85 && after >= 0.95, "{before} and {after}");
+}
+
+#[test]
+fn a_classifier_is_made_for_crops_of_many_sides_but_not_of_any() {
+    let student = fresh(Architecture::Small).with_input_side(48).unwrap();
+    assert_eq!(student.input_side(), 48);
+    let trained = train(&student, &squares(20, 1), &short(), 3);
+    assert_eq!(answers(&*trained, &squares(3, 2), 1.0).len(), 6);
+    for side in [0, 15, 1025, usize::MAX] {
+        assert!(matches!(
+            fresh(Architecture::Small).with_input_side(side),
+            Err(ModelError::BadInput(_))
+        ));
     }
 }

@@ -3,6 +3,7 @@
 //! [`ValidConfig`] can only be had through [`ValidConfig::parse`] or [`ValidConfig::new`], so
 //! whoever holds one need not check again.
 
+mod classifier;
 mod learning;
 mod locate;
 mod paths;
@@ -15,6 +16,7 @@ use ekya_sched::Share;
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
 pub use scheduler::SchedulerConfig;
 
 use crate::source::folder::FolderConfig;
@@ -172,29 +174,6 @@ impl StudentConfig {
     }
 }
 
-/// A classifier student.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClassifierConfig {
-    /// The network, when it starts from random weights.
-    #[serde(default)]
-    pub architecture: ClassifierArchitecture,
-    /// A checkpoint; `scene` names the student that is built in for the procedural scene; absent
-    /// means random weights, which the first window's labels train.
-    pub weights: Option<PathBuf>,
-}
-
-/// Classifier networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassifierArchitecture {
-    /// Trains in seconds on a CPU core.
-    #[default]
-    Small,
-    /// ResNet18.
-    ResNet18,
-}
-
 /// FastestDet as student.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +192,13 @@ pub enum TeacherConfig {
     Scene,
     /// The labels of a labelled folder, which cost nothing.
     Labels,
+    /// A classifier's checkpoint, which knows the stream's classes.
+    Classifier {
+        /// The file.
+        weights: PathBuf,
+    },
+    /// A classifier in an ONNX file.
+    Onnx(OnnxTeacherConfig),
     /// A YOLOX-style ONNX file.
     Yolox {
         /// The file.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BUILT_IN_WEIGHTS, ClassifierConfig, Config, ConfigError, SourceConfig, StudentConfig,
+    BUILT_IN_WEIGHTS, Config, ConfigError, OnnxTeacherConfig, SourceConfig, StudentConfig,
     TeacherConfig,
 };
 
@@ -30,19 +30,20 @@ pub(super) fn resolve(
             SourceConfig::Scene(_) => {}
         }
         match &mut stream.student {
-            StudentConfig::Classifier(ClassifierConfig {
-                weights: Some(weights),
-                ..
-            }) => {
-                if weights.as_os_str() != BUILT_IN_WEIGHTS {
-                    path(weights, folder, &variable)?;
+            StudentConfig::Classifier(student) => {
+                let weights = student.weights.as_mut();
+                let own = weights.filter(|path| path.as_os_str() != BUILT_IN_WEIGHTS);
+                for file in own.into_iter().chain(&mut student.backbone) {
+                    path(file, folder, &variable)?;
                 }
             }
-            StudentConfig::Classifier(_) => {}
             StudentConfig::FastestDet(student) => path(&mut student.weights, folder, &variable)?,
         }
-        if let TeacherConfig::Yolox { model } = &mut stream.teacher {
-            path(model, folder, &variable)?;
+        match &mut stream.teacher {
+            TeacherConfig::Classifier { weights: file }
+            | TeacherConfig::Onnx(OnnxTeacherConfig { model: file, .. })
+            | TeacherConfig::Yolox { model: file } => path(file, folder, &variable)?,
+            TeacherConfig::Scene | TeacherConfig::Labels => {}
         }
     }
     Ok(())

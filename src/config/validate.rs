@@ -6,8 +6,8 @@ use ekya_sched::{RetrainingConfig, Share};
 
 use super::locate::Step;
 use super::{
-    BUILT_IN_WEIGHTS, Config, InferenceConfig, LearningConfig, RunConfig, SchedulerConfig,
-    SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
+    ClassifierConfig, Config, InferenceConfig, LearningConfig, OnnxTeacherConfig, RunConfig,
+    SchedulerConfig, SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
 };
 
 /// A hundred years.
@@ -310,15 +310,12 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
                 &key("student"),
                 "a classifier needs a source that says where objects are; for video use student.fastestdet",
             )?;
-            let built_in = student
-                .weights
-                .as_ref()
-                .is_some_and(|path| path.as_os_str() == BUILT_IN_WEIGHTS);
             require(
-                scene || !built_in,
+                scene || !stream.student.is_built_in(),
                 &key("student.classifier.weights"),
                 "the built-in weights know the classes of the scene only; leave weights out to start from random ones",
             )?;
+            classifier(student, key)?;
         }
         StudentConfig::FastestDet(student) => {
             require(
@@ -335,13 +332,71 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
     }
     let fits = match &stream.teacher {
         TeacherConfig::Scene => scene,
-        TeacherConfig::Labels => !video,
+        TeacherConfig::Labels | TeacherConfig::Classifier { .. } => !video,
+        TeacherConfig::Onnx(teacher) => {
+            onnx(teacher, key)?;
+            !video
+        }
         TeacherConfig::Yolox { .. } => video,
     };
     require(
         fits,
         &key("teacher"),
-        "the teacher must suit the source: scene for a scene, labels for a labelled folder (or a scene), yolox for video",
+        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox for video",
+    )
+}
+
+fn classifier(student: &ClassifierConfig, key: &dyn Fn(&str) -> String) -> Checked {
+    let key = |name: &str| key(&format!("student.classifier.{name}"));
+    let fresh = student.weights.is_none();
+    require(
+        fresh || student.backbone.is_none(),
+        &key("backbone"),
+        "weights hold a backbone, too: leave one of the two out",
+    )?;
+    let Some(side) = student.input_side else {
+        return Ok(());
+    };
+    require(
+        fresh,
+        &key("input_side"),
+        "weights say themselves which crops they are for; leave input_side out",
+    )?;
+    let sides = student.architecture.input_sides();
+    require(
+        sides.contains(&side),
+        &key("input_side"),
+        format!(
+            "{} takes crops of {} to {} pixels a side, got {side}",
+            student.architecture,
+            sides.start(),
+            sides.end()
+        ),
+    )
+}
+
+fn onnx(teacher: &OnnxTeacherConfig, key: &dyn Fn(&str) -> String) -> Checked {
+    let key = |name: &str| key(&format!("teacher.onnx.{name}"));
+    let OnnxTeacherConfig {
+        classes,
+        mean,
+        deviation,
+        ..
+    } = teacher;
+    require(
+        !classes.is_empty(),
+        &key("classes"),
+        "name the network's outputs, in their order",
+    )?;
+    require(
+        mean.iter().all(|mean| mean.is_finite()),
+        &key("mean"),
+        format!("red, green and blue have a mean each, got {mean:?}"),
+    )?;
+    require(
+        deviation.iter().all(|one| one.is_finite() && *one > 0.0),
+        &key("deviation"),
+        format!("red, green and blue are divided by numbers above 0, got {deviation:?}"),
     )
 }
 

@@ -202,7 +202,7 @@ impl Keeper {
         );
         let provenance = Provenance {
             stream: self.kind.stream.clone(),
-            network: student.network().to_owned(),
+            network: student.network(),
             classes: self.kind.classes.clone(),
             parent: before.clone(),
             trained_on: self.summary(examples),

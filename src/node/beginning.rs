@@ -64,7 +64,7 @@ impl Beginning {
     ) -> Result<(), NodeError> {
         let kind = Kind {
             stream: stream.name.clone(),
-            network: self.student.network().to_owned(),
+            network: self.student.network(),
             classes: classes.to_vec(),
         };
         let mut keeper = Keeper::open(state, kind, config.run.checkpoints)?;

@@ -39,8 +39,16 @@ pub(super) struct NodeDevice {
     placement: Placement,
     /// Threads of a minibatch.
     pub(super) threads: usize,
-    /// Keeps the labelling job and its actor, one for each teacher.
-    labellers: Vec<(TeacherConfig, Ref<LabellerActor>, ekya_actors::JobId)>,
+    /// Keeps the labelling jobs and their actors.
+    labellers: Vec<Labeller>,
+}
+
+/// Labels for the streams of a device that have this teacher and these classes.
+struct Labeller {
+    teacher: TeacherConfig,
+    classes: Vec<String>,
+    actor: Ref<LabellerActor>,
+    job: ekya_actors::JobId,
 }
 
 /// A stream of the node.
@@ -141,7 +149,7 @@ impl Node {
             placement,
         )?;
         let twin = student.fork().map_err(model_error)?;
-        let (labeller, labelling_job) = self.labeller(device, stream)?;
+        let (labeller, labelling_job) = self.labeller(device, stream, &opened.classes)?;
 
         let on = &self.devices[device];
         let intake = Arc::new(Intake::new(StreamLog::new(
@@ -245,23 +253,26 @@ impl Node {
         Ok(history)
     }
 
-    /// The labeller of a stream: streams of a device with equal teachers share one.
+    /// The labeller of a stream: streams of a device with equal teachers and classes share one.
     fn labeller(
         &mut self,
         device: usize,
         stream: &StreamConfig,
+        classes: &[String],
     ) -> Result<(Ref<LabellerActor>, ekya_actors::JobId), NodeError> {
         let known = self.devices[device]
             .labellers
             .iter()
-            .find(|(teacher, ..)| *teacher == stream.teacher);
-        if let Some((_, labeller, job)) = known {
-            return Ok((labeller.clone(), *job));
+            .find(|known| known.teacher == stream.teacher && known.classes == classes);
+        if let Some(known) = known {
+            return Ok((known.actor.clone(), known.job));
         }
         let on = &self.devices[device];
-        let teacher = load_teacher(stream, on.placement).map_err(|source| NodeError::Model {
-            stream: stream.name.clone(),
-            source,
+        let teacher = load_teacher(&stream.teacher, classes, on.placement).map_err(|source| {
+            NodeError::Model {
+                stream: stream.name.clone(),
+                source,
+            }
         })?;
         let name = format!("labelling/{}", on.labellers.len());
         let job = Arc::new(on.device.job(name.clone()));
@@ -269,9 +280,12 @@ impl Node {
         let labeller = LabellerActor::start(teacher, job, on.threads, self.config.streams.len())
             .map_err(start_error)?;
         let labeller = self.spawn(&format!("{name}@{}", on.device.name()), labeller)?;
-        self.devices[device]
-            .labellers
-            .push((stream.teacher.clone(), labeller.clone(), id));
+        self.devices[device].labellers.push(Labeller {
+            teacher: stream.teacher.clone(),
+            classes: classes.to_vec(),
+            actor: labeller.clone(),
+            job: id,
+        });
         Ok((labeller, id))
     }
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use ekya_models::{
-    Architecture, Classifier, FastestDet, ModelError, Placement, Student, Teacher, YoloxTeacher,
+    Classifier, FastestDet, ModelError, Normalisation, OnnxOptions, OnnxTeacher, Placement,
+    Student, Teacher, YoloxTeacher,
 };
 use ekya_profiler::History;
 
 use crate::config::{
-    BUILT_IN_WEIGHTS, ClassifierArchitecture, ClassifierConfig, SourceConfig, StreamConfig,
+    BUILT_IN_WEIGHTS, ClassifierConfig, OnnxTeacherConfig, SourceConfig, StreamConfig,
     StudentConfig, TeacherConfig,
 };
 use crate::source::folder::FolderSource;
@@ -60,47 +61,45 @@ pub(super) fn open_source(stream: &StreamConfig, stop: &StopFlag) -> Result<Open
     }
 }
 
-/// Loads the student of a stream.
+/// Loads the student of a stream with that many classes.
 pub(super) fn load_student(
     stream: &StreamConfig,
     classes: usize,
     placement: Placement,
     seed: u64,
 ) -> Result<Box<dyn Student>, ModelError> {
-    match &stream.student {
-        StudentConfig::Classifier(ClassifierConfig {
-            weights: Some(path),
-            ..
-        }) => {
-            let student = if path.as_os_str() == BUILT_IN_WEIGHTS {
-                builtin_student(placement)?
-            } else {
-                Classifier::load(path, placement)?
-            };
-            check_classes(path, student.classes(), classes)?;
-            Ok(Box::new(student))
-        }
-        StudentConfig::Classifier(ClassifierConfig {
-            architecture,
-            weights: None,
-        }) => {
-            let architecture = match architecture {
-                ClassifierArchitecture::Small => Architecture::Small,
-                ClassifierArchitecture::ResNet18 => Architecture::ResNet18,
-            };
-            Ok(Box::new(Classifier::new(
-                architecture,
-                classes,
-                HEAD_WIDTH,
-                placement,
-                seed,
-            )?))
-        }
-        StudentConfig::FastestDet(student) => Ok(Box::new(FastestDet::load(
+    Ok(match &stream.student {
+        StudentConfig::Classifier(student) => match &student.weights {
+            Some(path) => Box::new(trained_classifier(path, classes, placement, seed)?),
+            None => Box::new(new_classifier(student, classes, placement, seed)?),
+        },
+        StudentConfig::FastestDet(student) => Box::new(FastestDet::load(
             &student.weights,
             &student.classes,
             placement,
-        )?)),
+        )?),
+    })
+}
+
+/// A classifier from a checkpoint; classes that it does not know are the stream's last ones.
+fn trained_classifier(
+    path: &Path,
+    classes: usize,
+    placement: Placement,
+    seed: u64,
+) -> Result<Classifier, ModelError> {
+    let student = if path.as_os_str() == BUILT_IN_WEIGHTS {
+        builtin_student(placement)?
+    } else {
+        Classifier::load(path, placement)?
+    };
+    match student.classes() {
+        known if known == classes => Ok(student),
+        known if known < classes => {
+            tracing::info!(path = %path.display(), known, classes, "the student learns more classes");
+            student.with_classes(classes, seed)
+        }
+        known => Err(other_classes(path, known, classes)),
     }
 }
 
@@ -118,34 +117,65 @@ pub(super) fn load_checkpoint(
     })
 }
 
-fn check_classes(path: &Path, found: usize, expected: usize) -> Result<(), ModelError> {
-    if found == expected {
-        return Ok(());
+/// A classifier whose head has learnt nothing yet.
+fn new_classifier(
+    config: &ClassifierConfig,
+    classes: usize,
+    placement: Placement,
+    seed: u64,
+) -> Result<Classifier, ModelError> {
+    let architecture = config.architecture;
+    let mut student = Classifier::new(architecture, classes, HEAD_WIDTH, placement, seed)?;
+    if let Some(side) = config.input_side {
+        student = student.with_input_side(side)?;
     }
-    Err(ModelError::BadFile {
+    let Some(path) = &config.backbone else {
+        return Ok(student);
+    };
+    let (student, report) = student.with_backbone(path)?;
+    tracing::info!(path = %path.display(), %report, "the student begins with a pretrained backbone");
+    Ok(student)
+}
+
+fn other_classes(path: &Path, found: usize, expected: usize) -> ModelError {
+    ModelError::BadFile {
         path: path.to_owned(),
         reason: format!(
             "it knows {found} classes, the stream has {expected}; train one with `ekya train`"
         ),
-    })
+    }
 }
 
-/// How the teacher of a stream is done; `None` for labels that the source brings along.
+/// The teacher of a stream of `classes`; `None` for labels that the source brings along.
 pub(super) fn load_teacher(
-    stream: &StreamConfig,
+    teacher: &TeacherConfig,
+    classes: &[String],
     placement: Placement,
 ) -> Result<Option<Box<dyn Teacher>>, ModelError> {
-    match &stream.teacher {
-        TeacherConfig::Labels => Ok(None),
-        TeacherConfig::Scene => Ok(Some(Box::new(builtin_teacher(placement)?))),
-        TeacherConfig::Yolox { model } => {
-            let classes = match &stream.student {
-                StudentConfig::FastestDet(student) => student.classes.as_slice(),
-                StudentConfig::Classifier(_) => &[],
-            };
-            Ok(Some(Box::new(YoloxTeacher::load(model, classes)?)))
+    Ok(Some(match teacher {
+        TeacherConfig::Labels => return Ok(None),
+        TeacherConfig::Scene => Box::new(builtin_teacher(placement)?),
+        TeacherConfig::Classifier { weights } => {
+            let teacher = Classifier::load(weights, placement)?;
+            if teacher.classes() != classes.len() {
+                return Err(other_classes(weights, teacher.classes(), classes.len()));
+            }
+            Box::new(teacher)
         }
-    }
+        TeacherConfig::Onnx(onnx) => Box::new(onnx_teacher(onnx, classes)?),
+        TeacherConfig::Yolox { model } => Box::new(YoloxTeacher::load(model, classes)?),
+    }))
+}
+
+fn onnx_teacher(config: &OnnxTeacherConfig, classes: &[String]) -> Result<OnnxTeacher, ModelError> {
+    let options = OnnxOptions {
+        pixels: Normalisation {
+            mean: config.mean,
+            deviation: config.deviation,
+        },
+        softmax: config.softmax,
+    };
+    OnnxTeacher::load(&config.model, &config.classes, classes, options)
 }
 
 /// How a stream's answers are scored.
@@ -192,7 +222,63 @@ pub fn builtin_teacher(placement: Placement) -> Result<Classifier, ModelError> {
 mod tests {
     use super::*;
     use crate::config::LearningConfig;
+    use ekya_models::Architecture;
     use ekya_profiler::{Features, Point};
+
+    /// A checkpoint of that many classes, in a folder that goes with the test.
+    fn checkpoint(classes: usize) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("first.safetensors");
+        let student = Classifier::new(Architecture::Small, classes, 8, Placement::Cpu, 1).unwrap();
+        student.save(&path).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_student_learns_more_classes_and_never_fewer() {
+        let (_folder, path) = checkpoint(3);
+        for classes in [3, 5] {
+            let student = trained_classifier(&path, classes, Placement::Cpu, 1).unwrap();
+            assert_eq!(student.classes(), classes);
+        }
+        let refused = trained_classifier(&path, 2, Placement::Cpu, 1).unwrap_err();
+        let expected = "it knows 3 classes, the stream has 2";
+        assert!(refused.to_string().contains(expected), "{refused}");
+    }
+
+    #[test]
+    fn a_new_student_takes_the_side_and_the_backbone_of_its_configuration() {
+        let (_folder, path) = checkpoint(3);
+        let config = ClassifierConfig {
+            backbone: Some(path.clone()),
+            input_side: Some(48),
+            ..ClassifierConfig::default()
+        };
+        let student = new_classifier(&config, 5, Placement::Cpu, 1).unwrap();
+        assert_eq!((student.classes(), student.input_side()), (5, 48));
+        let other = ClassifierConfig {
+            architecture: Architecture::ResNet18,
+            input_side: None,
+            ..config
+        };
+        let refused = new_classifier(&other, 5, Placement::Cpu, 1).unwrap_err();
+        assert!(matches!(refused, ModelError::Backbone { .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_teacher_knows_the_classes_of_its_streams() {
+        let (_folder, weights) = checkpoint(3);
+        let teacher = TeacherConfig::Classifier { weights };
+        let load = |count: usize| {
+            let classes = vec!["car".to_owned(); count];
+            load_teacher(&teacher, &classes, Placement::Cpu)
+        };
+        assert!(load(3).unwrap().is_some());
+        for count in [2, 4] {
+            let refused = load(count).err().unwrap();
+            assert!(matches!(refused, ModelError::BadFile { .. }), "{refused}");
+        }
+    }
 
     #[test]
     fn the_built_in_history_knows_every_default_configuration() {

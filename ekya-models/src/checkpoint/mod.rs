@@ -23,5 +23,5 @@ pub use sealed::{seal, unseal};
 pub use seen::Seen;
 pub use store::{Checkpoint, CheckpointStore, Listing, Unusable};
 
-pub(crate) use weights::{Description, SHA256_KEY, digest, raw_bytes, read, write};
+pub(crate) use weights::{Description, SHA256_KEY, digest, raw_bytes, read, read_tensors, write};
 pub(crate) use whole::write_whole;

@@ -203,7 +203,7 @@ impl CheckpointStore {
         self.verify(checkpoint)?;
         let student = load(&checkpoint.weights)?;
         let expected = &checkpoint.manifest.provenance.network;
-        if student.network() == expected {
+        if student.network() == *expected {
             return Ok(student);
         }
         Err(ModelError::BadFile {

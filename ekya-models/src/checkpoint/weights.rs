@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::whole::write_whole;
-use crate::{Architecture, ModelError};
+use crate::{Architecture, ArchitectureError, ModelError};
 
 /// Version of the metadata; files of a newer one are refused. Raise it, too, when a network changes
 /// in a way that the shapes of its tensors do not show (a stride, the scaling of crops).
@@ -21,6 +21,10 @@ const VERSION: u32 = 1;
 
 /// More classes, or more neurons in a head, than any file may claim.
 const SIZE_MAX: usize = 1 << 20;
+
+/// Names ending so count training steps in published files; they are no floats, and nothing depends
+/// on them.
+const COUNTERS: &str = ".num_batches_tracked";
 
 /// Key of the digest in the metadata of every file of weights.
 pub(crate) const SHA256_KEY: &str = "sha256";
@@ -41,6 +45,8 @@ pub(crate) struct Description {
     pub(crate) architecture: Architecture,
     pub(crate) classes: usize,
     pub(crate) head_width: usize,
+    /// Side of the crops at full resolution, in pixels.
+    pub(crate) input_side: usize,
 }
 
 /// Writes a checkpoint to `path`, whole or not at all.
@@ -64,34 +70,49 @@ pub(crate) fn write(
 /// version, or something else altogether. The tensors are in main memory, and not yet compared with
 /// the network that the description names.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Description, BTreeMap<String, Tensor>), String> {
-    let not_safetensors = |error| format!("not a safetensors file, or cut short: {error}");
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
-    let metadata: BTreeMap<String, String> = header
-        .metadata()
-        .iter()
-        .flatten()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    let metadata = metadata(bytes)?;
     let description = describe(&metadata)?;
+    value(&metadata, key::SHA256)?;
+    Ok((description, tensors(bytes, &metadata)?))
+}
 
+/// The tensors of any safetensors file. If it carries a digest, that is verified.
+pub(crate) fn read_tensors(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+    tensors(bytes, &metadata(bytes)?)
+}
+
+fn metadata(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
+    let entries = header.metadata().iter().flatten();
+    Ok(entries.map(|(k, v)| (k.clone(), v.clone())).collect())
+}
+
+fn tensors(
+    bytes: &[u8],
+    metadata: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
     let views: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
-    let stored = value(&metadata, key::SHA256)?;
-    let actual = digest(
-        &metadata,
-        views
+    if let Some(stored) = metadata.get(key::SHA256) {
+        let parts = views
             .iter()
-            .map(|(name, view)| (name.as_str(), view.shape(), view.data())),
-    );
-    if stored != actual {
-        return Err(format!(
-            "damaged: the digest of its content is {actual}, it says {stored}"
-        ));
+            .map(|(name, view)| (name.as_str(), view.shape(), view.data()));
+        let actual = digest(metadata, parts);
+        if *stored != actual {
+            return Err(format!(
+                "damaged: the digest of its content is {actual}, it says {stored}"
+            ));
+        }
     }
-    let tensors = views
+    views
         .into_iter()
-        .map(|(name, view)| Ok((name.clone(), tensor(&name, &view)?)));
-    Ok((description, tensors.collect::<Result<_, String>>()?))
+        .filter(|(name, _)| !name.ends_with(COUNTERS))
+        .map(|(name, view)| Ok((name.clone(), tensor(&name, &view)?)))
+        .collect()
+}
+
+fn not_safetensors(error: safetensors::SafeTensorError) -> String {
+    format!("not a safetensors file, or cut short: {error}")
 }
 
 /// Reads the metadata, version first.
@@ -103,22 +124,18 @@ fn describe(metadata: &BTreeMap<String, String>) -> Result<Description, String> 
         ));
     }
     let name = value(metadata, key::ARCHITECTURE)?;
-    let architecture = name.parse::<Architecture>()?;
+    let architecture: Architecture = name
+        .parse()
+        .map_err(|error: ArchitectureError| error.to_string())?;
     let size = |key| match number::<usize>(metadata, key)? {
         size @ 1..=SIZE_MAX => Ok(size),
         size => Err(format!("{key} is {size}, expected 1 to {SIZE_MAX}")),
     };
-    let side = size(key::INPUT_SIDE)?;
-    if side != architecture.input_side() {
-        return Err(format!(
-            "made for crops of {side} pixels, {name} takes {}",
-            architecture.input_side()
-        ));
-    }
     Ok(Description {
         architecture,
         classes: size(key::CLASSES)?,
         head_width: size(key::HEAD_WIDTH)?,
+        input_side: size(key::INPUT_SIDE)?,
     })
 }
 
@@ -163,13 +180,14 @@ fn to_bytes(
         architecture,
         classes,
         head_width,
+        input_side,
     } = description;
     let mut metadata: BTreeMap<String, String> = [
         (key::VERSION, VERSION.to_string()),
-        (key::ARCHITECTURE, architecture.name().to_owned()),
+        (key::ARCHITECTURE, architecture.to_string()),
         (key::CLASSES, classes.to_string()),
         (key::HEAD_WIDTH, head_width.to_string()),
-        (key::INPUT_SIDE, architecture.input_side().to_string()),
+        (key::INPUT_SIDE, input_side.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
@@ -251,6 +269,7 @@ mod tests {
         architecture: Architecture::Small,
         classes: 4,
         head_width: 8,
+        input_side: 32,
     };
 
     fn reason(bytes: &[u8]) -> String {
@@ -290,7 +309,7 @@ mod tests {
             (key::ARCHITECTURE, "large", "large"),
             (key::CLASSES, "0", "classes is 0"),
             (key::HEAD_WIDTH, "99999999", "expected 1 to"),
-            (key::INPUT_SIDE, "64", "takes 32"),
+            (key::INPUT_SIDE, "0", "input_side is 0"),
         ] {
             let refused = describe(&metadata(key, value)).unwrap_err();
             assert!(refused.contains(expected), "{refused}");
@@ -339,6 +358,7 @@ mod tests {
             architecture,
             classes,
             head_width,
+            ..
         } = description;
         let classifier =
             Classifier::new(architecture, classes, head_width, Placement::Cpu, 1).unwrap();

@@ -5,12 +5,14 @@ use std::path::Path;
 use ekya_sched::RetrainingConfig;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::architecture::{Architecture, Network, draw, generator};
 use super::crops::cut;
+use super::head::HEAD;
+use super::network::{Network, draw, generator};
 use super::training::ClassifierTraining;
+use crate::backbone::{self, BackboneReport, Init};
 use crate::checkpoint::{self, Description};
 use crate::{
-    BBox, Example, Image, ModelError, Object, Placement, Student, Teacher, Training,
+    Architecture, BBox, Example, Image, ModelError, Object, Placement, Student, Teacher, Training,
     TrainingOptions,
 };
 
@@ -28,7 +30,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// A network with new weights, drawn from `seed`.
+    /// A network with new weights, drawn from `seed`, for crops of its usual side.
     ///
     /// # Errors
     /// [`ModelError::BadInput`] for no or too many classes or neurons; [`ModelError::Torch`] when
@@ -44,10 +46,11 @@ impl Classifier {
             architecture,
             classes,
             head_width,
+            input_side: architecture.input_side(),
         };
         check(&description)?;
         let mut rng = generator(seed);
-        let network = Network::build(architecture, classes, head_width, &mut |_, shape, init| {
+        let network = Network::build(&description, &mut |_, shape, init| {
             draw(shape, init, &mut rng, placement.device()).map_err(ModelError::from)
         })?;
         Ok(Self {
@@ -84,31 +87,22 @@ impl Classifier {
         };
         let (description, mut tensors) = checkpoint::read(bytes).map_err(bad)?;
         check(&description).map_err(|error| bad(error.to_string()))?;
-        let Description {
-            architecture,
-            classes,
-            head_width,
-        } = description;
-        let network = Network::build(
-            architecture,
-            classes,
-            head_width,
-            &mut |tensor, shape, _| {
-                let found = tensors
-                    .remove(tensor)
-                    .ok_or_else(|| bad(format!("tensor {tensor} is missing")))?;
-                if found.size() != shape {
-                    return Err(bad(format!(
-                        "tensor {tensor} has shape {:?}, expected {shape:?}",
-                        found.size()
-                    )));
-                }
-                Ok(found.f_to_device(placement.device())?)
-            },
-        )?;
+        let network = Network::build(&description, &mut |tensor, shape, _| {
+            let found = tensors
+                .remove(tensor)
+                .ok_or_else(|| bad(format!("tensor {tensor} is missing")))?;
+            if found.size() != shape {
+                return Err(bad(format!(
+                    "tensor {tensor} has shape {:?}, expected {shape:?}",
+                    found.size()
+                )));
+            }
+            Ok(found.f_to_device(placement.device())?)
+        })?;
         match tensors.keys().next() {
             Some(extra) => Err(bad(format!(
-                "tensor {extra} does not belong to {architecture:?}"
+                "tensor {extra} does not belong to {}",
+                description.architecture
             ))),
             None => Ok(Self {
                 network,
@@ -116,6 +110,74 @@ impl Classifier {
                 placement,
             }),
         }
+    }
+
+    /// The same for crops of `side` × `side` pixels.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] for a side that is none of [`Architecture::input_sides`].
+    pub fn with_input_side(mut self, side: usize) -> Result<Self, ModelError> {
+        self.description.input_side = side;
+        check(&self.description)?;
+        Ok(self)
+    }
+
+    /// A deep copy that tells `classes` classes apart, at least as many as this: it answers about
+    /// the old ones as this does, and the weights of the new ones are drawn from `seed`.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] for fewer or too many classes; [`ModelError::Torch`] when the
+    /// weights cannot be allocated.
+    pub fn with_classes(&self, classes: usize, seed: u64) -> Result<Self, ModelError> {
+        let known = self.classes();
+        if classes < known {
+            return Err(ModelError::BadInput(format!(
+                "a classifier of {known} classes cannot be one of {classes}: it would forget some"
+            )));
+        }
+        let description = Description {
+            classes,
+            ..self.description
+        };
+        let mut rng = generator(seed);
+        self.rebuilt(description, |_, shape, init, own| {
+            if own.size() == shape {
+                return copied(own);
+            }
+            let grown = draw(shape, init, &mut rng, self.device())?;
+            grown.f_narrow(0, 0, known as i64)?.f_copy_(own)?;
+            Ok(grown)
+        })
+    }
+
+    /// A deep copy with a pretrained backbone: the weights of a safetensors file by the names of its
+    /// tensors, which are torchvision's. Layers that the file ends before stay as they are, and so
+    /// does the head.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], [`ModelError::BadFile`] when it is damaged, and [`ModelError::Backbone`]
+    /// when it is another network's.
+    pub fn with_backbone(&self, path: &Path) -> Result<(Self, BackboneReport), ModelError> {
+        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let found = checkpoint::read_tensors(&bytes).map_err(|reason| ModelError::BadFile {
+            path: path.to_owned(),
+            reason,
+        })?;
+        let architecture = self.architecture();
+        let (found, report) =
+            backbone::matched(architecture, found).map_err(|report| ModelError::Backbone {
+                path: path.to_owned(),
+                architecture,
+                report: Box::new(report),
+            })?;
+        let loaded = self.rebuilt(self.description, |name, _, _, own| match found.get(name) {
+            Some(found) => found.f_to_device(self.device()),
+            None => copied(own),
+        })?;
+        Ok((loaded, report))
     }
 
     /// The network.
@@ -128,6 +190,18 @@ impl Classifier {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.description.classes
+    }
+
+    /// Side of the crops at full resolution, in pixels.
+    #[must_use]
+    pub fn input_side(&self) -> usize {
+        self.description.input_side
+    }
+
+    /// Multiply-adds of one crop at full resolution, in convolutions and head.
+    #[must_use]
+    pub fn multiply_adds(&self) -> u64 {
+        self.network.multiply_adds(self.input_side())
     }
 
     /// All its tensors by name.
@@ -144,32 +218,37 @@ impl Classifier {
     /// A deep copy, with a new head drawn from `seed` when `head_width` is another than its own
     /// and not 0.
     pub(super) fn copy(&self, head_width: usize, seed: u64) -> Result<Self, ModelError> {
-        let _no_grad = tch::no_grad_guard();
         let mut description = self.description;
         if head_width != 0 {
             description.head_width = head_width;
         }
-        check(&description)?;
         let new_head = description.head_width != self.description.head_width;
         let mut rng = generator(seed);
-        let Description {
-            architecture,
-            classes,
-            head_width,
-        } = description;
-        let network = Network::build(
-            architecture,
-            classes,
-            head_width,
-            &mut |name, shape, init| match self.network.tensors().get(name) {
-                Some(own) if !(new_head && name.starts_with(super::layers::HEAD)) => {
-                    let mut copy = own.f_empty_like()?;
-                    copy.f_copy_(own)?;
-                    Ok(copy)
-                }
-                _ => draw(shape, init, &mut rng, self.placement.device()).map_err(ModelError::from),
-            },
-        )?;
+        self.rebuilt(description, |name, shape, init, own| {
+            if new_head && name.starts_with(HEAD) {
+                draw(shape, init, &mut rng, self.device())
+            } else {
+                copied(own)
+            }
+        })
+    }
+
+    /// A network of another description; `provide` gives each tensor, seeing its own of that name.
+    fn rebuilt(
+        &self,
+        description: Description,
+        mut provide: impl FnMut(&str, &[i64], Init, &Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Self, ModelError> {
+        check(&description)?;
+        let _no_grad = tch::no_grad_guard();
+        let own = self.network.tensors();
+        let network = Network::build(&description, &mut |name, shape, init| {
+            // Networks of one architecture have tensors of the same names.
+            let own = own.get(name).ok_or_else(|| {
+                ModelError::BadInput(format!("no tensor {name} in {}", self.architecture()))
+            })?;
+            provide(name, shape, init, own).map_err(ModelError::from)
+        })?;
         Ok(Self {
             network,
             description,
@@ -223,15 +302,23 @@ impl Classifier {
                 "a resolution lies in (0, 1], got {resolution}"
             )));
         }
-        Ok(((self.architecture().input_side() as f64 * resolution).round() as usize).max(8))
+        Ok(((self.input_side() as f64 * resolution).round() as usize).max(8))
     }
+}
+
+/// A copy that shares no memory.
+fn copied(tensor: &Tensor) -> Result<Tensor, TchError> {
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 fn check(description: &Description) -> Result<(), ModelError> {
     let Description {
+        architecture,
         classes,
         head_width,
-        ..
+        input_side,
     } = description;
     if !(1..=CLASSES_MAX).contains(classes) {
         return Err(ModelError::BadInput(format!(
@@ -241,6 +328,14 @@ fn check(description: &Description) -> Result<(), ModelError> {
     if !(1..=HEAD_WIDTH_MAX).contains(head_width) {
         return Err(ModelError::BadInput(format!(
             "a head has 1 to {HEAD_WIDTH_MAX} neurons, got {head_width}"
+        )));
+    }
+    let sides = architecture.input_sides();
+    if !sides.contains(input_side) {
+        return Err(ModelError::BadInput(format!(
+            "{architecture} takes crops of {} to {} pixels a side, got {input_side}",
+            sides.start(),
+            sides.end()
         )));
     }
     Ok(())
@@ -256,8 +351,8 @@ impl Student for Classifier {
         self.answer(image, regions, resolution)
     }
 
-    fn network(&self) -> &str {
-        self.architecture().name()
+    fn network(&self) -> String {
+        self.architecture().to_string()
     }
 
     fn fork(&self) -> Result<Box<dyn Student>, ModelError> {
@@ -297,5 +392,33 @@ impl Student for Classifier {
 impl Teacher for Classifier {
     fn label(&self, image: &Image, regions: &[BBox]) -> Result<Vec<Object>, ModelError> {
         self.answer(image, regions, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However many crops and classes there are: libtorch picks its kernels by such numbers.
+        #[test]
+        fn old_logits_of_a_grown_classifier_stay_to_the_last_bit(
+            crops in 1..40usize,
+            classes in 1..40usize,
+            more in 0..40usize,
+            seed: u64,
+        ) {
+            let old = Classifier::new(Architecture::Small, classes, 64, Placement::Cpu, seed).unwrap();
+            let grown = old.with_classes(classes + more, seed).unwrap();
+            let mut rng = generator(seed);
+            let features = draw(&[crops as i64, 96], Init::He, &mut rng, Device::Cpu).unwrap();
+            let expected = old.network.classify(&features).unwrap();
+            let logits = grown.network.classify(&features).unwrap();
+            prop_assert!(logits.narrow(1, 0, classes as i64).equal(&expected));
+        }
     }
 }

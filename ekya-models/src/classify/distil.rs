@@ -3,8 +3,8 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
-use super::architecture::Network;
 use super::classifier::Classifier;
+use super::network::Network;
 use crate::{Distillation, ModelError};
 
 /// The network as it was before training, and how much its answers count.

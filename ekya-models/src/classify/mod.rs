@@ -1,18 +1,20 @@
 //! Classifiers of object crops: students, and the teacher of the procedural scene.
 //!
-//! `layers` holds the parts, `architecture` puts them together, `crops` cuts pictures, `classifier`
-//! answers. `training` trains on minibatches that `batch` makes in the `order` of an epoch, with `known`
-//! features where only the head trains, and by `distil` on what the network answered before.
+//! `network` puts a `head` behind a backbone, `crops` cuts pictures, `classifier` answers. `training`
+//! trains on minibatches that `batch` makes in the `order` of an epoch, with `known` features where
+//! only the head trains, and by `distil` on what the network answered before. `onnx` is a teacher from
+//! an ONNX file.
 
-mod architecture;
 mod batch;
 mod classifier;
 mod crops;
 mod distil;
+mod head;
 mod known;
-mod layers;
+mod network;
+mod onnx;
 mod order;
 mod training;
 
-pub use architecture::Architecture;
 pub use classifier::Classifier;
+pub use onnx::{OnnxOptions, OnnxTeacher};

@@ -61,7 +61,7 @@ impl ClassifierTraining {
         check(config)?;
         options.check()?;
         let student = serving.copy(config.head_width, seed)?;
-        let side = student.architecture().input_side();
+        let side = student.input_side();
         let crops = LabelledCrops::cut(examples, config.data_fraction, side, student.classes())?;
         let head_only = config.layers_frozen >= student.network.blocks();
         let features = head_only

@@ -180,8 +180,8 @@ impl Student for FastestDet {
         Ok(suppress(self.decode(&raw, side, view), image))
     }
 
-    fn network(&self) -> &str {
-        "fastestdet"
+    fn network(&self) -> String {
+        "fastestdet".to_owned()
     }
 
     fn fork(&self) -> Result<Box<dyn Student>, ModelError> {

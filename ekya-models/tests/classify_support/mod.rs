@@ -121,7 +121,7 @@ pub(crate) fn tensors(student: &dyn Student) -> BTreeMap<String, Vec<u8>> {
     named_bytes(&path)
 }
 
-fn named_bytes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn named_bytes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     file.tensors()

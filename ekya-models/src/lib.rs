@@ -4,10 +4,12 @@
 //! [`Training::step`] decides when, and on which device time.
 
 mod architecture;
+mod detector_kind;
 mod image;
 mod object;
 
 pub use architecture::{Architecture, ArchitectureError, ShuffleWidth, Width};
+pub use detector_kind::DetectorKind;
 pub use image::{Image, ImageError};
 pub use object::{BBox, Object, f1_at, matched_accuracy};
 
@@ -30,7 +32,9 @@ pub use backbone::{BackboneReport, Misfit};
 #[cfg(feature = "torch")]
 pub use classify::{Classifier, OnnxOptions, OnnxTeacher};
 #[cfg(feature = "torch")]
-pub use detect::{FastestDet, YoloxTeacher, coco_names};
+pub use detect::{
+    Detector, DetectorWeights, FastestDet, SsdLite, TinyYoloV3, YoloxTeacher, coco_names,
+};
 #[cfg(feature = "torch")]
 pub use placement::{Placement, set_compute_threads};
 #[cfg(feature = "torch")]

@@ -7,7 +7,7 @@ use tract_onnx::prelude::*;
 
 use super::coco::{ClassMap, coco_names};
 use super::decode::suppress;
-use super::view::{Levels, View};
+use super::view::{Levels, Order, View};
 use crate::{BBox, Image, ModelError, Object, Teacher};
 
 /// Answers below this score are not labels. Lower than the 0.5 one would show to people: an object
@@ -22,7 +22,9 @@ const BOX_COLUMNS: usize = 5;
 
 /// Pixels as YOLOX wants them: 0..=255, and its grey around the picture.
 const LEVELS: Levels = Levels {
-    scale: 1.0,
+    order: Order::Bgr,
+    scale: [1.0; 3],
+    shift: [0.0; 3],
     outside: 114.0,
 };
 
@@ -111,13 +113,7 @@ impl YoloxTeacher {
 fn cell_box(row: &[f32], cell: (usize, usize), stride: f32) -> BBox {
     let x = (row[0] + cell.0 as f32) * stride;
     let y = (row[1] + cell.1 as f32) * stride;
-    let (w, h) = (row[2].exp() * stride / 2.0, row[3].exp() * stride / 2.0);
-    BBox {
-        x1: x - w,
-        y1: y - h,
-        x2: x + w,
-        y2: y + h,
-    }
+    BBox::around(x, y, row[2].exp() * stride, row[3].exp() * stride)
 }
 
 /// Parses and prepares a network; its plan and input side, or what is wrong with it.

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BUILT_IN_WEIGHTS, ClassifierConfig, Config, ConfigError, SourceConfig, StudentConfig,
-    TeacherConfig,
+    BUILT_IN_WEIGHTS, ClassifierConfig, Config, ConfigError, DetectorTeacherConfig, SourceConfig,
+    StudentConfig, TeacherConfig,
 };
 
 /// Looks an environment variable up.
@@ -36,10 +36,20 @@ pub(super) fn resolve(
                 }
             }
             StudentConfig::Classifier(_) => {}
-            StudentConfig::FastestDet(student) => path(&mut student.weights, folder, &variable)?,
+            StudentConfig::FastestDet(student)
+            | StudentConfig::TinyYoloV3(student)
+            | StudentConfig::SsdLite(student) => {
+                for file in student.weights.iter_mut().chain(&mut student.backbone) {
+                    path(file, folder, &variable)?;
+                }
+            }
         }
-        if let TeacherConfig::Yolox { model } = &mut stream.teacher {
-            path(model, folder, &variable)?;
+        match &mut stream.teacher {
+            TeacherConfig::Yolox { model: file }
+            | TeacherConfig::Detector(DetectorTeacherConfig { weights: file, .. }) => {
+                path(file, folder, &variable)?;
+            }
+            TeacherConfig::Scene | TeacherConfig::Labels => {}
         }
     }
     Ok(())

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use ekya_models::{
-    Architecture, Classifier, FastestDet, ModelError, Placement, Student, Teacher, YoloxTeacher,
+    Architecture, Classifier, DetectorKind, DetectorWeights, ModelError, Placement, Student,
+    Teacher, YoloxTeacher,
 };
 use ekya_profiler::History;
 
 use crate::config::{
-    BUILT_IN_WEIGHTS, ClassifierArchitecture, ClassifierConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig,
+    BUILT_IN_WEIGHTS, ClassifierArchitecture, ClassifierConfig, DetectorConfig, SourceConfig,
+    StreamConfig, StudentConfig, TeacherConfig,
 };
 use crate::source::folder::FolderSource;
 use crate::source::scene::{CLASSES, SceneSource};
@@ -50,14 +51,17 @@ pub(super) fn open_source(stream: &StreamConfig, stop: &StopFlag) -> Result<Open
         }
         SourceConfig::Video(video) => Ok(Opened {
             source: Box::new(VideoSource::open(video.clone(), stop.clone())?),
-            classes: match &stream.student {
-                StudentConfig::FastestDet(student) => student.classes.clone(),
-                StudentConfig::Classifier(_) => Vec::new(),
-            },
+            classes: detected(stream).to_vec(),
             rate: video.fps / video.slowdown,
             slowdown: video.slowdown,
         }),
     }
+}
+
+/// Classes that the stream's student finds by itself.
+fn detected(stream: &StreamConfig) -> &[String] {
+    let detector = stream.student.detector();
+    detector.map_or(&[], |(_, config)| &config.classes)
 }
 
 /// Loads the student of a stream.
@@ -96,12 +100,30 @@ pub(super) fn load_student(
                 seed,
             )?))
         }
-        StudentConfig::FastestDet(student) => Ok(Box::new(FastestDet::load(
-            &student.weights,
-            &student.classes,
-            placement,
-        )?)),
+        StudentConfig::FastestDet(config) => {
+            load_detector(DetectorKind::FastestDet, config, placement, seed)
+        }
+        StudentConfig::TinyYoloV3(config) => {
+            load_detector(DetectorKind::TinyYoloV3, config, placement, seed)
+        }
+        StudentConfig::SsdLite(config) => {
+            load_detector(DetectorKind::SsdLite, config, placement, seed)
+        }
     }
+}
+
+fn load_detector(
+    kind: DetectorKind,
+    config: &DetectorConfig,
+    placement: Placement,
+    seed: u64,
+) -> Result<Box<dyn Student>, ModelError> {
+    let weights = match (&config.weights, &config.backbone) {
+        (Some(path), _) => DetectorWeights::File(path),
+        (None, Some(path)) => DetectorWeights::Backbone(path, seed),
+        (None, None) => DetectorWeights::New(seed),
+    };
+    kind.open(weights, &config.classes, config.input_side, placement)
 }
 
 fn check_classes(path: &Path, found: usize, expected: usize) -> Result<(), ModelError> {
@@ -125,20 +147,23 @@ pub(super) fn load_teacher(
         TeacherConfig::Labels => Ok(None),
         TeacherConfig::Scene => Ok(Some(Box::new(builtin_teacher(placement)?))),
         TeacherConfig::Yolox { model } => {
-            let classes = match &stream.student {
-                StudentConfig::FastestDet(student) => student.classes.as_slice(),
-                StudentConfig::Classifier(_) => &[],
-            };
-            Ok(Some(Box::new(YoloxTeacher::load(model, classes)?)))
+            Ok(Some(Box::new(YoloxTeacher::load(model, detected(stream))?)))
+        }
+        TeacherConfig::Detector(teacher) => {
+            let weights = DetectorWeights::File(&teacher.weights);
+            let classes = detected(stream);
+            let network = teacher.network;
+            let model = network.open(weights, classes, teacher.input_side, placement)?;
+            Ok(Some(Box::new(model)))
         }
     }
 }
 
 /// How a stream's answers are scored.
 pub(super) fn metric(stream: &StreamConfig) -> Metric {
-    match stream.student {
-        StudentConfig::Classifier(_) => Metric::Accuracy,
-        StudentConfig::FastestDet(_) => Metric::F1,
+    match stream.student.detector() {
+        None => Metric::Accuracy,
+        Some(_) => Metric::F1,
     }
 }
 

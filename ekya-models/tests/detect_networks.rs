@@ -267,18 +267,16 @@ fn a_published_backbone_fits_to_the_last_tensor() {
     student.save(&saved).unwrap();
     let ours = tch::Tensor::read_safetensors(&saved).unwrap();
     let published = tch::Tensor::read_safetensors(&path).unwrap();
-    let taken = |(name, tensor): &&(String, tch::Tensor)| {
-        ours.iter()
-            .any(|(own, other)| own == name && other == tensor)
-    };
+    // Names differ by release, so tensors are compared by what they hold.
+    let ours: Vec<_> = ours
+        .iter()
+        .filter(|(name, _)| name.starts_with("features."))
+        .collect();
+    let taken = |(_, tensor): &&(String, tch::Tensor)| ours.iter().any(|(_, own)| own == tensor);
     let (taken, left): (Vec<_>, Vec<_>) = published.iter().partition(taken);
-    assert_eq!(taken.len(), 52 * 5);
+    assert_eq!((ours.len(), taken.len()), (52 * 5, 52 * 5));
     assert!(
         left.iter()
             .all(|(name, _)| name.ends_with("num_batches_tracked"))
     );
-    let others = ours
-        .iter()
-        .filter(|(name, _)| name.starts_with("features."));
-    assert_eq!(others.count(), 52 * 5);
 }

@@ -151,6 +151,17 @@ impl Weights {
         Ok(())
     }
 
+    /// The same tensors under other names.
+    pub(super) fn renamed(
+        self,
+        rename: impl FnOnce(BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor>,
+    ) -> Self {
+        Self {
+            tensors: rename(self.tensors),
+            ..self
+        }
+    }
+
     /// Drops the tensors whose names are not wanted.
     pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         self.tensors.retain(|name, _| wanted(name));

@@ -5,30 +5,13 @@ use tch::{TchError, Tensor};
 
 use super::super::layers::{Activation, Build, Conv, Shape, Source};
 use super::super::weights::Weights;
+use crate::backbone::mobilenetv2::{LAST, RUNS, STEM};
 
 /// Blocks: the stem, the inverted residuals, the last convolution.
 pub(super) const BLOCKS: usize = 19;
 
-/// Channels that the last convolution puts out.
-pub(super) const CHANNELS: i64 = 1280;
-
 /// How the names of all its tensors begin.
 const PREFIX: &str = "features.";
-
-/// Inverted residuals: how many times as many channels they have inside, channels that they put out,
-/// how many follow each other, stride of the first of them (table 2 of the paper).
-const STAGES: [(i64, i64, usize, i64); 7] = [
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-];
-
-/// Channels of the stem.
-const STEM: i64 = 32;
 
 /// A block.
 #[derive(Debug)]
@@ -71,23 +54,20 @@ impl Inverted {
         stride: i64,
     ) -> Result<Self, String> {
         let inner = inputs * factor;
-        let mut index = 0;
-        // Activations count as layers in the names, too.
-        let mut next = |shape, activation| {
-            let conv = conv(source, &format!("{name}.conv"), index, shape, activation);
-            index += 3;
-            conv
-        };
+        let part = |index: usize| format!("{name}.conv.{index}");
         let expand = if factor == 1 {
             None
         } else {
-            Some(next(Shape::point(inner, inputs), Activation::Relu6)?)
+            Some(conv(source, &part(0), Shape::point(inner, inputs))?)
         };
+        let first = usize::from(expand.is_some());
         let depthwise = Shape::depthwise(inner, 3).with_stride(stride);
+        let project = Shape::point(outputs, inner);
+        let (weight, norm) = (part(first + 1), part(first + 2));
         Ok(Self {
             expand,
-            depthwise: next(depthwise, Activation::Relu6)?,
-            project: next(Shape::point(outputs, inner), Activation::None)?,
+            depthwise: conv(source, &part(first), depthwise)?,
+            project: source.normed(&weight, &norm, project, Activation::None)?,
             adds: stride == 1 && inputs == outputs,
         })
     }
@@ -113,10 +93,10 @@ impl Inverted {
 /// What is wrong with which tensor.
 pub(super) fn blocks(source: &mut Source<'_>) -> Result<Vec<Block>, String> {
     let stem = Shape::full(STEM, 3, 3).with_stride(2);
-    let stem = conv(source, &format!("{PREFIX}0"), 0, stem, Activation::Relu6)?;
+    let stem = conv(source, &format!("{PREFIX}0"), stem)?;
     let mut blocks = vec![Block::Plain(stem)];
     let mut inputs = STEM;
-    for (factor, outputs, repeats, first_stride) in STAGES {
+    for (factor, outputs, repeats, first_stride) in RUNS {
         for repeat in 0..repeats {
             let name = format!("{PREFIX}{}", blocks.len());
             let stride = if repeat == 0 { first_stride } else { 1 };
@@ -127,9 +107,9 @@ pub(super) fn blocks(source: &mut Source<'_>) -> Result<Vec<Block>, String> {
     }
     let (name, last) = (
         format!("{PREFIX}{}", blocks.len()),
-        Shape::point(CHANNELS, inputs),
+        Shape::point(LAST, inputs),
     );
-    let last = conv(source, &name, 0, last, Activation::Relu6)?;
+    let last = conv(source, &name, last)?;
     blocks.push(Block::Plain(last));
     Ok(blocks)
 }
@@ -156,14 +136,8 @@ pub(super) fn check(weights: &mut Weights) -> Result<(), String> {
     blocks(&mut source).map(drop)
 }
 
-/// The convolution at `name.index` and the batch normalisation that follows it.
-fn conv(
-    source: &mut Source<'_>,
-    name: &str,
-    index: usize,
-    shape: Shape,
-    activation: Activation,
-) -> Result<Conv, String> {
-    let (conv, norm) = (format!("{name}.{index}"), format!("{name}.{}", index + 1));
-    source.normed(&conv, &norm, shape, activation)
+/// A convolution with ReLU6.
+fn conv(source: &mut Source<'_>, name: &str, shape: Shape) -> Result<Conv, String> {
+    let (conv, norm) = (format!("{name}.0"), format!("{name}.1"));
+    source.normed(&conv, &norm, shape, Activation::Relu6)
 }

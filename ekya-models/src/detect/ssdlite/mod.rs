@@ -18,6 +18,7 @@ use std::path::Path;
 
 use super::detector::Detector;
 use super::weights::Weights;
+use crate::backbone::mobilenetv2::renamed;
 use crate::{ModelError, Placement};
 
 use network::SsdLiteNetwork;
@@ -32,7 +33,7 @@ pub type SsdLite = Detector<SsdLiteNetwork>;
 
 impl SsdLite {
     /// A network for `classes` on a trained MobileNetV2: safetensors with the names of torchvision's
-    /// `features.*`, trained on ImageNet's normalisation. What the file holds beyond those is left out;
+    /// `features.*`, today's or those of its first release, trained on ImageNet's normalisation. What the file holds beyond those is left out;
     /// the layers over them are drawn from `seed`.
     ///
     /// # Errors
@@ -44,7 +45,8 @@ impl SsdLite {
         placement: Placement,
         seed: u64,
     ) -> Result<Self, ModelError> {
-        let (mut weights, _) = Weights::read(path, placement.device())?;
+        let (weights, _) = Weights::read(path, placement.device())?;
+        let mut weights = weights.renamed(renamed);
         weights.retain(backbone::owns);
         backbone::check(&mut weights).map_err(|reason| ModelError::BadFile {
             path: path.into(),

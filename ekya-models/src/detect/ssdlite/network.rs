@@ -20,13 +20,14 @@ use super::super::view::{Levels, Order, View};
 use super::anchors::ANCHORS;
 use super::backbone::{self, Block};
 use super::{boxes, loss};
+use crate::backbone::mobilenetv2::LAST;
 use crate::{Image, ModelError, Object};
 
 /// The block of the backbone whose inside is the first map.
 const FIRST_MAP: usize = 14;
 
 /// Channels of the six maps.
-const MAPS: [i64; 6] = [576, backbone::CHANNELS, 512, 256, 256, 128];
+const MAPS: [i64; 6] = [576, LAST, 512, 256, 256, 128];
 
 /// What the heads say about all anchors: those of the first map first, row by row, cell by cell.
 #[derive(Debug)]

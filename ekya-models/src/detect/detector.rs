@@ -92,8 +92,9 @@ impl<N: Network> Detector<N> {
     }
 
     /// A copy whose stream has `classes`. Those that the network does not know yet get outputs of
-    /// their own, drawn from `seed` and silent until they are trained; what it says about the classes
-    /// that it knows stays the same, to the bit before the probabilities of classes are normalised.
+    /// their own, drawn from `seed` and silent until they are trained. The weights of the classes that
+    /// it knows stay the same to the bit, and so what it says about them, up to the rounding of a sum
+    /// over a wider layer, before the probabilities of all classes are normalised.
     ///
     /// # Errors
     /// [`ModelError::BadInput`] for no classes or one named twice.

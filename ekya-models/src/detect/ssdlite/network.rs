@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn new_classes_leave_the_logits_of_those_known_alone() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let knows = SsdLite::new(&names[..2], Placement::Cpu, 1).unwrap();
+        let grown = knows.with_classes(&names, 2).unwrap();
+        let pixels: Vec<f32> = (0..3 * 96 * 96).map(|i| (i % 97) as f32 / 97.0).collect();
+        let before = knows.answer(&pixels, 96).unwrap();
+        let after = grown.answer(&pixels, 96).unwrap();
+        assert_eq!(after.class.size()[2], 4);
+        // To rounding: how a convolution sums depends on how many outputs it has.
+        let known = after.class.narrow(2, 0, 3);
+        let worst = (known - before.class).abs().max().double_value(&[]);
+        assert!(worst < 1e-5, "differs by {worst}");
+        assert_eq!(after.bbox, before.bbox);
+    }
+
+    #[test]
     fn blocks_are_counted_from_the_input() {
         for (name, block) in [
             ("features.0.0.weight", Some(0)),

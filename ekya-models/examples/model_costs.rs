@@ -1,4 +1,4 @@
-//! Prints what the classifiers cost on one CPU core: `cargo run -p ekya-models --example model_costs`.
+//! Prints what the classifiers and detectors cost on one CPU core: `cargo run -p ekya-models --example model_costs`.
 //!
 //! Times are those of the fastest of many calls, because other work of the machine only adds to them;
 //! cutting and scaling of the crops is included.
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ekya_models::{
-    Architecture, ArchitectureError, BBox, Classifier, Example, Image, ModelError, Object,
-    Placement, Student, set_compute_threads,
+    Architecture, ArchitectureError, BBox, Classifier, DetectorKind, DetectorWeights, Example,
+    Image, ModelError, Object, Placement, Student, set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
@@ -32,6 +32,8 @@ const HEAD_WIDTH: usize = 64;
 const PICTURE: (usize, usize) = (640, 360);
 /// Crops of a training step.
 const BATCH: usize = 32;
+/// Pictures of a detector's training step.
+const PICTURES: usize = 4;
 
 fn main() -> Result<(), ModelError> {
     set_compute_threads(1);
@@ -55,7 +57,40 @@ fn main() -> Result<(), ModelError> {
             .map_err(|error: ArchitectureError| ModelError::BadInput(error.to_string()))?;
         print_costs(architecture)?;
     }
+    println!(
+        "\n{:>10} {:>10} {:>18}",
+        "network",
+        "a picture",
+        format!("step of {PICTURES} pictures")
+    );
+    for kind in DetectorKind::ALL {
+        print_detector_costs(kind)?;
+    }
     Ok(())
+}
+
+/// What a detector with new weights costs at its own side.
+fn print_detector_costs(kind: DetectorKind) -> Result<(), ModelError> {
+    let classes: Vec<String> = (0..CLASSES).map(|class| format!("class{class}")).collect();
+    let student = kind.open(DetectorWeights::New(1), &classes, None, Placement::Cpu)?;
+    let (image, objects) = scene(BATCH)?;
+    let picture = fastest(|| student.infer(&image, &[], 1.0).map(drop))?;
+    let image = Arc::new(image);
+    let example = Example { image, objects };
+    let examples = vec![example; PICTURES];
+    let mut training = student.train(&examples, &endless(PICTURES), 1)?;
+    let step = fastest(|| training.step().map(drop))?;
+    println!("{:>10} {picture:>10.1} {step:>18.0}", kind.name());
+    Ok(())
+}
+
+/// A configuration that trains everything for longer than anybody waits.
+fn endless(batch_size: usize) -> RetrainingConfig {
+    RetrainingConfig {
+        epochs: 1_000_000,
+        batch_size,
+        ..RetrainingConfig::default()
+    }
 }
 
 fn print_costs(architecture: Architecture) -> Result<(), ModelError> {
@@ -84,17 +119,12 @@ fn inference(model: &Classifier, count: usize) -> Result<f64, ModelError> {
 /// Milliseconds of a minibatch of [`BATCH`] crops with nothing frozen.
 fn training_step(model: &Classifier) -> Result<f64, ModelError> {
     let (image, objects) = scene(BATCH)?;
-    let config = RetrainingConfig {
-        epochs: 1_000_000,
-        batch_size: BATCH,
-        ..RetrainingConfig::default()
-    };
     let mut training = model.train(
         &[Example {
             image: Arc::new(image),
             objects,
         }],
-        &config,
+        &endless(BATCH),
         1,
     )?;
     fastest(|| training.step().map(drop))

@@ -4,12 +4,14 @@
 //! [`Training::step`] decides when, and on which device time.
 
 mod architecture;
+mod detector_kind;
 mod frame_id;
 mod image;
 mod object;
 mod options;
 
 pub use architecture::{Architecture, ArchitectureError, ShuffleWidth, Width};
+pub use detector_kind::DetectorKind;
 pub use frame_id::FrameId;
 pub use image::{IMAGENET, Image, ImageError, Normalisation};
 pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy};
@@ -41,7 +43,9 @@ pub use checkpoint::{
 #[cfg(feature = "torch")]
 pub use classify::{Classifier, OnnxOptions, OnnxTeacher};
 #[cfg(feature = "torch")]
-pub use detect::{FastestDet, YoloxTeacher, coco_names};
+pub use detect::{
+    Detector, DetectorWeights, FastestDet, SsdLite, TinyYoloV3, YoloxTeacher, coco_names,
+};
 #[cfg(feature = "torch")]
 pub use placement::{Placement, set_compute_threads};
 #[cfg(feature = "torch")]

@@ -16,6 +16,18 @@ pub struct BBox {
 }
 
 impl BBox {
+    /// The box of that centre, width and height.
+    #[cfg(feature = "torch")]
+    pub(crate) fn around(x: f32, y: f32, width: f32, height: f32) -> Self {
+        let (w, h) = (width / 2.0, height / 2.0);
+        Self {
+            x1: x - w,
+            y1: y - h,
+            x2: x + w,
+            y2: y + h,
+        }
+    }
+
     /// Area in square pixels, 0 for a box turned inside out.
     #[must_use]
     pub fn area(&self) -> f32 {

@@ -124,6 +124,13 @@ pub trait Teacher: Send {
     fn label(&self, image: &Image, regions: &[BBox]) -> Result<Vec<Object>, ModelError>;
 }
 
+/// Any student can teach others: its answers at full resolution are the labels.
+impl Teacher for Box<dyn Student> {
+    fn label(&self, image: &Image, regions: &[BBox]) -> Result<Vec<Object>, ModelError> {
+        self.infer(image, regions, 1.0)
+    }
+}
+
 /// A labelled picture to train or score on.
 #[derive(Debug, Clone)]
 pub struct Example {

@@ -12,6 +12,7 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
+use ekya_models::DetectorKind;
 use ekya_sched::Share;
 use serde::Deserialize;
 use thiserror::Error;
@@ -155,8 +156,12 @@ pub enum SourceConfig {
 pub enum StudentConfig {
     /// Names the class of each region.
     Classifier(ClassifierConfig),
-    /// Finds the objects itself.
-    FastestDet(FastestDetConfig),
+    /// FastestDet, which finds the objects itself.
+    FastestDet(DetectorConfig),
+    /// TinyYOLOv3, which finds the objects itself.
+    TinyYoloV3(DetectorConfig),
+    /// SSDLite on MobileNetV2, which finds the objects itself.
+    SsdLite(DetectorConfig),
 }
 
 impl StudentConfig {
@@ -172,16 +177,33 @@ impl StudentConfig {
         };
         weights.as_os_str() == BUILT_IN_WEIGHTS
     }
+
+    /// The network of a student that finds the objects itself, and what is configured of it.
+    #[must_use]
+    pub fn detector(&self) -> Option<(DetectorKind, &DetectorConfig)> {
+        match self {
+            Self::Classifier(_) => None,
+            Self::FastestDet(config) => Some((DetectorKind::FastestDet, config)),
+            Self::TinyYoloV3(config) => Some((DetectorKind::TinyYoloV3, config)),
+            Self::SsdLite(config) => Some((DetectorKind::SsdLite, config)),
+        }
+    }
 }
 
-/// FastestDet as student.
+/// A detection network as student.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FastestDetConfig {
-    /// Its weights (safetensors).
-    pub weights: PathBuf,
-    /// COCO class names to look for; the stream's classes, in this order.
+pub struct DetectorConfig {
+    /// Its weights: safetensors, or darknet's `.weights` for TinyYOLOv3. Absent means random weights,
+    /// which the first window's labels train; FastestDet needs a file.
+    pub weights: Option<PathBuf>,
+    /// SSDLite without weights of its own: those of the MobileNetV2 that it begins with.
+    pub backbone: Option<PathBuf>,
+    /// Names of classes to look for, among those that the weights know (COCO's, where the file says
+    /// nothing else); the stream's classes, in this order.
     pub classes: Vec<String>,
+    /// Side in pixels of its input at full resolution, a multiple of 32; that of the weights if absent.
+    pub input_side: Option<usize>,
 }
 
 /// Who labels samples.
@@ -204,6 +226,20 @@ pub enum TeacherConfig {
         /// The file.
         model: PathBuf,
     },
+    /// A detection network like a student's, which finds the student's classes.
+    Detector(DetectorTeacherConfig),
+}
+
+/// A detection network as teacher.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorTeacherConfig {
+    /// Which one.
+    pub network: DetectorKind,
+    /// Its weights, as a student's.
+    pub weights: PathBuf,
+    /// Side in pixels of its input, a multiple of 32; that of the weights if absent.
+    pub input_side: Option<usize>,
 }
 
 /// Inference configurations Λ to choose from: every sampling with every resolution.
@@ -422,6 +458,73 @@ weights = "scene"
         ];
         for (from, to, expected) in cases {
             let error = refusal(&GOOD.replace(from, to));
+            assert!(error.contains(expected), "{error}\nexpected {expected}");
+        }
+    }
+
+    /// A file with that student and teacher for a video.
+    fn detecting(student: &str, teacher: &str) -> String {
+        format!(
+            "[[stream]]\nname = \"a\"\nsource = {{ video = {{ input = \"a.avi\" }} }}\nstudent = {{ {student} }}\nteacher = {{ {teacher} }}\n"
+        )
+    }
+
+    #[test]
+    fn every_detector_can_be_student_and_teacher() {
+        for kind in DetectorKind::ALL {
+            let name = kind.name();
+            let text = detecting(
+                &format!("{name} = {{ weights = \"w\", classes = [\"car\"], input_side = 224 }}"),
+                &format!("detector = {{ network = \"{name}\", weights = \"t\" }}"),
+            );
+            let config = ValidConfig::parse(&text).unwrap();
+            let (found, detector) = config.streams[0].student.detector().unwrap();
+            assert_eq!((found, detector.input_side), (kind, Some(224)));
+        }
+    }
+
+    #[test]
+    fn senseless_detectors_name_line_and_key() {
+        let yolox = "yolox = { model = \"x\" }";
+        let teacher = "detector = { network = \"ssdlite\", weights = \"t\", input_side = 100 }";
+        for (student, teacher, expected) in [
+            (
+                "ssdlite = { classes = [] }",
+                yolox,
+                "line 4: stream[0].student.ssdlite.classes",
+            ),
+            (
+                "tinyyolov3 = { classes = [\"a\"], input_side = 300 }",
+                yolox,
+                "line 4: stream[0].student.tinyyolov3.input_side",
+            ),
+            (
+                "fastestdet = { classes = [\"car\"] }",
+                yolox,
+                "line 4: stream[0].student.fastestdet",
+            ),
+            (
+                "tinyyolov3 = { classes = [\"a\"], backbone = \"b\" }",
+                yolox,
+                "line 4: stream[0].student.tinyyolov3.backbone",
+            ),
+            (
+                "ssdlite = { classes = [\"a\"], backbone = \"b\", weights = \"w\" }",
+                yolox,
+                "line 4: stream[0].student.ssdlite.backbone",
+            ),
+            (
+                "ssdlite = { classes = [\"a\"] }",
+                teacher,
+                "line 5: stream[0].teacher.detector.input_side",
+            ),
+            (
+                "ssdlite = { classes = [\"a\"] }",
+                "detector = { network = \"yolo9\", weights = \"t\" }",
+                "yolo9",
+            ),
+        ] {
+            let error = refusal(&detecting(student, teacher));
             assert!(error.contains(expected), "{error}\nexpected {expected}");
         }
     }

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BUILT_IN_WEIGHTS, Config, ConfigError, OnnxTeacherConfig, SourceConfig, StudentConfig,
-    TeacherConfig,
+    BUILT_IN_WEIGHTS, Config, ConfigError, DetectorTeacherConfig, OnnxTeacherConfig, SourceConfig,
+    StudentConfig, TeacherConfig,
 };
 
 /// Looks an environment variable up.
@@ -37,12 +37,21 @@ pub(super) fn resolve(
                     path(file, folder, &variable)?;
                 }
             }
-            StudentConfig::FastestDet(student) => path(&mut student.weights, folder, &variable)?,
+            StudentConfig::FastestDet(student)
+            | StudentConfig::TinyYoloV3(student)
+            | StudentConfig::SsdLite(student) => {
+                for file in student.weights.iter_mut().chain(&mut student.backbone) {
+                    path(file, folder, &variable)?;
+                }
+            }
         }
         match &mut stream.teacher {
             TeacherConfig::Classifier { weights: file }
             | TeacherConfig::Onnx(OnnxTeacherConfig { model: file, .. })
-            | TeacherConfig::Yolox { model: file } => path(file, folder, &variable)?,
+            | TeacherConfig::Yolox { model: file }
+            | TeacherConfig::Detector(DetectorTeacherConfig { weights: file, .. }) => {
+                path(file, folder, &variable)?;
+            }
             TeacherConfig::Scene | TeacherConfig::Labels => {}
         }
     }

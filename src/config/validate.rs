@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ekya_models::DetectorKind;
 use ekya_sched::{RetrainingConfig, Share};
 
 use super::locate::Step;
 use super::{
-    ClassifierConfig, Config, InferenceConfig, LearningConfig, OnnxTeacherConfig, RunConfig,
-    SchedulerConfig, SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
+    ClassifierConfig, Config, DetectorConfig, InferenceConfig, LearningConfig, OnnxTeacherConfig,
+    RunConfig, SchedulerConfig, SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
 };
 
 /// A hundred years.
@@ -303,32 +304,26 @@ fn source(source: &SourceConfig, key: &dyn Fn(&str) -> String) -> Checked {
 fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
     let scene = matches!(stream.source, SourceConfig::Scene(_));
     let video = matches!(stream.source, SourceConfig::Video(_));
-    match &stream.student {
-        StudentConfig::Classifier(student) => {
-            require(
-                !video,
-                &key("student"),
-                "a classifier needs a source that says where objects are; for video use student.fastestdet",
-            )?;
-            require(
-                scene || !stream.student.is_built_in(),
-                &key("student.classifier.weights"),
-                "the built-in weights know the classes of the scene only; leave weights out to start from random ones",
-            )?;
-            classifier(student, key)?;
-        }
-        StudentConfig::FastestDet(student) => {
-            require(
-                video,
-                &key("student"),
-                "fastestdet knows the classes of COCO; for a scene or a labelled folder use student.classifier",
-            )?;
-            require(
-                !student.classes.is_empty(),
-                &key("student.fastestdet.classes"),
-                "name at least one COCO class to look for",
-            )?;
-        }
+    if let StudentConfig::Classifier(student) = &stream.student {
+        require(
+            !video,
+            &key("student"),
+            "a classifier needs a source that says where objects are; for video use a detector such as student.fastestdet",
+        )?;
+        require(
+            scene || !stream.student.is_built_in(),
+            &key("student.classifier.weights"),
+            "the built-in weights know the classes of the scene only; leave weights out to start from random ones",
+        )?;
+        classifier(student, key)?;
+    }
+    if let Some((kind, student)) = stream.student.detector() {
+        require(
+            video,
+            &key("student"),
+            "a detector is for video; for a scene or a labelled folder use student.classifier",
+        )?;
+        detector(kind, student, key)?;
     }
     let fits = match &stream.teacher {
         TeacherConfig::Scene => scene,
@@ -338,11 +333,15 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
             !video
         }
         TeacherConfig::Yolox { .. } => video,
+        TeacherConfig::Detector(teacher) => {
+            input_side(teacher.input_side, &key("teacher.detector.input_side"))?;
+            video
+        }
     };
     require(
         fits,
         &key("teacher"),
-        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox for video",
+        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox or detector for video",
     )
 }
 
@@ -397,6 +396,36 @@ fn onnx(teacher: &OnnxTeacherConfig, key: &dyn Fn(&str) -> String) -> Checked {
         deviation.iter().all(|one| one.is_finite() && *one > 0.0),
         &key("deviation"),
         format!("red, green and blue are divided by numbers above 0, got {deviation:?}"),
+    )
+}
+
+fn detector(kind: DetectorKind, config: &DetectorConfig, key: &dyn Fn(&str) -> String) -> Checked {
+    let name = kind.name();
+    let key = |part: &str| key(&format!("student.{name}.{part}"));
+    require(
+        !config.classes.is_empty(),
+        &key("classes"),
+        "name at least one class to look for",
+    )?;
+    require(
+        config.weights.is_some() || kind != DetectorKind::FastestDet,
+        &key("weights"),
+        "fastestdet learns too slowly from random weights; name the published ones",
+    )?;
+    require(
+        config.backbone.is_none() || (kind == DetectorKind::SsdLite && config.weights.is_none()),
+        &key("backbone"),
+        "only an ssdlite without weights begins with a backbone",
+    )?;
+    input_side(config.input_side, &key("input_side"))
+}
+
+fn input_side(side: Option<usize>, key: &str) -> Checked {
+    let Some(side) = side else { return Ok(()) };
+    require(
+        side.is_multiple_of(32) && (32..=4096).contains(&side),
+        key,
+        format!("an input's side is a multiple of 32 from 32 to 4096 pixels, got {side}"),
     )
 }
 

@@ -15,9 +15,7 @@ use super::beginning::Beginning;
 use super::feed::feed;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::NodeError;
-use crate::config::{
-    ClassifierConfig, Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig,
-};
+use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
 use crate::keep::StateFolder;
 use crate::learn::{self, LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
@@ -134,6 +132,7 @@ impl Node {
         let seed = self.config.run.seed.wrapping_add(index as u64);
         let placement = self.devices[device].placement;
         let configured = load_student(stream, opened.classes.len(), placement, seed);
+        let (configured, known_classes) = configured.map_err(model_error)?;
         let Beginning {
             student,
             kept,
@@ -145,7 +144,7 @@ impl Node {
             &self.config,
             stream,
             &opened.classes,
-            configured.map_err(model_error)?,
+            configured,
             placement,
         )?;
         let twin = student.fork().map_err(model_error)?;
@@ -171,7 +170,7 @@ impl Node {
             learn::Beginning {
                 stream: stream.name.clone(),
                 student: twin,
-                known_classes: known_classes(stream, opened.classes.len()),
+                known_classes,
                 kept,
             },
             metric(stream),
@@ -368,14 +367,6 @@ pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), 
     scheduler.tell(event).map_err(|error| NodeError::Start {
         reason: format!("the scheduler: {error}"),
     })
-}
-
-/// Classes that the student of a stream has been trained on: none with random weights.
-fn known_classes(stream: &StreamConfig, classes: usize) -> usize {
-    match &stream.student {
-        StudentConfig::Classifier(ClassifierConfig { weights: None, .. }) => 0,
-        StudentConfig::Classifier(_) | StudentConfig::FastestDet(_) => classes,
-    }
 }
 
 fn start_error(error: std::io::Error) -> NodeError {

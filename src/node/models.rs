@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use ekya_models::{
-    Classifier, FastestDet, ModelError, Normalisation, OnnxOptions, OnnxTeacher, Placement,
-    Student, Teacher, YoloxTeacher,
+    Classifier, DetectorKind, DetectorWeights, ModelError, Normalisation, OnnxOptions, OnnxTeacher,
+    Placement, Student, Teacher, YoloxTeacher,
 };
 use ekya_profiler::History;
 
 use crate::config::{
-    BUILT_IN_WEIGHTS, ClassifierConfig, OnnxTeacherConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig,
+    BUILT_IN_WEIGHTS, ClassifierConfig, DetectorConfig, OnnxTeacherConfig, SourceConfig,
+    StreamConfig, StudentConfig, TeacherConfig,
 };
 use crate::source::folder::FolderSource;
 use crate::source::scene::{CLASSES, SceneSource};
@@ -51,53 +51,80 @@ pub(super) fn open_source(stream: &StreamConfig, stop: &StopFlag) -> Result<Open
         }
         SourceConfig::Video(video) => Ok(Opened {
             source: Box::new(VideoSource::open(video.clone(), stop.clone())?),
-            classes: match &stream.student {
-                StudentConfig::FastestDet(student) => student.classes.clone(),
-                StudentConfig::Classifier(_) => Vec::new(),
-            },
+            classes: detected(stream).to_vec(),
             rate: video.fps / video.slowdown,
             slowdown: video.slowdown,
         }),
     }
 }
 
-/// Loads the student of a stream with that many classes.
+/// Classes that the stream's student finds by itself.
+fn detected(stream: &StreamConfig) -> &[String] {
+    let detector = stream.student.detector();
+    detector.map_or(&[], |(_, config)| &config.classes)
+}
+
+/// Loads the student of a stream with that many classes; also, how many of these, the first ones, it
+/// has been trained on.
 pub(super) fn load_student(
     stream: &StreamConfig,
     classes: usize,
     placement: Placement,
     seed: u64,
-) -> Result<Box<dyn Student>, ModelError> {
-    Ok(match &stream.student {
+) -> Result<(Box<dyn Student>, usize), ModelError> {
+    let detector = |kind, config: &DetectorConfig| -> Result<_, ModelError> {
+        let known = config.weights.as_ref().map_or(0, |_| classes);
+        Ok((load_detector(kind, config, placement, seed)?, known))
+    };
+    match &stream.student {
         StudentConfig::Classifier(student) => match &student.weights {
-            Some(path) => Box::new(trained_classifier(path, classes, placement, seed)?),
-            None => Box::new(new_classifier(student, classes, placement, seed)?),
+            Some(path) => {
+                let (student, known) = trained_classifier(path, classes, placement, seed)?;
+                Ok((Box::new(student), known))
+            }
+            None => {
+                let student = new_classifier(student, classes, placement, seed)?;
+                Ok((Box::new(student), 0))
+            }
         },
-        StudentConfig::FastestDet(student) => Box::new(FastestDet::load(
-            &student.weights,
-            &student.classes,
-            placement,
-        )?),
-    })
+        StudentConfig::FastestDet(config) => detector(DetectorKind::FastestDet, config),
+        StudentConfig::TinyYoloV3(config) => detector(DetectorKind::TinyYoloV3, config),
+        StudentConfig::SsdLite(config) => detector(DetectorKind::SsdLite, config),
+    }
 }
 
-/// A classifier from a checkpoint; classes that it does not know are the stream's last ones.
+fn load_detector(
+    kind: DetectorKind,
+    config: &DetectorConfig,
+    placement: Placement,
+    seed: u64,
+) -> Result<Box<dyn Student>, ModelError> {
+    let weights = match (&config.weights, &config.backbone) {
+        (Some(path), _) => DetectorWeights::File(path),
+        (None, Some(path)) => DetectorWeights::Backbone(path, seed),
+        (None, None) => DetectorWeights::New(seed),
+    };
+    kind.open(weights, &config.classes, config.input_side, placement)
+}
+
+/// A classifier from a checkpoint, and how many classes that knows; those that it does not know are
+/// the stream's last ones.
 fn trained_classifier(
     path: &Path,
     classes: usize,
     placement: Placement,
     seed: u64,
-) -> Result<Classifier, ModelError> {
+) -> Result<(Classifier, usize), ModelError> {
     let student = if path.as_os_str() == BUILT_IN_WEIGHTS {
         builtin_student(placement)?
     } else {
         Classifier::load(path, placement)?
     };
     match student.classes() {
-        known if known == classes => Ok(student),
+        known if known == classes => Ok((student, known)),
         known if known < classes => {
             tracing::info!(path = %path.display(), known, classes, "the student learns more classes");
-            student.with_classes(classes, seed)
+            Ok((student.with_classes(classes, seed)?, known))
         }
         known => Err(other_classes(path, known, classes)),
     }
@@ -109,12 +136,13 @@ pub(super) fn load_checkpoint(
     path: &Path,
     placement: Placement,
 ) -> Result<Box<dyn Student>, ModelError> {
-    Ok(match student {
-        StudentConfig::Classifier(_) => Box::new(Classifier::load(path, placement)?),
-        StudentConfig::FastestDet(student) => {
-            Box::new(FastestDet::load(path, &student.classes, placement)?)
+    match student.detector() {
+        None => Ok(Box::new(Classifier::load(path, placement)?)),
+        Some((kind, config)) => {
+            let weights = DetectorWeights::File(path);
+            kind.open(weights, &config.classes, config.input_side, placement)
         }
-    })
+    }
 }
 
 /// A classifier whose head has learnt nothing yet.
@@ -164,6 +192,11 @@ pub(super) fn load_teacher(
         }
         TeacherConfig::Onnx(onnx) => Box::new(onnx_teacher(onnx, classes)?),
         TeacherConfig::Yolox { model } => Box::new(YoloxTeacher::load(model, classes)?),
+        TeacherConfig::Detector(teacher) => {
+            let weights = DetectorWeights::File(&teacher.weights);
+            let network = teacher.network;
+            Box::new(network.open(weights, classes, teacher.input_side, placement)?)
+        }
     }))
 }
 
@@ -180,9 +213,9 @@ fn onnx_teacher(config: &OnnxTeacherConfig, classes: &[String]) -> Result<OnnxTe
 
 /// How a stream's answers are scored.
 pub(super) fn metric(stream: &StreamConfig) -> Metric {
-    match stream.student {
-        StudentConfig::Classifier(_) => Metric::Accuracy,
-        StudentConfig::FastestDet(_) => Metric::F1,
+    match stream.student.detector() {
+        None => Metric::Accuracy,
+        Some(_) => Metric::F1,
     }
 }
 
@@ -238,8 +271,8 @@ mod tests {
     fn a_student_learns_more_classes_and_never_fewer() {
         let (_folder, path) = checkpoint(3);
         for classes in [3, 5] {
-            let student = trained_classifier(&path, classes, Placement::Cpu, 1).unwrap();
-            assert_eq!(student.classes(), classes);
+            let (student, known) = trained_classifier(&path, classes, Placement::Cpu, 1).unwrap();
+            assert_eq!((student.classes(), known), (classes, 3));
         }
         let refused = trained_classifier(&path, 2, Placement::Cpu, 1).unwrap_err();
         let expected = "it knows 3 classes, the stream has 2";

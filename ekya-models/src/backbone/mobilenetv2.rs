@@ -9,7 +9,7 @@ use super::conv::{Activation, ConvBn, Maker, Names, Shape};
 use crate::Width;
 
 /// Runs of inverted residual blocks: expansion, channels, blocks, stride of the first.
-const RUNS: [(i64, i64, usize, i64); 7] = [
+pub(crate) const RUNS: [(i64, i64, usize, i64); 7] = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -20,9 +20,9 @@ const RUNS: [(i64, i64, usize, i64); 7] = [
 ];
 
 /// Channels after the stem.
-const STEM: i64 = 32;
+pub(crate) const STEM: i64 = 32;
 /// Channels at the end; a narrower network has as many.
-const LAST: i64 = 1280;
+pub(crate) const LAST: i64 = 1280;
 
 /// The 19 blocks `features.0` to `features.18`; the names of their tensors begin with `prefix`,
 /// which is empty or ends in a dot. Strides: 2 after block 0, 4 after 2, 8 after 4, 16 after 7,
@@ -95,7 +95,7 @@ fn inverted<E>(make: &mut Maker<'_, E>, name: &str, form: Form) -> Result<Block,
 
 /// Tensors under torchvision's names: the network was first released with its blocks' layers numbered
 /// one after another, activations included.
-pub(super) fn renamed(tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+pub(crate) fn renamed(tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
     // A layer that only those files number so: in torchvision's the first block ends before.
     if !tensors.contains_key("features.1.conv.3.weight") {
         return tensors;

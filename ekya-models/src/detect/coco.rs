@@ -96,10 +96,10 @@ pub fn coco_names() -> Vec<String> {
 /// are dropped, so that a traffic camera never reports a toaster.
 #[derive(Debug, Clone)]
 pub(super) struct ClassMap {
+    /// What each output of the network stands for.
+    names: Vec<String>,
     /// Output of the network for each class of the stream.
     outputs: Vec<usize>,
-    /// Outputs that the network has.
-    width: usize,
 }
 
 impl ClassMap {
@@ -131,14 +131,35 @@ impl ClassMap {
             outputs.push(output);
         }
         Ok(Self {
+            names: names.to_vec(),
             outputs,
-            width: names.len(),
         })
+    }
+
+    /// The stream's classes `wanted` of a network that has its outputs and more, behind them, for
+    /// those that it does not know.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] when `wanted` is empty or repeats a name.
+    pub(super) fn grown(&self, wanted: &[String]) -> Result<Self, ModelError> {
+        let mut names = self.names.clone();
+        names.extend(
+            wanted
+                .iter()
+                .filter(|name| !self.names.contains(name))
+                .cloned(),
+        );
+        Self::new(&names, wanted)
+    }
+
+    /// What each output of the network stands for.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Outputs that the network has.
     pub(super) fn width(&self) -> usize {
-        self.width
+        self.names.len()
     }
 
     /// The stream's class with the highest of `scores` (one a network output), and that score.
@@ -178,6 +199,15 @@ mod tests {
         let (class, score) =
             map.best(|output| [0.2, 0.1, 0.9, 0.0, 0.0, 0.0, 0.0, 0.3][output.min(7)]);
         assert_eq!((class, score), (0, 0.3));
+    }
+
+    #[test]
+    fn new_classes_come_behind_those_known() {
+        let map = ClassMap::new(&names(&["a", "b"]), &names(&["b"])).unwrap();
+        let grown = map.grown(&names(&["c", "a"])).unwrap();
+        assert_eq!(grown.names(), names(&["a", "b", "c"]));
+        assert_eq!((grown.output(0), grown.output(1)), (Some(2), Some(0)));
+        assert!(map.grown(&names(&["c", "c"])).is_err());
     }
 
     #[test]

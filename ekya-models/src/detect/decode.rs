@@ -31,6 +31,11 @@ pub(super) fn suppress(mut candidates: Vec<Object>, image: &Image) -> Vec<Object
     kept
 }
 
+/// A probability from its logit.
+pub(super) fn logistic(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
 fn clip(bbox: BBox, width: f32, height: f32) -> BBox {
     BBox {
         x1: bbox.x1.clamp(0.0, width),

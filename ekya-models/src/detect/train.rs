@@ -13,13 +13,10 @@ use ekya_sched::RetrainingConfig;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use tch::{COptimizer, Device, Tensor};
+use tch::COptimizer;
 
-use super::coco::ClassMap;
-use super::fastestdet::{FastestDet, LEVELS, SIDE};
-use super::loss::{Target, loss};
-use super::network::{Features, PartlyFrozen};
-use super::view::View;
+use super::detector::{Detector, Setup, pixels};
+use super::network::{Features, Network, PartlyFrozen, Target};
 use super::weights::Weights;
 use crate::minibatch::{Division, Part};
 use crate::{BBox, Example, Image, ModelError, Step, Student, Training, TrainingOptions};
@@ -38,9 +35,9 @@ const WARM_UP: usize = 5;
 /// An object of which less than this fraction lies in the picture is not a target.
 const MIN_VISIBLE: f32 = 0.4;
 
-/// Samples whose fixed features are kept: at most 1.5 MB each, a tenth of that for a frozen backbone
-/// and pyramid. Those beyond are computed anew in every epoch.
-const FEATURES_KEPT: usize = 256;
+/// Memory for fixed features that are kept: 256 pictures of 352 × 352, many more for a frozen backbone.
+/// Those of samples beyond are computed anew in every epoch.
+const FEATURES_BYTES: usize = 256 * 3 * 352 * 352 * size_of::<f32>();
 
 /// A labelled picture, its classes checked.
 #[derive(Debug)]
@@ -54,12 +51,11 @@ struct Sample {
 
 /// A fine-tuning in progress.
 #[derive(Debug)]
-pub(super) struct FineTuning {
+pub(super) struct FineTuning<N> {
     weights: Weights,
-    network: PartlyFrozen,
+    network: PartlyFrozen<N>,
     optimizer: COptimizer,
-    classes: ClassMap,
-    device: Device,
+    setup: Setup,
     samples: Vec<Sample>,
     config: RetrainingConfig,
     rng: ChaCha8Rng,
@@ -69,16 +65,15 @@ pub(super) struct FineTuning {
     done: usize,
 }
 
-impl FineTuning {
+impl<N: Network> FineTuning<N> {
     /// Prepares the training of `weights`, which it owns from here on.
     ///
     /// # Errors
     /// [`ModelError::NoExamples`], [`ModelError::BadInput`] for a value of `config` out of range, an
     /// unknown class or an empty picture, [`ModelError::Torch`] when libtorch fails.
     pub(super) fn new(
-        weights: Weights,
-        classes: ClassMap,
-        device: Device,
+        mut weights: Weights,
+        setup: Setup,
         examples: &[Example],
         config: &RetrainingConfig,
         options: &TrainingOptions,
@@ -90,21 +85,21 @@ impl FineTuning {
             let reason = "a detector learns from labels only, not from its old answers".to_owned();
             return Err(ModelError::BadInput(reason));
         }
-        let samples = samples(examples, config.data_fraction, &classes)?;
-        let network =
-            PartlyFrozen::new(&weights, config.layers_frozen).map_err(ModelError::Torch)?;
+        let samples = samples::<N>(examples, config.data_fraction, &setup)?;
+        let outputs = setup.classes.width();
+        let network = PartlyFrozen::new(&mut weights, outputs, config.layers_frozen)
+            .map_err(ModelError::Torch)?;
         let (first, second) = BETAS;
         let rate = config.learning_rate;
         let mut optimizer = COptimizer::adamw(rate, first, second, WEIGHT_DECAY, 1e-8, false)?;
-        for tensor in weights.trainable(config.layers_frozen) {
+        for tensor in weights.trainable::<N>(config.layers_frozen) {
             optimizer.add_parameters(tensor, 0)?;
         }
         Ok(Self {
             weights,
             network,
             optimizer,
-            classes,
-            device,
+            setup,
             order: (0..samples.len()).collect(),
             division: Division::new(samples.len(), config.batch_size, options.micro_batch),
             samples,
@@ -135,8 +130,9 @@ impl FineTuning {
                 bbox,
             }));
             if sample.features.is_none() {
-                let features = self.network.fixed(&pixels(&sample.image, self.device)?)?;
-                if index < FEATURES_KEPT {
+                let pixels = pixels::<N>(&sample.image, self.setup.side, self.weights.device())?;
+                let features = self.network.fixed(&pixels)?;
+                if index < FEATURES_BYTES / features.bytes().max(1) {
                     sample.features = Some(features);
                 } else {
                     fresh.insert(index, features);
@@ -172,7 +168,7 @@ impl FineTuning {
         targets: &[Target],
         part: &Part,
     ) -> Result<f64, ModelError> {
-        let loss = loss(&self.network.trained(features)?, targets)?;
+        let loss = N::loss(&self.network.trained(features)?, targets)?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
             return Err(ModelError::Diverged {
@@ -192,7 +188,7 @@ impl FineTuning {
     }
 }
 
-impl Training for FineTuning {
+impl<N: Network> Training for FineTuning<N> {
     fn steps(&self) -> usize {
         self.config.epochs * self.division.steps()
     }
@@ -225,10 +221,9 @@ impl Training for FineTuning {
     }
 
     fn student(&self) -> Result<Box<dyn Student>, ModelError> {
-        Ok(Box::new(FastestDet::on(
+        Ok(Box::new(Detector::<N>::on(
             self.weights.copied()?,
-            self.classes.clone(),
-            self.device,
+            self.setup.clone(),
         )?))
     }
 }
@@ -252,10 +247,10 @@ fn check(config: &RetrainingConfig) -> Result<(), ModelError> {
 }
 
 /// An evenly spaced `fraction` of the examples, at least one, with network outputs for classes.
-fn samples(
+fn samples<N: Network>(
     examples: &[Example],
     fraction: f64,
-    classes: &ClassMap,
+    setup: &Setup,
 ) -> Result<Vec<Sample>, ModelError> {
     if examples.is_empty() {
         return Err(ModelError::NoExamples);
@@ -264,10 +259,10 @@ fn samples(
     (0..count)
         .map(|i| {
             let example = &examples[i * examples.len() / count];
-            let view = View::whole(&example.image)?;
+            let view = N::view(&example.image)?;
             let mut objects = Vec::with_capacity(example.objects.len());
             for object in &example.objects {
-                let Some(output) = classes.output(object.class) else {
+                let Some(output) = setup.classes.output(object.class) else {
                     let reason = format!("the student has no class {}", object.class);
                     return Err(ModelError::BadInput(reason));
                 };
@@ -280,16 +275,6 @@ fn samples(
             })
         })
         .collect()
-}
-
-/// A picture as the network sees it, `[1, 3, side, side]`.
-fn pixels(image: &Image, device: Device) -> Result<Tensor, ModelError> {
-    let mut pixels = vec![0.0; 3 * SIDE * SIDE];
-    View::whole(image)?.sample(image, SIDE, LEVELS, &mut pixels);
-    let size = [1, 3, SIDE as i64, SIDE as i64];
-    Ok(Tensor::f_from_slice(&pixels)?
-        .f_reshape(size)?
-        .f_to_device(device)?)
 }
 
 /// What of a box lies in the input, as centre x, centre y, width, height; `None` if too little.

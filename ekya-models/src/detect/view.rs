@@ -12,13 +12,37 @@ pub(super) struct View {
     height: f32,
 }
 
+/// Which colour comes first in an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Blue, green, red.
+    Bgr,
+    /// Red, green, blue.
+    Rgb,
+}
+
 /// How a network wants its input values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Levels {
-    /// Factor from 0..=255 to the network's scale.
-    pub(super) scale: f32,
+    pub(super) order: Order,
+    /// Factor from 0..=255 to the network's scale, for each colour in its order.
+    pub(super) scale: [f32; 3],
+    /// Added after that.
+    pub(super) shift: [f32; 3],
     /// Value (0..=255) outside the picture.
     pub(super) outside: f32,
+}
+
+impl Levels {
+    /// 0..=1 for every colour, grey outside the picture.
+    pub(super) const fn to_one(order: Order) -> Self {
+        Self {
+            order,
+            scale: [1.0 / 255.0; 3],
+            shift: [0.0; 3],
+            outside: 128.0,
+        }
+    }
 }
 
 impl View {
@@ -60,19 +84,26 @@ impl View {
     }
 
     /// Samples the picture bilinearly (no smoothing, as the networks were trained) into `out`: three
-    /// planes B, G, R of `side * side` values each.
+    /// planes of `side * side` values each.
     pub(super) fn sample(self, image: &Image, side: usize, levels: Levels, out: &mut [f32]) {
         debug_assert_eq!(out.len(), 3 * side * side);
-        out.fill(levels.outside * levels.scale);
+        for (plane, values) in out.chunks_exact_mut(side * side).enumerate() {
+            values.fill(levels.outside * levels.scale[plane] + levels.shift[plane]);
+        }
         let columns = taps(self.width, image.width(), side);
         let mut lines = Lines::new(image, &columns);
         for (row, tap) in taps(self.height, image.height(), side).iter().enumerate() {
             let (above, below) = lines.pair(tap);
-            for (plane, (above, below)) in above.iter().zip(below).enumerate() {
+            for (kept, (above, below)) in above.iter().zip(below).enumerate() {
+                let plane = match levels.order {
+                    Order::Bgr => kept,
+                    Order::Rgb => 2 - kept,
+                };
+                let (scale, shift) = (levels.scale[plane], levels.shift[plane]);
                 let start = (plane * side + row) * side;
                 let values = &mut out[start..start + columns.len()];
                 for ((value, above), below) in values.iter_mut().zip(above).zip(below) {
-                    *value = (above + (below - above) * tap.weight) * levels.scale;
+                    *value = (above + (below - above) * tap.weight) * scale + shift;
                 }
             }
         }
@@ -165,7 +196,9 @@ mod tests {
     use super::*;
 
     const RAW: Levels = Levels {
-        scale: 1.0,
+        order: Order::Bgr,
+        scale: [1.0; 3],
+        shift: [0.0; 3],
         outside: 114.0,
     };
 
@@ -184,6 +217,23 @@ mod tests {
         let mut out = vec![-1.0; 3 * side * side];
         view.sample(&image(), side, RAW, &mut out);
         out
+    }
+
+    #[test]
+    fn every_colour_is_scaled_and_shifted_in_its_place() {
+        let levels = Levels {
+            order: Order::Rgb,
+            scale: [0.5, 2.0, 0.1],
+            shift: [1.0, 2.0, -20.0],
+            outside: 0.0,
+        };
+        let mut out = vec![f32::NAN; 12];
+        View::whole(&image())
+            .unwrap()
+            .sample(&image(), 2, levels, &mut out);
+        assert_eq!(out[..4], [3.5, 13.5, 3.5, 13.5]);
+        assert_eq!(out[4..8], [2.0, 2.0, 22.0, 22.0]);
+        assert_eq!(out[8..], [0.0; 4]);
     }
 
     #[test]

@@ -1,52 +1,87 @@
-//! The named weights of FastestDet, from and to files.
+//! The named weights of a network: drawn, copied, grown, from and to files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::network::BLOCK_PREFIXES;
+use super::network::Network;
 use crate::ModelError;
 use crate::checkpoint::{SHA256_KEY, digest, raw_bytes, write_whole};
 
 /// Names ending so count training steps; they are I64 and nothing depends on them.
 const COUNTERS: &str = ".num_batches_tracked";
 
-/// The weights of a network, by their published names.
+/// Deviation of new weights of a convolution that answers: its answers begin near its bias.
+const SMALL: f32 = 0.01;
+
+/// Bias of the output for a new class: the logit of 1 %, so that it is not reported before it is
+/// learned.
+const NEW_CLASS_BIAS: f32 = -4.6;
+
+/// How a new tensor begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Init {
+    /// Normal with variance 2 / fan-in (He et al. 2015).
+    He,
+    /// Normal with a deviation of 0.01.
+    Small,
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+}
+
+/// What a file says about its network, beside the weights.
+pub(super) type Metadata = BTreeMap<String, String>;
+
+/// The weights of a network, by name, on one device.
 #[derive(Debug)]
-pub(super) struct Weights(BTreeMap<String, Tensor>);
+pub(super) struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+    device: Device,
+}
 
 impl Weights {
-    /// Reads a safetensors file. Files written by [`Weights::write`] carry a digest, which must fit;
-    /// published ones carry none. Shapes are checked when a network is built.
+    /// No weights yet.
+    pub(super) fn none(device: Device) -> Self {
+        Self {
+            tensors: BTreeMap::new(),
+            device,
+        }
+    }
+
+    /// Reads a safetensors file, and what it says about its network. Files written by
+    /// [`Weights::write`] carry a digest, which must fit; published ones carry none. Shapes are
+    /// checked when a network is built.
     ///
     /// # Errors
     /// [`ModelError::Io`] when it cannot be read, [`ModelError::BadFile`] when it is damaged.
-    pub(super) fn read(path: &Path, device: Device) -> Result<Self, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
-            path: path.into(),
-            source,
-        })?;
-        let tensors = parse(&bytes).map_err(|reason| ModelError::BadFile {
+    pub(super) fn read(path: &Path, device: Device) -> Result<(Self, Metadata), ModelError> {
+        let (tensors, metadata) = parse(&bytes(path)?).map_err(|reason| ModelError::BadFile {
             path: path.into(),
             reason,
         })?;
-        let placed = tensors
-            .into_iter()
-            .map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?)));
-        Ok(Self(placed.collect::<Result<_, TchError>>()?))
+        let mut weights = Self::none(device);
+        for (name, tensor) in tensors {
+            weights.insert(name, &tensor)?;
+        }
+        Ok((weights, metadata))
     }
 
-    /// Writes a safetensors file with a digest, whole or not at all.
+    /// Writes a safetensors file with `metadata` and a digest, whole or not at all.
     ///
     /// # Errors
     /// [`ModelError::Io`] when it cannot be written, [`ModelError::Torch`] when a tensor cannot be
     /// read; what was at `path` before is still there then.
-    pub(super) fn write(&self, path: &Path) -> Result<(), ModelError> {
+    pub(super) fn write(&self, path: &Path, metadata: Metadata) -> Result<(), ModelError> {
         let raw: Vec<(&str, Vec<usize>, Vec<u8>)> = self
-            .0
+            .tensors
             .iter()
             .map(|(name, tensor)| {
                 let (shape, bytes) = raw_bytes(tensor)?;
@@ -56,8 +91,9 @@ impl Weights {
         let parts = raw
             .iter()
             .map(|(name, shape, bytes)| (*name, shape.as_slice(), bytes.as_slice()));
-        let digest = digest(&BTreeMap::new(), parts);
-        let metadata = HashMap::from([(SHA256_KEY.to_owned(), digest)]);
+        let digest = digest(&metadata, parts);
+        let mut metadata: HashMap<String, String> = metadata.into_iter().collect();
+        metadata.insert(SHA256_KEY.to_owned(), digest);
         let failed =
             |error: SafeTensorError| ModelError::Torch(format!("weights to safetensors: {error}"));
         let views = raw
@@ -82,44 +118,163 @@ impl Weights {
             copy.f_copy_(tensor)?;
             Ok((name.clone(), copy))
         };
-        Ok(Self(
-            self.0.iter().map(copy).collect::<Result<_, TchError>>()?,
-        ))
+        Ok(Self {
+            tensors: self
+                .tensors
+                .iter()
+                .map(copy)
+                .collect::<Result<_, TchError>>()?,
+            device: self.device,
+        })
     }
 
     /// The tensor of that name.
     pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name)
+        self.tensors.get(name)
+    }
+
+    /// Where its tensors live.
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Names and tensors, in the order of the names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Puts a tensor in, in place of one of that name.
+    pub(super) fn insert(&mut self, name: String, tensor: &Tensor) -> Result<(), TchError> {
+        let _replaced = self.tensors.insert(name, tensor.f_to_device(self.device)?);
+        Ok(())
+    }
+
+    /// The same tensors under other names.
+    pub(super) fn renamed(
+        self,
+        rename: impl FnOnce(BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor>,
+    ) -> Self {
+        Self {
+            tensors: rename(self.tensors),
+            ..self
+        }
+    }
+
+    /// Drops the tensors whose names are not wanted.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| wanted(name));
+    }
+
+    /// Draws the tensor of that name if there is none.
+    pub(super) fn draw_missing(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        init: Init,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(), TchError> {
+        if self.tensors.contains_key(name) {
+            return Ok(());
+        }
+        self.insert(name.to_owned(), &draw(shape, init, rng)?)
+    }
+
+    /// Appends `added` rows for new classes to each of the `groups` of rows of every tensor whose
+    /// name begins with `prefix`; the rows that are there stay as they are.
+    pub(super) fn grow(
+        &mut self,
+        (prefix, groups): (&str, i64),
+        added: i64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(), TchError> {
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in &mut self.tensors {
+            if !name.starts_with(prefix) {
+                continue;
+            }
+            let size = tensor.size();
+            let rest = &size[1..];
+            let with = |first: &[i64]| [first, rest].concat();
+            let new = new_rows(name, &with(&[groups, added]), rng)?.f_to_device(self.device)?;
+            let old = tensor.f_reshape(with(&[groups, -1]))?;
+            *tensor = Tensor::f_cat(&[old, new], 1)?.f_reshape(with(&[-1]))?;
+        }
+        Ok(())
     }
 
     /// Tensors that training changes when the first `frozen` blocks stay as they are.
-    pub(super) fn trainable(&self, frozen: usize) -> Vec<&Tensor> {
-        let frozen = &BLOCK_PREFIXES[..frozen.min(BLOCK_PREFIXES.len())];
-        self.0
-            .iter()
+    pub(super) fn trainable<N: Network>(&self, frozen: usize) -> Vec<&Tensor> {
+        self.iter()
             .filter(|(name, _)| name.ends_with(".weight") || name.ends_with(".bias"))
-            .filter(|(name, _)| !frozen.iter().any(|prefix| name.starts_with(prefix)))
+            .filter(|(name, _)| N::block_of(name).is_none_or(|block| block >= frozen))
             .map(|(_, tensor)| tensor)
             .collect()
     }
 }
 
-/// The tensors of a safetensors file, or what is wrong with it.
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+/// The bytes of a file.
+///
+/// # Errors
+/// [`ModelError::Io`] when it cannot be read.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, ModelError> {
+    std::fs::read(path).map_err(|source| ModelError::Io {
+        path: path.into(),
+        source,
+    })
+}
+
+fn draw(shape: &[i64], init: Init, rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
+    let kind = (Kind::Float, Device::Cpu);
+    let deviation = match init {
+        Init::Zeros => return Tensor::f_zeros(shape, kind),
+        Init::Ones => return Tensor::f_ones(shape, kind),
+        Init::Small => SMALL,
+        Init::He => {
+            let fan_in: i64 = shape[1..].iter().product();
+            (2.0 / fan_in.max(1) as f32).sqrt()
+        }
+    };
+    let count = shape.iter().product::<i64>().unsigned_abs() as usize;
+    let values: Vec<f32> = (0..count)
+        .map(|_| rng.sample::<f32, _>(StandardNormal) * deviation)
+        .collect();
+    Tensor::f_from_slice(&values)?.f_reshape(shape)
+}
+
+/// Rows `[groups, added, …]` for new classes in the tensor of that name.
+fn new_rows(name: &str, shape: &[i64], rng: &mut ChaCha8Rng) -> Result<Tensor, TchError> {
+    if name.ends_with(".bias") {
+        return Tensor::f_full(shape, f64::from(NEW_CLASS_BIAS), (Kind::Float, Device::Cpu));
+    }
+    let of_convolution = shape.len() > 2;
+    let init = match name.rsplit_once('.') {
+        Some((_, "weight")) if of_convolution => Init::Small,
+        Some((_, "running_mean")) => Init::Zeros,
+        _ => Init::Ones,
+    };
+    draw(shape, init, rng)
+}
+
+/// The tensors of a safetensors file and its metadata but for the digest, or what is wrong with it.
+fn parse(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Metadata), String> {
     let broken = |error| format!("not a safetensors file, or cut short: {error}");
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(bytes).map_err(broken)?;
     let views: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
-    if let Some(stored) = header
+    let mut metadata: Metadata = header
         .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(SHA256_KEY))
-    {
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if let Some(stored) = metadata.remove(SHA256_KEY) {
         let parts = views
             .iter()
             .map(|(name, view)| (name.as_str(), view.shape(), view.data()));
-        let actual = digest(&BTreeMap::new(), parts);
-        if *stored != actual {
+        let actual = digest(&metadata, parts);
+        if stored != actual {
             return Err(format!(
                 "damaged: the digest of its content is {actual}, it says {stored}"
             ));
@@ -128,16 +283,47 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let weights = views
         .into_iter()
         .filter(|(name, _)| !name.ends_with(COUNTERS));
-    weights
-        .map(|(name, view)| {
-            if view.dtype() != Dtype::F32 {
-                return Err(format!("tensor {name:?} holds {:?}, not F32", view.dtype()));
-            }
-            let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-            match Tensor::f_from_data_size(view.data(), &shape, Kind::Float) {
-                Ok(tensor) => Ok((name, tensor)),
-                Err(error) => Err(format!("tensor {name:?}: {error}")),
-            }
-        })
-        .collect()
+    let tensors = weights.map(|(name, view)| {
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("tensor {name:?} holds {:?}, not F32", view.dtype()));
+        }
+        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+        match Tensor::f_from_data_size(view.data(), &shape, Kind::Float) {
+            Ok(tensor) => Ok((name, tensor)),
+            Err(error) => Err(format!("tensor {name:?}: {error}")),
+        }
+    });
+    Ok((tensors.collect::<Result<_, String>>()?, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn new_rows_come_at_the_end_of_every_group() {
+        let mut weights = Weights::none(Device::Cpu);
+        let old = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        weights.insert("head.bias".to_owned(), &old).unwrap();
+        weights.insert("other.bias".to_owned(), &old).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        weights.grow(("head.", 2), 1, &mut rng).unwrap();
+        let values = |name| Vec::<f32>::try_from(weights.get(name).unwrap()).unwrap();
+        assert_eq!(
+            values("head.bias"),
+            [1.0, 2.0, 3.0, NEW_CLASS_BIAS, 4.0, 5.0, 6.0, NEW_CLASS_BIAS]
+        );
+        assert_eq!(values("other.bias").len(), 6);
+    }
+
+    #[test]
+    fn drawn_weights_have_the_variance_of_their_fan_in() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let drawn = draw(&[64, 32, 3, 3], Init::He, &mut rng).unwrap();
+        let deviation = drawn.std(true).double_value(&[]);
+        let expected = (2.0f64 / (32.0 * 9.0)).sqrt();
+        assert!((deviation / expected - 1.0).abs() < 0.02, "{deviation}");
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::coco::{ClassMap, coco_names};
 use super::decode::suppress;
-use super::view::{Levels, View};
+use super::view::{Levels, Order, View};
 use crate::onnx::OnnxNetwork;
 use crate::{BBox, Image, ModelError, Object, Teacher};
 
@@ -20,7 +20,9 @@ const BOX_COLUMNS: usize = 5;
 
 /// Pixels as YOLOX wants them: 0..=255, and its grey around the picture.
 const LEVELS: Levels = Levels {
-    scale: 1.0,
+    order: Order::Bgr,
+    scale: [1.0; 3],
+    shift: [0.0; 3],
     outside: 114.0,
 };
 
@@ -95,13 +97,7 @@ impl YoloxTeacher {
 fn cell_box(row: &[f32], cell: (usize, usize), stride: f32) -> BBox {
     let x = (row[0] + cell.0 as f32) * stride;
     let y = (row[1] + cell.1 as f32) * stride;
-    let (w, h) = (row[2].exp() * stride / 2.0, row[3].exp() * stride / 2.0);
-    BBox {
-        x1: x - w,
-        y1: y - h,
-        x2: x + w,
-        y2: y + h,
-    }
+    BBox::around(x, y, row[2].exp() * stride, row[3].exp() * stride)
 }
 
 /// Whether the input can be divided into cells, and the output has a row a cell and a column a class.

@@ -9,6 +9,7 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
+use super::super::network::Target;
 use super::network::Answer;
 
 /// Weights of the three parts. The box counts for less than with the authors: streams are scored at
@@ -23,17 +24,6 @@ const POSITIVE_WEIGHT: f32 = 3.0;
 
 /// Keeps divisions by the size of a box finite.
 const EPS: f64 = 1e-7;
-
-/// An object to be found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Target {
-    /// Which picture of the batch.
-    pub(super) picture: usize,
-    /// Output of the network that stands for its class.
-    pub(super) output: usize,
-    /// Centre x, centre y, width, height in fractions of the input's side.
-    pub(super) bbox: [f32; 4],
-}
 
 /// A cell that could answer for a target.
 #[derive(Debug, Clone, Copy, PartialEq)]

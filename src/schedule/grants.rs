@@ -9,6 +9,8 @@ use ekya_sched::{DeviceSpec, Plan, Problem, Segment, Share};
 use super::actor::{SchedulerActor, StreamSetup};
 use super::device::ApplyGrants;
 use super::journal::OpenSegment;
+use super::lean::{Granted, lean};
+use super::policy::Retraining;
 use super::stream::{Stage, StreamState};
 use crate::stream::SetInference;
 
@@ -104,20 +106,15 @@ impl SchedulerActor {
         let now = self.now();
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
         self.sequence += 1;
-        for (stream, decided) in plan.streams.iter().enumerate() {
-            let Some(decided) = decided.now() else {
-                continue;
-            };
-            let training = self.training_share(stream, decided, preparing);
-            let device = self.streams[stream].device;
+        for (stream, decided, granted) in self.granted(plan, preparing) {
             let StreamSetup {
                 inference_job,
                 training_job,
                 ..
             } = self.setup.streams[stream];
-            grants[device].push(self.grant(inference_job, decided.inference_share));
-            grants[device].push(self.grant(training_job, training));
-            self.serve(stream, decided, training, now);
+            grants[granted.device].push(self.grant(inference_job, granted.inference));
+            grants[granted.device].push(self.grant(training_job, granted.training));
+            self.serve(stream, decided, granted, now);
         }
         self.grant_labelling(&mut grants);
         for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
@@ -126,6 +123,33 @@ impl SchedulerActor {
                 tracing::error!(%error, "a device does not take grants");
             }
         }
+    }
+
+    /// What each stream gets now: the plan's shares; a uniform split is left as it is.
+    fn granted<'a>(
+        &self,
+        plan: &'a Plan,
+        preparing: &[usize],
+    ) -> Vec<(usize, &'a Segment, Granted)> {
+        let decided = plan.streams.iter().enumerate();
+        let decided = decided.filter_map(|(stream, one)| Some((stream, one.now()?)));
+        let (streams, mut shares): (Vec<_>, Vec<_>) = decided
+            .map(|(stream, decided)| {
+                let shares = Granted {
+                    device: self.streams[stream].device,
+                    inference: decided.inference_share,
+                    training: self.training_share(stream, decided, preparing),
+                };
+                ((stream, decided), shares)
+            })
+            .unzip();
+        if self.policy.retraining == Retraining::Profiled {
+            lean(&mut shares, self.setup.devices.len());
+        }
+        let granted = streams.into_iter().zip(shares);
+        granted
+            .map(|((stream, decided), shares)| (stream, decided, shares))
+            .collect()
     }
 
     /// What the window's first plan with everything known expects. In the first window nothing is.
@@ -227,7 +251,7 @@ impl SchedulerActor {
     }
 
     /// Sets the inference configuration and opens the segment of the new shares.
-    fn serve(&mut self, stream: usize, decided: &Segment, training: Share, now: f64) {
+    fn serve(&mut self, stream: usize, decided: &Segment, granted: Granted, now: f64) {
         let state = &self.streams[stream];
         let choice = decided
             .inference
@@ -247,8 +271,8 @@ impl SchedulerActor {
         let used = self.used(stream);
         let next = OpenSegment {
             from: now,
-            inference: decided.inference_share,
-            training,
+            inference: granted.inference,
+            training: granted.training,
             sample_every,
             resolution,
             used_before: used,

@@ -11,6 +11,7 @@ mod event;
 mod grants;
 mod journal;
 mod labelling;
+mod lean;
 mod learning;
 mod policy;
 mod stream;

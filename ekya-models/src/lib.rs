@@ -14,7 +14,7 @@ pub use architecture::{Architecture, ArchitectureError, ShuffleWidth, Width};
 pub use detector_kind::DetectorKind;
 pub use frame_id::FrameId;
 pub use image::{IMAGENET, Image, ImageError, Normalisation};
-pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy};
+pub use object::{BBox, Object, f1_at, is_matched, matched_accuracy, right_answer};
 pub use options::{Distillation, Sampling, TrainingOptions};
 
 #[cfg(feature = "torch")]

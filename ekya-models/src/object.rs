@@ -78,11 +78,17 @@ pub fn matched_accuracy(truth: &[Object], answers: &[Object]) -> Option<f64> {
 /// Whether the answer that overlaps an object best (IoU ≥ 0.3) names its class.
 #[must_use]
 pub fn is_matched(object: &Object, answers: &[Object]) -> bool {
-    let best = answers
+    right_answer(object, answers).is_some()
+}
+
+/// The answer that overlaps `object` most, when that is right in the sense of [`is_matched`].
+#[must_use]
+pub fn right_answer<'a>(object: &Object, answers: &'a [Object]) -> Option<&'a Object> {
+    let (iou, best) = answers
         .iter()
-        .map(|answer| (answer.bbox.iou(&object.bbox), answer.class))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    best.is_some_and(|(iou, class)| iou >= MIN_IOU && class == object.class)
+        .map(|answer| (answer.bbox.iou(&object.bbox), answer))
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (iou >= MIN_IOU && best.class == object.class).then_some(best)
 }
 
 /// F1 of `answers` against `truth`: an answer is right when it overlaps an object of its class that

@@ -6,6 +6,11 @@
 //! each frame were news. With few frames that estimate is poor, so it is drawn towards what such
 //! differences usually scatter by.
 //!
+//! What is compared is credit: a right answer counts by how sure it was. Of two students that are
+//! right as often, the one that is surer where it is right errs less on the frames that come, and
+//! credits scatter less than scores, which say either yes or no. Yet who scores no higher does not
+//! serve, whatever its credit.
+//!
 //! What was expected of the retraining beforehand counts as much as its certainty allows: with
 //! expectation and measurement both normal, the gain's distribution after both is too, and the
 //! candidate is better with the chance that lies above 0.
@@ -19,6 +24,11 @@ const USUAL_VARIANCE: f64 = 0.1;
 
 /// With how many frames' weight the estimate is drawn to the usual.
 const USUAL_FRAMES: f64 = 8.0;
+
+/// Standard deviations by which a class's loss must be beyond its margin. Of many classes some
+/// measure low by chance: with one, a tenth of the students that were truly two points better were
+/// refused for a class.
+const CLASS_DOUBT: f64 = 1.5;
 
 /// Mean of scores, or of differences of scores, in order of time, with its standard deviation;
 /// `None` of none.
@@ -50,10 +60,19 @@ pub fn mean_of_series(scores: &[f64]) -> Option<Estimate> {
 /// How two students did on the same frames.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Comparison {
-    /// Scores of the serving student and of the candidate, frame by frame, in order of time.
-    scores: Vec<(f64, f64)>,
+    /// The serving student and the candidate, frame by frame, in order of time.
+    frames: Vec<(Graded, Graded)>,
     /// By class.
     classes: BTreeMap<usize, ClassScores>,
+}
+
+/// What a student's answers to a frame are worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Graded {
+    /// How right they are, in 0..=1.
+    pub score: f64,
+    /// The same, with right answers counted by how sure they are; at most the score.
+    pub credit: f64,
 }
 
 /// How two students did on the objects of a class.
@@ -84,7 +103,7 @@ pub struct Verdict {
     pub serving: f64,
     /// Mean score of the candidate.
     pub candidate: f64,
-    /// How much better the candidate measured, and how uncertain that is.
+    /// How much more credit the candidate got, and how uncertain that is as its gain.
     pub measured: Estimate,
     /// Its gain as measured and expected together.
     pub gain: Estimate,
@@ -97,9 +116,9 @@ pub struct Verdict {
 /// Why a candidate is not to serve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Refusal {
-    /// It did not score higher.
+    /// It did not score higher, or not with more credit.
     NotBetter,
-    /// It scored higher, but not by enough to be better with the confidence asked for.
+    /// It did better, but not by enough to be better with the confidence asked for.
     NotProven,
     /// A class lost more than it may.
     ClassLost {
@@ -111,9 +130,9 @@ pub enum Refusal {
 }
 
 impl Comparison {
-    /// Adds a frame's scores, each in 0..=1.
-    pub fn add(&mut self, serving: f64, candidate: f64) {
-        self.scores.push((serving, candidate));
+    /// Adds a frame.
+    pub fn add(&mut self, serving: Graded, candidate: Graded) {
+        self.frames.push((serving, candidate));
     }
 
     /// Adds an object of a class, and who had it right.
@@ -128,41 +147,40 @@ impl Comparison {
     /// Frames added.
     #[must_use]
     pub fn frames(&self) -> usize {
-        self.scores.len()
+        self.frames.len()
     }
 
     /// Whether the candidate is to serve, given what was `expected` of its gain beforehand. `None`
     /// when there is nothing to compare on.
     #[must_use]
     pub fn verdict(&self, expected: Option<Estimate>, rule: &Rule) -> Option<Verdict> {
-        let differences: Vec<f64> = self.scores.iter().map(|(s, c)| c - s).collect();
-        let measured = mean_of_series(&differences)?;
+        let differences = self.frames.iter().map(|(s, c)| c.credit - s.credit);
+        let measured = mean_of_series(&differences.collect::<Vec<_>>())?;
         let gain = expected.map_or(measured, |expected| expected.combine(measured));
-        let chance = gain.chance_above(0.0);
-        let frames = self.scores.len();
-        let mean =
-            |of: fn(&(f64, f64)) -> f64| self.scores.iter().map(of).sum::<f64>() / frames as f64;
-        Some(Verdict {
-            frames,
-            serving: mean(|scores| scores.0),
-            candidate: mean(|scores| scores.1),
+        let count = self.frames.len() as f64;
+        let mut verdict = Verdict {
+            frames: self.frames.len(),
+            serving: self.frames.iter().map(|(s, _)| s.score).sum::<f64>() / count,
+            candidate: self.frames.iter().map(|(_, c)| c.score).sum::<f64>() / count,
             measured,
             gain,
-            chance,
-            refusal: self.refusal(measured, chance, rule),
-        })
+            chance: gain.chance_above(0.0),
+            refusal: None,
+        };
+        verdict.refusal = self.refusal(&verdict, rule);
+        Some(verdict)
     }
 
-    fn refusal(&self, measured: Estimate, chance: f64, rule: &Rule) -> Option<Refusal> {
-        if measured.mean <= 0.0 {
+    fn refusal(&self, verdict: &Verdict, rule: &Rule) -> Option<Refusal> {
+        if verdict.candidate <= verdict.serving || verdict.measured.mean <= 0.0 {
             return Some(Refusal::NotBetter);
         }
-        if chance < rule.confidence {
+        if verdict.chance < rule.confidence {
             return Some(Refusal::NotProven);
         }
         let lost = |(&class, scores): (&usize, &ClassScores)| {
             let (loss, sd) = scores.loss();
-            let beyond = loss - sd > rule.class_margin;
+            let beyond = loss - CLASS_DOUBT * sd > rule.class_margin;
             beyond.then_some(Refusal::ClassLost { class, loss })
         };
         self.classes.iter().find_map(lost)
@@ -191,10 +209,15 @@ mod tests {
         class_margin: 0.1,
     };
 
+    fn sure(score: f64) -> Graded {
+        let credit = score;
+        Graded { score, credit }
+    }
+
     fn comparison(differences: &[f64]) -> Comparison {
         let mut comparison = Comparison::default();
         for difference in differences {
-            comparison.add(0.5, 0.5 + difference);
+            comparison.add(sure(0.5), sure(0.5 + difference));
         }
         comparison
     }
@@ -241,6 +264,29 @@ mod tests {
     }
 
     #[test]
+    fn sure_answers_prove_more_than_doubtful_ones_but_credit_alone_nothing() {
+        let verdict = |credits: [f64; 2], scores: [f64; 2]| {
+            let mut comparison = Comparison::default();
+            for _ in 0..20 {
+                let [serving, candidate] = [0, 1].map(|who| Graded {
+                    score: scores[who],
+                    credit: credits[who],
+                });
+                comparison.add(serving, candidate);
+            }
+            comparison.verdict(None, &RULE).unwrap()
+        };
+        let [doubtful, sure] = [0.27, 0.5].map(|credit| verdict([0.25, credit], [0.5, 0.75]));
+        assert!(sure.refusal.is_none() && sure.chance > doubtful.chance);
+        assert_eq!((sure.serving, sure.candidate), (0.5, 0.75));
+        assert_eq!(doubtful.refusal, Some(Refusal::NotProven));
+        for (credits, scores) in [([0.25, 0.5], [0.5, 0.5]), ([0.25, 0.25], [0.5, 0.75])] {
+            let refusal = verdict(credits, scores).refusal;
+            assert_eq!(refusal, Some(Refusal::NotBetter));
+        }
+    }
+
+    #[test]
     fn what_was_expected_decides_where_frames_are_few() {
         let few = comparison(&[0.2, 0.0, 0.0]);
         let chance = |mean| {
@@ -278,8 +324,8 @@ mod tests {
         ) {
             let [mut forth, mut back] = [Comparison::default(), Comparison::default()];
             for (a, b) in scores {
-                forth.add(a, b);
-                back.add(b, a);
+                forth.add(sure(a), sure(b));
+                back.add(sure(b), sure(a));
             }
             let forth = forth.verdict(None, &RULE).unwrap();
             let back = back.verdict(None, &RULE).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! The statistics are `ekya_profiler::comparison`'s; here are the answers.
 
-use ekya_models::{Student, is_matched};
-use ekya_profiler::comparison::Comparison;
+use ekya_models::{Object, Student, is_matched};
+use ekya_profiler::comparison::{Comparison, Graded};
 
 use super::evaluate::{LearnError, Work};
 use super::split::Labelled;
@@ -27,10 +27,13 @@ pub(super) fn compare<'a>(
             work.minibatch(|| student.infer(&frame.image, &frame.regions, 1.0))
         };
         let (before, after) = (answer(serving)?, answer(candidate)?);
-        let scores = metric
-            .score(&labelled.labels, &before)
-            .zip(metric.score(&labelled.labels, &after));
-        if let Some((before, after)) = scores {
+        let graded = |answers: &[Object]| {
+            Some(Graded {
+                score: metric.score(&labelled.labels, answers)?,
+                credit: metric.credit(&labelled.labels, answers)?,
+            })
+        };
+        if let Some((before, after)) = graded(&before).zip(graded(&after)) {
             comparison.add(before, after);
         }
         for object in &labelled.labels {

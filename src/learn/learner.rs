@@ -389,7 +389,7 @@ impl Learner {
             frames: Some(verdict.frames),
         });
         if let Some(promised) = self.profile_of(configuration).and_then(|p| p.promised_gain) {
-            history.record_curve(promised, verdict.measured.mean);
+            history.record_curve(promised, verdict.candidate - verdict.serving);
         }
     }
 }

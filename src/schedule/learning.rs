@@ -287,8 +287,8 @@ fn figures(verdict: Option<&Verdict>) -> String {
         || "no held-out frame had anything to compare on".to_owned(),
         |verdict| {
             format!(
-                "{:.1} % on {} held-out frames, {:.1} % before, a gain of {:+.1} ± {:.1} points; \
-                 better with a chance of {:.0} %",
+                "{:.1} % on {} held-out frames, {:.1} % before; {:+.1} ± {:.1} points where right \
+                 answers count by how sure they are; better with a chance of {:.0} %",
                 verdict.candidate * 100.0,
                 verdict.frames,
                 verdict.serving * 100.0,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ekya_models::{Object, f1_at, matched_accuracy};
+use ekya_models::{Object, f1_at, matched_accuracy, right_answer};
 
 use crate::record::AccuracyPoint;
 
@@ -22,6 +22,22 @@ impl Metric {
         match self {
             Self::Accuracy => matched_accuracy(truth, answers),
             Self::F1 => f1_at(truth, answers),
+        }
+    }
+
+    /// As [`Metric::score`], but where single answers are scored, each right one counts with the
+    /// score in 0..=1 that it was given: how right a student is likely to be on frames that differ a
+    /// little, on which what it was hardly sure of may turn either way.
+    #[must_use]
+    pub fn credit(self, truth: &[Object], answers: &[Object]) -> Option<f64> {
+        match self {
+            Self::Accuracy if truth.is_empty() => None,
+            Self::Accuracy => {
+                let right = truth.iter().filter_map(|one| right_answer(one, answers));
+                let credit: f64 = right.map(|answer| f64::from(answer.score)).sum();
+                Some(credit / truth.len() as f64)
+            }
+            Self::F1 => self.score(truth, answers),
         }
     }
 }
@@ -69,7 +85,32 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
+    use ekya_models::BBox;
+
     use super::*;
+
+    #[test]
+    fn credit_is_what_right_answers_were_sure_of() {
+        let object = |left: f32, class, score| Object {
+            class,
+            score,
+            bbox: BBox {
+                x1: left,
+                y1: 0.0,
+                x2: left + 1.0,
+                y2: 1.0,
+            },
+        };
+        let truth = [object(0.0, 1, 1.0), object(5.0, 2, 1.0)];
+        let answers = [object(0.0, 1, 0.5), object(5.0, 3, 0.9)];
+        assert_eq!(Metric::Accuracy.credit(&truth, &answers), Some(0.25));
+        assert_eq!(Metric::Accuracy.score(&truth, &answers), Some(0.5));
+        assert_eq!(Metric::Accuracy.credit(&[], &answers), None);
+        for (truth, answers) in [(&truth[..], &answers[..]), (&[], &[])] {
+            let f1 = Metric::F1;
+            assert_eq!(f1.credit(truth, answers), f1.score(truth, answers));
+        }
+    }
 
     #[test]
     fn mean_weighs_frames_not_seconds() {

@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod calibration;
+mod gate;
 mod shares;
 mod sweep;
 mod timeline;
@@ -20,6 +21,7 @@ use super::table::{EKYA, NONE};
 
 pub use accuracy::AccuracyChart;
 pub use calibration::CalibrationChart;
+pub use gate::{GateChart, GateMark};
 use shares::draw_outcome;
 pub use shares::{Outcome, RetrainingMark, ShareChart, ShareStep};
 pub use sweep::SweepChart;
@@ -140,7 +142,7 @@ fn failed(error: impl std::fmt::Display) -> ReportError {
 enum Key {
     Line(Look),
     Area(Colour),
-    Mark(Outcome),
+    Mark(Outcome, Colour),
 }
 
 /// A drawing of `height` with its legend below.
@@ -317,7 +319,7 @@ fn draw_key(area: &Area<'_>, (x, y): (i32, i32), key: Key) -> Drawn {
             area.draw(&Rectangle::new([(x, y - 13), (x + 46, y + 13)], style))
                 .map_err(failed)
         }
-        Key::Mark(outcome) => draw_outcome(area, (x + 23, y), outcome),
+        Key::Mark(outcome, colour) => draw_outcome(area, (x + 23, y), outcome, colour),
     }
 }
 

@@ -72,9 +72,12 @@ impl ShareChart {
             ("inference granted", Key::Area(palette::BLUE)),
             ("training granted", Key::Area(palette::VERMILLION)),
             ("used", Key::Line(USED)),
-            ("promoted", Key::Mark(Outcome::Promoted)),
-            ("dropped", Key::Mark(Outcome::Dropped)),
-            ("cut off", Key::Mark(Outcome::CutOff)),
+            (
+                "promoted",
+                Key::Mark(Outcome::Promoted, palette::VERMILLION),
+            ),
+            ("dropped", Key::Mark(Outcome::Dropped, palette::VERMILLION)),
+            ("cut off", Key::Mark(Outcome::CutOff, palette::VERMILLION)),
         ]
         .map(|(name, key)| (name.to_owned(), key));
         let top = if self.top > 0.0 { self.top } else { 1.0 };
@@ -154,14 +157,19 @@ fn draw_retrainings(
     let (left, top) = area.get_base_pixel();
     for mark in retrainings {
         let (x, y) = plot.plotting_area().map_coordinate(&(mark.to, at));
-        draw_outcome(area, (x - left, y - top), mark.outcome)?;
+        draw_outcome(area, (x - left, y - top), mark.outcome, palette::VERMILLION)?;
     }
     Ok(())
 }
 
 /// A full dot, a cross, or an upright bar: shapes, so that nobody has to see a colour.
-pub(super) fn draw_outcome(area: &Area<'_>, (x, y): (i32, i32), outcome: Outcome) -> Drawn {
-    let style = palette::VERMILLION.rgb().stroke_width(5);
+pub(super) fn draw_outcome(
+    area: &Area<'_>,
+    (x, y): (i32, i32),
+    outcome: Outcome,
+    colour: Colour,
+) -> Drawn {
+    let style = colour.rgb().stroke_width(5);
     match outcome {
         Outcome::Promoted => area.draw(&Circle::new((x, y), 12, style.filled())),
         Outcome::Dropped => area.draw(&Cross::new((x, y), 11, style)),

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 mod fit;
 mod profiler;
+mod promotion;
 mod row;
 mod sched;
 
@@ -23,6 +24,8 @@ pub(crate) enum Bench {
     /// The profiler: predictions beside retrainings that are really done, on scenes and, where
     /// EKYA_DATA is set, on real traffic crops.
     Profiler(Options),
+    /// The gate and the swap: which retrained students are promoted, and what that costs the frames.
+    Promotion(Options),
 }
 
 /// How to time it.
@@ -44,6 +47,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
     let (rows, options) = match bench {
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),
+        Bench::Promotion(options) => (promotion::rows(options.quick)?, options),
     };
     print!("{}", row::table(&rows));
     if let Some(file) = &options.json {

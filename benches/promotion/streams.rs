@@ -24,8 +24,9 @@ const SCENES: SceneRounds = SceneRounds {
 };
 /// Seeds of the scenes begin here, far from those of training, rehearsals, tests and demos.
 const SEEDS: u64 = 6_000_000;
-/// Kinds of drift in a quick run.
+/// Kinds of drift in a quick run, and rounds.
 const QUICK: [Preset; 2] = [Preset::Nightfall, Preset::Newcomers];
+const QUICK_ROUNDS: usize = 7;
 
 /// Streams of the traffic crops, in the order of examples/traffic_crops.toml.
 const CROPS: [&str; 3] = ["road", "campus", "mixed"];
@@ -53,10 +54,14 @@ pub(crate) fn all(
     crops: Option<&Path>,
     quick: bool,
 ) -> Result<impl Iterator<Item = Result<Stream>>> {
-    let presets: &[Preset] = if quick { &QUICK } else { &Preset::ALL };
+    let (presets, rounds): (&[Preset], _) = if quick {
+        (&QUICK, QUICK_ROUNDS)
+    } else {
+        (&Preset::ALL, SCENES.rounds)
+    };
     let crops = crops.filter(|_| !quick);
     let scenes = presets.iter().zip(SEEDS..);
-    let scenes = scenes.map(|(preset, seed)| scene(*preset, seed));
+    let scenes = scenes.map(move |(preset, seed)| scene(*preset, rounds, seed));
     Ok(scenes.chain(
         crops
             .into_iter()
@@ -64,11 +69,11 @@ pub(crate) fn all(
     ))
 }
 
-fn scene(preset: Preset, seed: u64) -> Result<Stream> {
+fn scene(preset: Preset, rounds: usize, seed: u64) -> Result<Stream> {
     let teacher = builtin_teacher(Placement::Cpu)?;
     Ok(Stream {
         name: format!("{preset:?}").to_lowercase(),
-        rounds: SCENES.of(preset, seed, &teacher)?,
+        rounds: SceneRounds { rounds, ..SCENES }.of(preset, seed, &teacher)?,
         student: Box::new(builtin_student(Placement::Cpu)?),
         classes: CLASSES.len(),
         exemplars: train::exemplars()?,

@@ -32,8 +32,8 @@ const QUICK_ROUNDS: usize = 7;
 const CROPS: [&str; 3] = ["road", "campus", "mixed"];
 /// As in that file.
 const CROP_CLASSES: [&str; 6] = ["car", "person", "truck", "bus", "bicycle", "motorcycle"];
-/// Pictures in a round of crops, so that each stream has some five rounds: every second is labelled,
-/// about as many as a window of traffic_crops.toml labels.
+/// Pictures in a round of crops, so that each stream has six to eleven rounds: every second is
+/// labelled, about as many as a window of traffic_crops.toml labels.
 const CROP_ROUND: usize = 180;
 const CROP_LABEL_EVERY: usize = 2;
 

@@ -33,7 +33,7 @@ mod curve;
 mod estimate;
 mod history;
 pub mod inference;
-mod kernel;
+pub mod kernel;
 mod micro;
 mod observed;
 mod point;

@@ -62,7 +62,7 @@ pub struct Profile {
     pub gain: Estimate,
     /// Expected cost on a whole device.
     pub gpu_seconds: f64,
-    /// The gain that the curve alone promises; hand it to [`History::record_curve`] with that of the
+    /// The gain that the curve alone promises; hand it to [`History::record_curve`](crate::History::record_curve) with that of the
     /// retraining. `None` when the configuration was not trained.
     pub promised_gain: Option<f64>,
 }
@@ -75,6 +75,6 @@ pub struct Profiling {
     pub profiles: Vec<Profile>,
     /// GPU-seconds spent, to be taken from the window.
     pub gpu_seconds: f64,
-    /// What the runs measured, for [`Costs::record_profiled`].
+    /// What the runs measured, for [`Costs::record_profiled`](crate::Costs::record_profiled).
     pub measured_costs: Vec<MeasuredCost>,
 }

@@ -90,7 +90,7 @@ pub struct Split {
 impl Split {
     /// Takes in newly labelled frames: what was held out may be trained on now, and the latest
     /// `held` are held out, but at most half of those not trained on yet. At most `recent` frames
-    /// stay to train on; older ones are returned, for the [`Memory`]. A new burst replaces the one
+    /// stay to train on; older ones are returned, for the memory. A new burst replaces the one
     /// before.
     pub fn advance(
         &mut self,

@@ -3,7 +3,8 @@
 //! Streams are cut into rounds. In each, a learner does what it does in a running node: it takes the
 //! labels in, profiles all configurations, and retrains with the one that promises most, through the
 //! gate. Besides, to know the truth, every configuration is trained to its end from the same student
-//! on the same data, and measured on the frames of the next round. That truth reaches no learner.
+//! on the same data, and measured against the true labels on all frames of the stretch of the round
+//! that is held out. That truth reaches no learner.
 //!
 //! Prints its figures as one JSON document; progress goes to stderr.
 
@@ -21,11 +22,11 @@ use ekya::source::folder::{FolderConfig, FolderSource};
 use ekya::source::scene::Preset;
 use ekya::stream::Metric;
 use ekya::trial::{Round, SceneRounds, accuracy, folder_rounds};
-use ekya_actors::Device;
+use ekya_actors::{Device, Grant, JobHandle};
 use ekya_models::{Classifier, Placement, Student};
 use ekya_profiler::quality::{Judged, Quality, median};
 use ekya_profiler::{Estimate, History, Profile};
-use ekya_sched::RetrainingConfig;
+use ekya_sched::{RetrainingConfig, Share};
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -68,7 +69,7 @@ fn main() -> Result<()> {
         let rounds = scene(args.quick).of(preset, seed, &builtin_teacher(Placement::Cpu)?)?;
         let student = Box::new(builtin_student(Placement::Cpu)?);
         let exemplars = ekya::train::exemplars()?;
-        Trial::new(&name, student, history.clone(), exemplars, seed).run(&rounds, &mut tried)?;
+        Trial::new(&name, student, history.clone(), exemplars, seed)?.run(&rounds, &mut tried)?;
     }
     if let Some(crops) = &args.crops {
         let history = Arc::new(Mutex::new(History::default()));
@@ -78,7 +79,7 @@ fn main() -> Result<()> {
             let student = Box::new(Classifier::load(&first, Placement::Cpu)?);
             let seed = SEEDS + 100 + index as u64;
             let name = format!("crops-{name}");
-            Trial::new(&name, student, history.clone(), vec![], seed).run(&rounds, &mut tried)?;
+            Trial::new(&name, student, history.clone(), vec![], seed)?.run(&rounds, &mut tried)?;
         }
     }
     tried.write(&args.out)?;
@@ -131,8 +132,37 @@ struct Trial {
     name: String,
     learner: Learner,
     learning: LearningConfig,
-    device: Device,
+    job: Alone,
     seed: u64,
+}
+
+/// The only job on a device.
+struct Alone {
+    job: Arc<JobHandle>,
+    /// Ends its jobs when it goes.
+    _device: Device,
+}
+
+impl Alone {
+    fn new() -> Result<Self> {
+        let device = Device::new("bench", 1);
+        let job = Arc::new(device.job("bench"));
+        device.grant(Grant {
+            job: job.id(),
+            share: Share::WHOLE,
+            sequence: 1,
+            expires: None,
+        })?;
+        Ok(Self {
+            job,
+            _device: device,
+        })
+    }
+
+    /// One task; the next can begin when it is dropped.
+    fn work(&self) -> Work {
+        Work::new(self.job.clone(), Arc::default())
+    }
 }
 
 impl Trial {
@@ -142,7 +172,7 @@ impl Trial {
         history: Arc<Mutex<History>>,
         kept: Vec<Kept>,
         seed: u64,
-    ) -> Self {
+    ) -> Result<Self> {
         let learning = LearningConfig {
             samples: 70,
             configurations: configurations(),
@@ -163,42 +193,39 @@ impl Trial {
             history,
             seed,
         );
-        Self {
+        Ok(Self {
             name: name.to_owned(),
             learner,
             learning,
-            device: Device::new("bench", 1),
+            job: Alone::new()?,
             seed,
-        }
+        })
     }
 
-    /// All rounds but the last, whose frames are the truth of the one before.
     fn run(mut self, rounds: &[Round], tried: &mut Tried) -> Result<()> {
-        for (round, pair) in rounds.windows(2).enumerate() {
-            let work = |name: &str| Work::new(Arc::new(self.device.job(name)), Arc::default());
+        for (round, stretch) in rounds.iter().enumerate() {
             let order = Prepare {
-                labelled: pair[0].labelled.clone(),
+                labelled: stretch.labelled.clone(),
                 evaluate: true,
                 profile: Some(f64::INFINITY),
                 measure_inference: false,
                 seed: self.seed + round as u64,
             };
-            let mut profiling = work("profile");
-            let prepared = self.learner.prepare(order, &mut profiling)?;
+            let prepared = self.learner.prepare(order, &mut self.job.work())?;
             tried.profiling_seconds += prepared.gpu_seconds;
             let profiles = self.learner.profiles().to_vec();
             let start = prepared.accuracy.unwrap_or(0.0);
-            self.truth(round, start, &profiles, &pair[1], tried)?;
+            self.truth(round, start, &profiles, stretch, tried)?;
             let best = profiles
                 .iter()
                 .max_by(|a, b| a.end_accuracy.total_cmp(&b.end_accuracy));
             if let Some(best) = best {
                 let newest = Mutex::default();
                 let seed = self.seed + 1000 + round as u64;
-                let mut training = work("train");
+                let mut work = self.job.work();
                 let outcome =
                     self.learner
-                        .retrain(best.config, &newest, seed, &mut training, |_| {})?;
+                        .retrain(best.config, &newest, seed, &mut work, |_| {})?;
                 let cost = (best.gpu_seconds - outcome.gpu_seconds).abs() / outcome.gpu_seconds;
                 tried.cost_errors.push(cost);
             }
@@ -217,14 +244,17 @@ impl Trial {
         round: usize,
         start: f64,
         profiles: &[Profile],
-        next: &Round,
+        stretch: &Round,
         tried: &mut Tried,
     ) -> Result<()> {
         let examples = self.learner.examples();
+        let held_out = self.learning.held_out().min(stretch.labelled.len() / 2);
+        let first = stretch.labelled.len() - held_out;
+        let from = stretch.labelled.get(first).map_or(0, |one| one.frame.index);
+        let truth = || stretch.frames.iter().filter(|frame| frame.index >= from);
         for profile in profiles {
             let config = &self.learning.configurations[profile.config];
-            let job = Arc::new(self.device.job("truth"));
-            let mut work = Work::new(job, Arc::default());
+            let mut work = self.job.work();
             let seed = self.seed + 2000 + round as u64;
             let mut training =
                 work.minibatch(|| self.learner.student().train(&examples, config, seed))?;
@@ -236,10 +266,10 @@ impl Trial {
             tried.all.push(Judged {
                 group: (self.name.clone(), round),
                 predicted: Estimate {
-                    mean: start + profile.gain.mean,
+                    mean: (start + profile.gain.mean).clamp(0.0, 1.0),
                     sd: profile.gain.sd,
                 },
-                truth: accuracy(&*retrained, &next.frames)?,
+                truth: accuracy(&*retrained, truth())?,
             });
             tried.configs.push(profile.config);
         }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ekya::config::{LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::config::{ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
 use ekya::source::StopFlag;
@@ -261,7 +261,13 @@ fn act(command: Command) -> Result<()> {
 }
 
 fn load(file: &Path) -> Result<ValidConfig> {
-    ValidConfig::load(file).with_context(|| file.display().to_string())
+    let load = || {
+        let config = ValidConfig::load(file)?;
+        // A teacher of the program's own is for programs that embed ekya.
+        config.check_own_teachers(&[])?;
+        Ok::<_, ConfigError>(config)
+    };
+    load().with_context(|| file.display().to_string())
 }
 
 fn run(config: &ValidConfig, out: Option<PathBuf>) -> Result<()> {
@@ -269,6 +275,7 @@ fn run(config: &ValidConfig, out: Option<PathBuf>) -> Result<()> {
         out,
         stop: stop_at_ctrl_c()?,
         on_window: Box::new(|done| tracing::info!(done, "window over")),
+        teachers: node::Teachers::new(),
     };
     let record = node::run(config, options)?;
     println!("{}", compare::describe(&record));

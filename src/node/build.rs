@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::beginning::Beginning;
 use super::feed::feed;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
-use super::run::NodeError;
+use super::run::{NodeError, Teachers};
 use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
 use crate::keep::StateFolder;
 use crate::learn::{self, LabellerActor, Learner, TrainerActor};
@@ -77,6 +77,8 @@ pub(super) struct Node {
     histories: Vec<(StudentConfig, Arc<Mutex<History>>)>,
     /// What outlives the process.
     state: Option<StateFolder>,
+    /// Those of the program.
+    teachers: Teachers,
 }
 
 impl Node {
@@ -84,6 +86,7 @@ impl Node {
     pub(super) fn build(
         config: Arc<Config>,
         sink: Option<&ResultSink>,
+        teachers: Teachers,
         stop: StopFlag,
     ) -> Result<Self, NodeError> {
         // First: whether another process has it is soon known, and loading models takes long.
@@ -105,6 +108,7 @@ impl Node {
             stop,
             histories: Vec::new(),
             state,
+            teachers,
         };
         for (index, stream) in config.streams.iter().enumerate() {
             let built = node.build_stream(index, stream, sink)?;
@@ -192,7 +196,7 @@ impl Node {
             inference: self.spawn(&format!("infer/{}", stream.name), inference)?,
             inference_job: inference_id,
             labeller,
-            labels_cost: stream.teacher != TeacherConfig::Labels,
+            labels_cost: stream.teacher.costs_device_time(),
             labelling_job,
             trainer: self.spawn(&format!("train/{}", stream.name), trainer)?,
             training_job: training_id,
@@ -267,16 +271,17 @@ impl Node {
             return Ok((known.actor.clone(), known.job));
         }
         let on = &self.devices[device];
-        let teacher = load_teacher(&stream.teacher, classes, on.placement).map_err(|source| {
-            NodeError::Model {
+        let golden = load_teacher(&stream.teacher, classes, on.placement, &self.teachers).map_err(
+            |source| NodeError::Model {
                 stream: stream.name.clone(),
                 source,
-            }
-        })?;
+            },
+        )?;
         let name = format!("labelling/{}", on.labellers.len());
         let job = Arc::new(on.device.job(name.clone()));
         let id = job.id();
-        let labeller = LabellerActor::start(teacher, job, on.threads, self.config.streams.len())
+        let streams = self.config.streams.len();
+        let labeller = LabellerActor::start(golden, classes.len(), job, on.threads, streams)
             .map_err(start_error)?;
         let labeller = self.spawn(&format!("{name}@{}", on.device.name()), labeller)?;
         self.devices[device].labellers.push(Labeller {

@@ -8,4 +8,4 @@ mod models;
 mod run;
 
 pub use models::{builtin_history, builtin_student, builtin_teacher};
-pub use run::{NodeError, RunOptions, run};
+pub use run::{NodeError, OpenTeacher, RunOptions, Teachers, run};

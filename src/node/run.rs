@@ -1,15 +1,16 @@
 //! Runs a node from start to record.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use ekya_models::ModelError;
+use ekya_models::{ModelError, Teacher};
 use thiserror::Error;
 
 use super::build::{Node, NodeStream, tell};
-use crate::config::ValidConfig;
+use crate::config::{ConfigError, ValidConfig};
 use crate::keep::StateError;
 use crate::record::{
     AccuracyPoint, DeviceRecord, RECORD_VERSION, RunRecord, StreamRecord, WindowRecord,
@@ -24,6 +25,14 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// How long the scheduler may take to write its journal after it was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Makes a teacher for streams of these classes: the labels that it gives name a class by its index
+/// among them. Streams of a device with the same classes share one, which labels one picture at a
+/// time on a thread of its own. It may take its time, fail or panic; what that costs is labels.
+pub type OpenTeacher = Box<dyn Fn(&[String]) -> Result<Box<dyn Teacher>, ModelError> + Send>;
+
+/// Teachers of the program that runs a node, by the names that `teacher = { own = "…" }` calls them.
+pub type Teachers = BTreeMap<String, OpenTeacher>;
+
 /// How to run.
 pub struct RunOptions {
     /// Folder for `run.json` and `results.jsonl`, made when absent; nothing is written without.
@@ -32,6 +41,8 @@ pub struct RunOptions {
     pub stop: StopFlag,
     /// Called at the end of each window with the number of windows done.
     pub on_window: Box<dyn Fn(usize) + Send>,
+    /// Teachers of the program's own.
+    pub teachers: Teachers,
 }
 
 /// Why a run could not start or end well.
@@ -44,6 +55,9 @@ pub enum NodeError {
         /// What failed.
         reason: String,
     },
+    /// The configuration wants what the program does not have.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A device is not there.
     #[error("device '{device}': {reason}")]
     Device {
@@ -92,12 +106,14 @@ pub enum NodeError {
 /// # Errors
 /// [`NodeError`]. When only writing fails, the run itself has come to its end.
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
+    let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
+    config.check_own_teachers(&names)?;
     let config = std::sync::Arc::new((**config).clone());
     let results = options.out.as_deref().map(create_results).transpose()?;
     let sink = results.as_ref().map(|(sink, _)| sink.clone());
     // The node's own flag: the caller's stays as the caller set it.
     let ending = StopFlag::default();
-    let mut node = Node::build(config, sink.as_ref(), ending.clone())?;
+    let mut node = Node::build(config, sink.as_ref(), options.teachers, ending.clone())?;
     drop(sink);
 
     let (done, journal) = bounded(1);

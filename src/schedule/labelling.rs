@@ -7,7 +7,7 @@ use ekya_actors::Ctx;
 use super::actor::SchedulerActor;
 use super::event::Event;
 use super::policy::Retraining;
-use crate::learn::{Label, Labelled};
+use crate::learn::{Label, Labelled, Labelling};
 use crate::stream::{Sample, SampleSchedule};
 
 /// How often in a window the samples so far are handed to the teacher.
@@ -89,12 +89,8 @@ impl SchedulerActor {
 
     fn order_labels(&mut self, stream: usize, ctx: &Ctx<Self>) {
         let me = ctx.me();
-        let done = Box::new(move |labelled, gpu_seconds| {
-            drop(me.tell(Event::Labelled {
-                stream,
-                labelled,
-                gpu_seconds,
-            }));
+        let done = Box::new(move |labelling| {
+            drop(me.tell(Event::Labelled { stream, labelling }));
         });
         let samples = std::mem::take(&mut self.streams[stream].labels.waiting);
         let first = samples.first().map(|sample| sample.at);
@@ -113,16 +109,12 @@ impl SchedulerActor {
         }
     }
 
-    pub(super) fn labelled(
-        &mut self,
-        stream: usize,
-        labelled: Vec<Labelled>,
-        gpu_seconds: f64,
-        ctx: &mut Ctx<Self>,
-    ) {
+    pub(super) fn labelled(&mut self, stream: usize, labelling: Labelling, ctx: &mut Ctx<Self>) {
+        let labelled = labelling.labelled;
         self.record_measured(stream, &labelled);
         if let Some(entry) = self.journal.now(stream) {
-            entry.labelling_seconds += gpu_seconds;
+            entry.labelling_seconds += labelling.gpu_seconds;
+            entry.not_labelled += labelling.left_out;
         }
         let labels = &mut self.streams[stream].labels;
         labels.in_progress = None;

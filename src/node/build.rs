@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::beginning::Beginning;
 use super::feed::feed;
+use super::lines::Sinks;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::{NodeError, Teachers};
 use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
@@ -21,7 +22,6 @@ use crate::learn::{self, LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
-use crate::sink::ResultSink;
 use crate::source::StopFlag;
 use crate::stream::{InferenceActor, Intake, StreamLog};
 
@@ -79,13 +79,15 @@ pub(super) struct Node {
     state: Option<StateFolder>,
     /// Those of the program.
     teachers: Teachers,
+    /// Gone once the run has begun: who writes has its own.
+    sinks: Option<Sinks>,
 }
 
 impl Node {
     /// Opens and loads everything; nothing runs yet but idle actors.
     pub(super) fn build(
         config: Arc<Config>,
-        sink: Option<&ResultSink>,
+        sinks: Option<Sinks>,
         teachers: Teachers,
         stop: StopFlag,
     ) -> Result<Self, NodeError> {
@@ -109,9 +111,10 @@ impl Node {
             histories: Vec::new(),
             state,
             teachers,
+            sinks,
         };
         for (index, stream) in config.streams.iter().enumerate() {
-            let built = node.build_stream(index, stream, sink)?;
+            let built = node.build_stream(index, stream)?;
             node.streams.push(built);
         }
         Ok(node)
@@ -121,7 +124,6 @@ impl Node {
         &mut self,
         index: usize,
         stream: &StreamConfig,
-        sink: Option<&ResultSink>,
     ) -> Result<NodeStream, NodeError> {
         let source_error = |error| NodeError::Source {
             stream: stream.name.clone(),
@@ -158,7 +160,7 @@ impl Node {
         let intake = Arc::new(Intake::new(StreamLog::new(
             &stream.name,
             metric(stream),
-            sink.cloned(),
+            self.sinks.as_ref().map(|sinks| sinks.results.clone()),
         )));
         let job = Arc::new(on.device.job(inference_job(&stream.name)));
         let inference_id = job.id();
@@ -190,6 +192,7 @@ impl Node {
             TrainerActor::start(&stream.name, learner, job, on.threads).map_err(start_error)?;
         let setup = StreamSetup {
             name: stream.name.clone(),
+            classes: opened.classes.clone(),
             device,
             rate: opened.rate,
             intake: intake.clone(),
@@ -314,6 +317,7 @@ impl Node {
                 .collect(),
             start,
             done,
+            labelled: self.sinks.take().map(|sinks| sinks.labelled),
             on_window,
         };
         let scheduler = self

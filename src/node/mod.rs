@@ -4,6 +4,7 @@
 mod beginning;
 mod build;
 mod feed;
+mod lines;
 mod models;
 mod run;
 

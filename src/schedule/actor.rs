@@ -14,6 +14,7 @@ use super::policy::{Policy, Retraining};
 use super::stream::{Stage, StreamState};
 use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
+use crate::sink::{LabelledLine, LineSink};
 use crate::stream::{InferenceActor, Intake};
 
 /// What the scheduler works with.
@@ -28,6 +29,8 @@ pub struct Setup {
     pub start: Instant,
     /// Gets the journal when the run is over; room for one.
     pub done: Sender<Journal>,
+    /// Where labelled frames are written down.
+    pub labelled: Option<LineSink<LabelledLine>>,
     /// Called at the end of each window with the number of windows done.
     pub on_window: Box<dyn Fn(usize) + Send>,
 }
@@ -36,6 +39,8 @@ pub struct Setup {
 pub struct StreamSetup {
     /// Name from the configuration.
     pub name: String,
+    /// Class names, by class index.
+    pub classes: Vec<String>,
     /// Index of its device.
     pub device: usize,
     /// Frames a second that it sends.

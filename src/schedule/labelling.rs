@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ekya_actors::Ctx;
 
-use super::actor::SchedulerActor;
+use super::actor::{SchedulerActor, StreamSetup};
 use super::event::Event;
 use super::policy::Retraining;
 use crate::learn::{Label, Labelled, Labelling};
+use crate::sink::LabelledLine;
 use crate::stream::{Sample, SampleSchedule};
 
 /// How often in a window the samples so far are handed to the teacher.
@@ -144,16 +145,22 @@ impl SchedulerActor {
         }
     }
 
-    /// Live accuracy of the windows that the labelled frames are from.
+    /// Writes the labelled frames down, and the live accuracy of the windows that they are from.
     fn record_measured(&mut self, stream: usize, labelled: &[Labelled]) {
         let intake = &self.setup.streams[stream].intake;
         let metric = intake.with_log(|log| log.metric());
         let seconds = self.setup.config.run.window_seconds;
-        // A burst is one moment, not a sample of the window.
-        for one in labelled.iter().filter(|one| !one.burst) {
-            if let Some(score) = one.live_score(metric) {
-                // Times are not negative.
-                let window = (one.at / seconds) as usize;
+        for one in labelled {
+            // Times are not negative.
+            let window = (one.at / seconds) as usize;
+            if let Some(sink) = &self.setup.labelled {
+                let StreamSetup { name, classes, .. } = &self.setup.streams[stream];
+                sink.send(LabelledLine::of(name, classes, window, metric, one));
+            }
+            // A burst is one moment, not a sample of the window.
+            if let Some(score) = one.live_score(metric)
+                && !one.burst
+            {
                 self.journal.measured(window, stream, &[score]);
             }
         }

@@ -200,7 +200,8 @@ mod tests {
     use std::cell::Cell;
     use std::sync::atomic::Ordering;
 
-    use ekya_actors::{Device, Grant};
+    use crossbeam_channel::bounded;
+    use ekya_actors::{Device, Grant, System};
     use ekya_models::{BBox, Image};
     use ekya_sched::Share;
 
@@ -353,5 +354,32 @@ mod tests {
         let job = job(&Device::new("cpu0", 1));
         let result = label_six(&mut desk, &job, &cancelled);
         assert_eq!(result, (vec![0, 1, 2], 0));
+    }
+
+    #[test]
+    fn a_teacher_that_never_answers_is_left_behind() {
+        let (begin, begun) = bounded(1);
+        let (release, held) = bounded::<()>(0);
+        let answer = move |_| {
+            begin.send(()).unwrap();
+            // Nothing is ever sent: an error is the release.
+            let _ = held.recv();
+            Ok(vec![])
+        };
+        let job = job(&Device::new("cpu0", 1));
+        let golden = Golden::Own(made_up(answer));
+        let actor = LabellerActor::start(golden, 2, job, 1, 1).unwrap();
+        let system = System::start().unwrap();
+        let labeller = system.spawn("labelling", actor, 1).unwrap();
+        let label = Label {
+            samples: vec![sample(0)],
+            cancelled: Arc::default(),
+            done: Box::new(|_| {}),
+        };
+        labeller.tell(label).unwrap();
+        begun.recv().unwrap();
+        // Other actors on the thread have to come to their ends as well.
+        assert_eq!(system.shutdown(OWN_TEACHER_MAX * 10), Ok(()));
+        drop(release);
     }
 }

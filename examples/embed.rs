@@ -32,6 +32,7 @@ fn main() -> Result<()> {
         out: None,
         stop: StopFlag::default(),
         on_window: Box::new(|done| eprintln!("window {done} is over")),
+        teachers: node::Teachers::new(),
     };
     let record = node::run(&config, options)?;
     for window in &record.windows {

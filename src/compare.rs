@@ -79,6 +79,7 @@ fn run_one(config: &ValidConfig, title: &str, out: &Path, stop: &StopFlag) -> Re
         out: Some(out.to_owned()),
         stop: stop.clone(),
         on_window,
+        teachers: node::Teachers::new(),
     };
     let record = node::run(config, options);
     bar.finish_and_clear();

@@ -16,6 +16,8 @@ pub mod write;
 pub mod config;
 
 #[cfg(feature = "torch")]
+pub mod audit;
+#[cfg(feature = "torch")]
 pub mod clock;
 #[cfg(feature = "torch")]
 pub mod keep;

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ekya::config::{LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::audit::{self, HumanLabels};
+use ekya::config::{ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
 use ekya::source::StopFlag;
@@ -39,7 +40,7 @@ enum Command {
         /// Configuration file (TOML).
         #[arg(long)]
         config: PathBuf,
-        /// Folder for run.json and results.jsonl.
+        /// Folder for run.json, results.jsonl and labelled.jsonl.
         #[arg(long)]
         out: Option<PathBuf>,
         /// Overrides the configuration's scheduler: ekya, ekya:optimal, none or uniform:F:C.
@@ -98,6 +99,29 @@ enum Command {
         /// Folder for report.html, summary.json and the runs.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Set a run's measured accuracy right by what people say of some of its frames.
+    ///
+    /// First `--draw` frames at random and let people fill in their classes (for a detector, a line
+    /// an object with its box; where nothing is, one line with an empty class), then `--human` them.
+    /// A frame in which nothing is and nothing was found counts as right.
+    #[command(
+        after_help = "Examples:\n  ekya audit --run run1 --draw 50 > human.csv\n  ekya audit --run run1 --human human.csv"
+    )]
+    #[command(group(clap::ArgGroup::new("what").required(true).args(["human", "draw"])))]
+    Audit {
+        /// Folder of `run --out`.
+        #[arg(long)]
+        run: PathBuf,
+        /// CSV of people's labels: stream, frame, class[, x1, y1, x2, y2].
+        #[arg(long)]
+        human: Option<PathBuf>,
+        /// Print such a CSV, to be filled in, with so many labelled frames of each stream.
+        #[arg(long)]
+        draw: Option<usize>,
+        /// Seed of the drawing.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Compare schedulers on four procedural scenes that drift differently.
     Demo {
@@ -220,6 +244,22 @@ fn act(command: Command) -> Result<()> {
             };
             compare::run(vec![comparison], &out, &stop_at_ctrl_c()?)
         }
+        Command::Audit {
+            run,
+            human,
+            draw,
+            seed,
+        } => {
+            let run = audit::Run::read(&run)?;
+            if let Some(count) = draw {
+                audit::draw(&run, count, seed, std::io::stdout().lock())?;
+            }
+            if let Some(human) = human {
+                let human = HumanLabels::read(&human, &run)?;
+                print!("{}", audit::table(&audit::audit(&run, &human)));
+            }
+            Ok(())
+        }
         Command::Demo { out, full, seeds } => {
             compare::run(demo::comparisons(full, seeds)?, &out, &stop_at_ctrl_c()?)
         }
@@ -261,7 +301,13 @@ fn act(command: Command) -> Result<()> {
 }
 
 fn load(file: &Path) -> Result<ValidConfig> {
-    ValidConfig::load(file).with_context(|| file.display().to_string())
+    let load = || {
+        let config = ValidConfig::load(file)?;
+        // A teacher of the program's own is for programs that embed ekya.
+        config.check_own_teachers(&[])?;
+        Ok::<_, ConfigError>(config)
+    };
+    load().with_context(|| file.display().to_string())
 }
 
 fn run(config: &ValidConfig, out: Option<PathBuf>) -> Result<()> {
@@ -269,6 +315,7 @@ fn run(config: &ValidConfig, out: Option<PathBuf>) -> Result<()> {
         out,
         stop: stop_at_ctrl_c()?,
         on_window: Box::new(|done| tracing::info!(done, "window over")),
+        teachers: node::Teachers::new(),
     };
     let record = node::run(config, options)?;
     println!("{}", compare::describe(&record));

@@ -120,6 +120,9 @@ pub struct WindowStream {
     /// Labelled frames that `measured_accuracy` is the mean of.
     #[serde(default)]
     pub labelled_frames: usize,
+    /// Samples without labels because the teacher failed on them, or gave such as cannot be used.
+    #[serde(default)]
+    pub not_labelled: u64,
     /// What the scheduler's first plan of the window expected the mean over its horizon to be.
     pub predicted_accuracy: Option<f64>,
     /// Device seconds spent on labelling.

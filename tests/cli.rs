@@ -52,6 +52,10 @@ fn check_accepts_and_refuses() {
     let bad = SCENE.replace("window_seconds = 5.0", "window_seconds = 0.001");
     let text = complaint(&ekya(&["check", &write(folder.path(), &bad)]));
     assert!(text.contains("line 3: run.window_seconds"), "{text}");
+    let bad = SCENE.replace("\"labels\"", "{ own = \"people\" }");
+    let text = complaint(&ekya(&["check", &write(folder.path(), &bad)]));
+    let expected = "stream[0].teacher.own: this program has no teacher 'people'";
+    assert!(text.contains(expected), "{text}");
     let text = complaint(&ekya(&["check", "/nowhere.toml"]));
     assert!(text.contains("/nowhere.toml"), "{text}");
 }

@@ -43,6 +43,7 @@ fn run(config: &ValidConfig, out: Option<&Path>) -> Result<RunRecord, NodeError>
         out: out.map(Path::to_owned),
         stop: StopFlag::default(),
         on_window: Box::new(|_| {}),
+        teachers: node::Teachers::new(),
     };
     node::run(config, options)
 }

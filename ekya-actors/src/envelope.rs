@@ -68,8 +68,10 @@ impl<A: Handler<M>, M: Message> Deliver<A> for Ask<M> {
 }
 
 /// Runs something of the user's; a panic becomes its text.
-pub(crate) fn guarded<R>(run: impl FnOnce() -> R) -> Result<R, String> {
-    // Whatever the panic has left half done is dropped by the caller.
+///
+/// # Errors
+/// The text of the panic. What it has left half done is the caller's to drop.
+pub fn guarded<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(&*panic))
 }
 

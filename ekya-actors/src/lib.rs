@@ -18,6 +18,7 @@ mod system;
 pub use actor::{Actor, Ctx, Handler, Message};
 pub use compute::{Compute, ComputeError, SubmitError};
 pub use device::{Device, Grant, GrantError, JobHandle, JobUsage, Lease, LeaseError};
+pub use envelope::guarded;
 pub use reference::{AskError, Ref, SendError};
 pub use sfq::JobId;
 pub use supervision::Restarts;

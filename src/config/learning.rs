@@ -52,6 +52,8 @@ pub struct LearningConfig {
     pub class_margin: f64,
     /// Label although nobody retrains, so that accuracy is measured.
     pub measure: bool,
+    /// Seconds that the end of a run waits at most for the labels of its last samples.
+    pub last_labels_seconds: f64,
     /// The retraining configurations Γ.
     #[serde(rename = "configuration")]
     pub configurations: Vec<RetrainingConfig>,
@@ -124,6 +126,7 @@ impl Default for LearningConfig {
             confidence: 0.7,
             class_margin: 0.1,
             measure: false,
+            last_labels_seconds: 120.0,
             configurations: vec![
                 config(10, usize::MAX, 2e-3),
                 config(8, 3, 1e-3),

@@ -228,6 +228,17 @@ pub enum TeacherConfig {
     },
     /// A detection network like a student's, which finds the student's classes.
     Detector(DetectorTeacherConfig),
+    /// A teacher of the program that runs the node, by the name that the program gave it.
+    Own(String),
+}
+
+impl TeacherConfig {
+    /// Whether labelling takes device time: labels that a source brings along, and those that
+    /// somebody else makes, do not.
+    #[must_use]
+    pub fn costs_device_time(&self) -> bool {
+        !matches!(self, Self::Labels | Self::Own(_))
+    }
 }
 
 /// A detection network as teacher.
@@ -323,6 +334,29 @@ impl ValidConfig {
     pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Result<Self, ConfigError> {
         change(&mut self.0);
         Self::new(self.0)
+    }
+
+    /// Checks that the program has every teacher that the configuration takes to be its own.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] with the key of the first that is not among `names`.
+    pub fn check_own_teachers(&self, names: &[&str]) -> Result<(), ConfigError> {
+        for (index, stream) in self.streams.iter().enumerate() {
+            if let TeacherConfig::Own(name) = &stream.teacher
+                && !names.contains(&name.as_str())
+            {
+                let known = match names {
+                    [] => "it has none of its own".to_owned(),
+                    names => format!("it has {}", names.join(", ")),
+                };
+                return Err(ConfigError::Value {
+                    line: None,
+                    key: format!("stream[{index}].teacher.own"),
+                    message: format!("this program has no teacher '{name}'; {known}"),
+                });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn resolve(
             | TeacherConfig::Detector(DetectorTeacherConfig { weights: file, .. }) => {
                 path(file, folder, &variable)?;
             }
-            TeacherConfig::Scene | TeacherConfig::Labels => {}
+            TeacherConfig::Scene | TeacherConfig::Labels | TeacherConfig::Own(_) => {}
         }
     }
     Ok(())

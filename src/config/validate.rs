@@ -166,6 +166,14 @@ fn learning(learning: &LearningConfig) -> Checked {
         "learning.class_margin",
         format!("an accuracy in 0..=1, got {}", learning.class_margin),
     )?;
+    require(
+        (0.0..=3600.0).contains(&learning.last_labels_seconds),
+        "learning.last_labels_seconds",
+        format!(
+            "wait 0 to 3600 seconds for the last labels, got {}",
+            learning.last_labels_seconds
+        ),
+    )?;
     training(learning)?;
     require(
         learning.overhead_share > Share::ZERO && learning.overhead_share < Share::WHOLE,
@@ -333,6 +341,14 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
             !video
         }
         TeacherConfig::Yolox { .. } => video,
+        TeacherConfig::Own(name) => {
+            require(
+                !name.is_empty(),
+                &key("teacher.own"),
+                "name a teacher of the program",
+            )?;
+            true
+        }
         TeacherConfig::Detector(teacher) => {
             input_side(teacher.input_side, &key("teacher.detector.input_side"))?;
             video
@@ -341,7 +357,7 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
     require(
         fits,
         &key("teacher"),
-        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox or detector for video",
+        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox or detector for video, a program's own for any",
     )
 }
 

@@ -23,6 +23,9 @@ pub enum LearnError {
     /// The task panicked; the serving student is untouched.
     #[error("{0}")]
     Panicked(String),
+    /// A teacher gave labels that nothing can be learnt from.
+    #[error("unusable labels: {0}")]
+    Labels(String),
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -63,23 +66,30 @@ impl Work {
         &mut self,
         compute: impl FnOnce() -> Result<R, ModelError>,
     ) -> Result<R, LearnError> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(LearnError::Cancelled);
-        }
+        self.go_on()?;
         let lease = match self.lease.take() {
             Some(lease) => lease.renew(),
             None => self.job.lease(),
         };
         // A closed device means that the run is over.
         let lease = lease.map_err(|_| LearnError::Cancelled)?;
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(LearnError::Cancelled);
-        }
+        self.go_on()?;
         let start = Instant::now();
         let result = compute();
         self.spent += start.elapsed().as_secs_f64();
         self.lease = Some(lease);
         Ok(result?)
+    }
+
+    /// Whether to go on at all.
+    ///
+    /// # Errors
+    /// [`LearnError::Cancelled`] when told to stop.
+    pub fn go_on(&self) -> Result<(), LearnError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(LearnError::Cancelled);
+        }
+        Ok(())
     }
 
     /// Device seconds spent so far.

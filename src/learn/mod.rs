@@ -47,7 +47,7 @@ mod trainable;
 mod trainer;
 
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
-pub use labeller::{Label, LabellerActor};
+pub use labeller::{Golden, Label, LabellerActor, Labelling};
 pub use learner::{Beginning, Learner};
 pub use memory::{Features, Kept, Limits, Memory};
 pub use pace::Pace;

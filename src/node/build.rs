@@ -13,15 +13,15 @@ use parking_lot::Mutex;
 
 use super::beginning::Beginning;
 use super::feed::feed;
+use super::lines::Sinks;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
-use super::run::NodeError;
+use super::run::{NodeError, Teachers};
 use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
 use crate::keep::StateFolder;
 use crate::learn::{self, LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
-use crate::sink::ResultSink;
 use crate::source::StopFlag;
 use crate::stream::{InferenceActor, Intake, StreamLog};
 
@@ -77,13 +77,18 @@ pub(super) struct Node {
     histories: Vec<(StudentConfig, Arc<Mutex<History>>)>,
     /// What outlives the process.
     state: Option<StateFolder>,
+    /// Those of the program.
+    teachers: Teachers,
+    /// Gone once the run has begun: who writes has its own.
+    sinks: Option<Sinks>,
 }
 
 impl Node {
     /// Opens and loads everything; nothing runs yet but idle actors.
     pub(super) fn build(
         config: Arc<Config>,
-        sink: Option<&ResultSink>,
+        sinks: Option<Sinks>,
+        teachers: Teachers,
         stop: StopFlag,
     ) -> Result<Self, NodeError> {
         // First: whether another process has it is soon known, and loading models takes long.
@@ -105,9 +110,11 @@ impl Node {
             stop,
             histories: Vec::new(),
             state,
+            teachers,
+            sinks,
         };
         for (index, stream) in config.streams.iter().enumerate() {
-            let built = node.build_stream(index, stream, sink)?;
+            let built = node.build_stream(index, stream)?;
             node.streams.push(built);
         }
         Ok(node)
@@ -117,7 +124,6 @@ impl Node {
         &mut self,
         index: usize,
         stream: &StreamConfig,
-        sink: Option<&ResultSink>,
     ) -> Result<NodeStream, NodeError> {
         let source_error = |error| NodeError::Source {
             stream: stream.name.clone(),
@@ -154,7 +160,7 @@ impl Node {
         let intake = Arc::new(Intake::new(StreamLog::new(
             &stream.name,
             metric(stream),
-            sink.cloned(),
+            self.sinks.as_ref().map(|sinks| sinks.results.clone()),
         )));
         let job = Arc::new(on.device.job(inference_job(&stream.name)));
         let inference_id = job.id();
@@ -186,13 +192,14 @@ impl Node {
             TrainerActor::start(&stream.name, learner, job, on.threads).map_err(start_error)?;
         let setup = StreamSetup {
             name: stream.name.clone(),
+            classes: opened.classes.clone(),
             device,
             rate: opened.rate,
             intake: intake.clone(),
             inference: self.spawn(&format!("infer/{}", stream.name), inference)?,
             inference_job: inference_id,
             labeller,
-            labels_cost: stream.teacher != TeacherConfig::Labels,
+            labels_cost: stream.teacher.costs_device_time(),
             labelling_job,
             trainer: self.spawn(&format!("train/{}", stream.name), trainer)?,
             training_job: training_id,
@@ -267,16 +274,17 @@ impl Node {
             return Ok((known.actor.clone(), known.job));
         }
         let on = &self.devices[device];
-        let teacher = load_teacher(&stream.teacher, classes, on.placement).map_err(|source| {
-            NodeError::Model {
+        let golden = load_teacher(&stream.teacher, classes, on.placement, &self.teachers).map_err(
+            |source| NodeError::Model {
                 stream: stream.name.clone(),
                 source,
-            }
-        })?;
+            },
+        )?;
         let name = format!("labelling/{}", on.labellers.len());
         let job = Arc::new(on.device.job(name.clone()));
         let id = job.id();
-        let labeller = LabellerActor::start(teacher, job, on.threads, self.config.streams.len())
+        let streams = self.config.streams.len();
+        let labeller = LabellerActor::start(golden, classes.len(), job, on.threads, streams)
             .map_err(start_error)?;
         let labeller = self.spawn(&format!("{name}@{}", on.device.name()), labeller)?;
         self.devices[device].labellers.push(Labeller {
@@ -309,6 +317,7 @@ impl Node {
                 .collect(),
             start,
             done,
+            labelled: self.sinks.take().map(|sinks| sinks.labelled),
             on_window,
         };
         let scheduler = self

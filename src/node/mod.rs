@@ -4,8 +4,9 @@
 mod beginning;
 mod build;
 mod feed;
+mod lines;
 mod models;
 mod run;
 
 pub use models::{builtin_history, builtin_student, builtin_teacher};
-pub use run::{NodeError, RunOptions, run};
+pub use run::{NodeError, OpenTeacher, RunOptions, Teachers, run};

@@ -8,10 +8,12 @@ use ekya_models::{
 };
 use ekya_profiler::History;
 
+use super::run::Teachers;
 use crate::config::{
     BUILT_IN_WEIGHTS, ClassifierConfig, DetectorConfig, OnnxTeacherConfig, SourceConfig,
     StreamConfig, StudentConfig, TeacherConfig,
 };
+use crate::learn::Golden;
 use crate::source::folder::FolderSource;
 use crate::source::scene::{CLASSES, SceneSource};
 use crate::source::video::VideoSource;
@@ -179,9 +181,15 @@ pub(super) fn load_teacher(
     teacher: &TeacherConfig,
     classes: &[String],
     placement: Placement,
-) -> Result<Option<Box<dyn Teacher>>, ModelError> {
-    Ok(Some(match teacher {
-        TeacherConfig::Labels => return Ok(None),
+    teachers: &Teachers,
+) -> Result<Golden, ModelError> {
+    let model: Box<dyn Teacher> = match teacher {
+        TeacherConfig::Labels => return Ok(Golden::Truth),
+        TeacherConfig::Own(name) => {
+            let missing = || ModelError::BadInput(format!("the program has no teacher '{name}'"));
+            let open = teachers.get(name).ok_or_else(missing)?;
+            return Ok(Golden::Own(open(classes)?));
+        }
         TeacherConfig::Scene => Box::new(builtin_teacher(placement)?),
         TeacherConfig::Classifier { weights } => {
             let teacher = Classifier::load(weights, placement)?;
@@ -197,7 +205,8 @@ pub(super) fn load_teacher(
             let network = teacher.network;
             Box::new(network.open(weights, classes, teacher.input_side, placement)?)
         }
-    }))
+    };
+    Ok(Golden::Model(model))
 }
 
 fn onnx_teacher(config: &OnnxTeacherConfig, classes: &[String]) -> Result<OnnxTeacher, ModelError> {
@@ -304,9 +313,9 @@ mod tests {
         let teacher = TeacherConfig::Classifier { weights };
         let load = |count: usize| {
             let classes = vec!["car".to_owned(); count];
-            load_teacher(&teacher, &classes, Placement::Cpu)
+            load_teacher(&teacher, &classes, Placement::Cpu, &Teachers::new())
         };
-        assert!(load(3).unwrap().is_some());
+        assert!(matches!(load(3), Ok(Golden::Model(_))));
         for count in [2, 4] {
             let refused = load(count).err().unwrap();
             assert!(matches!(refused, ModelError::BadFile { .. }), "{refused}");

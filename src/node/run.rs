@@ -1,21 +1,22 @@
 //! Runs a node from start to record.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use ekya_models::ModelError;
+use ekya_models::{ModelError, Teacher};
 use thiserror::Error;
 
 use super::build::{Node, NodeStream, tell};
-use crate::config::ValidConfig;
+use super::lines::{Lines, write_error};
+use crate::config::{ConfigError, ValidConfig};
 use crate::keep::StateError;
 use crate::record::{
     AccuracyPoint, DeviceRecord, RECORD_VERSION, RunRecord, StreamRecord, WindowRecord,
 };
 use crate::schedule::{Event, Journal};
-use crate::sink::ResultSink;
 use crate::source::{SourceError, StopFlag};
 use crate::write::{WriteError, write_atomically};
 
@@ -24,14 +25,25 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// How long the scheduler may take to write its journal after it was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Makes a teacher for streams of these classes: the labels that it gives name a class by its index
+/// among them. Streams of a device with the same classes share one, which labels one picture at a
+/// time on a thread of its own. It may take its time, fail or panic; what that costs is labels.
+pub type OpenTeacher = Box<dyn Fn(&[String]) -> Result<Box<dyn Teacher>, ModelError> + Send>;
+
+/// Teachers of the program that runs a node, by the names that `teacher = { own = "…" }` calls them.
+pub type Teachers = BTreeMap<String, OpenTeacher>;
+
 /// How to run.
 pub struct RunOptions {
-    /// Folder for `run.json` and `results.jsonl`, made when absent; nothing is written without.
+    /// Folder for `run.json`, `results.jsonl` and `labelled.jsonl`, made when absent; nothing is
+    /// written without.
     pub out: Option<PathBuf>,
     /// Ends the run early when set; the record is written all the same.
     pub stop: StopFlag,
     /// Called at the end of each window with the number of windows done.
     pub on_window: Box<dyn Fn(usize) + Send>,
+    /// Teachers of the program's own.
+    pub teachers: Teachers,
 }
 
 /// Why a run could not start or end well.
@@ -44,6 +56,9 @@ pub enum NodeError {
         /// What failed.
         reason: String,
     },
+    /// The configuration wants what the program does not have.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A device is not there.
     #[error("device '{device}': {reason}")]
     Device {
@@ -92,13 +107,14 @@ pub enum NodeError {
 /// # Errors
 /// [`NodeError`]. When only writing fails, the run itself has come to its end.
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
+    let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
+    config.check_own_teachers(&names)?;
     let config = std::sync::Arc::new((**config).clone());
-    let results = options.out.as_deref().map(create_results).transpose()?;
-    let sink = results.as_ref().map(|(sink, _)| sink.clone());
+    let lines = options.out.as_deref().map(Lines::create).transpose()?;
+    let (lines, sinks) = lines.unzip();
     // The node's own flag: the caller's stays as the caller set it.
     let ending = StopFlag::default();
-    let mut node = Node::build(config, sink.as_ref(), ending.clone())?;
-    drop(sink);
+    let mut node = Node::build(config, sinks, options.teachers, ending.clone())?;
 
     let (done, journal) = bounded(1);
     let start = Instant::now();
@@ -110,35 +126,11 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     // From here on everything ends: sources first, then what waits for frames or for the device.
     ending.set();
     let record = node.wind_up(journal, interrupted);
-    if let (Some(out), Some((sink, writer))) = (&options.out, results) {
-        drop(sink);
+    if let (Some(out), Some(lines)) = (&options.out, lines) {
         write_record(out, &record)?;
-        let lost = writer
-            .finish()
-            .map_err(|error| write_error(&out.join(RESULTS), &error))?;
-        if lost > 0 {
-            tracing::warn!(
-                lost,
-                "result lines were left out because the disk was too slow"
-            );
-        }
+        lines.finish()?;
     }
     Ok(record)
-}
-
-const RESULTS: &str = "results.jsonl";
-
-fn create_results(out: &Path) -> Result<(ResultSink, crate::sink::ResultWriter), NodeError> {
-    std::fs::create_dir_all(out).map_err(|error| write_error(out, &error))?;
-    let path = out.join(RESULTS);
-    ResultSink::create(&path).map_err(|error| write_error(&path, &error))
-}
-
-fn write_error(path: &Path, error: &dyn std::error::Error) -> NodeError {
-    NodeError::Write {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
 }
 
 fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {

@@ -14,10 +14,8 @@ use super::policy::{Policy, Retraining};
 use super::stream::{Stage, StreamState};
 use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
+use crate::sink::{LabelledLine, LineSink};
 use crate::stream::{InferenceActor, Intake};
-
-/// How long labelling the last window's samples may take after the run.
-const LAST_LABELS_MAX: Duration = Duration::from_secs(120);
 
 /// What the scheduler works with.
 pub struct Setup {
@@ -31,6 +29,8 @@ pub struct Setup {
     pub start: Instant,
     /// Gets the journal when the run is over; room for one.
     pub done: Sender<Journal>,
+    /// Where labelled frames are written down.
+    pub labelled: Option<LineSink<LabelledLine>>,
     /// Called at the end of each window with the number of windows done.
     pub on_window: Box<dyn Fn(usize) + Send>,
 }
@@ -39,6 +39,8 @@ pub struct Setup {
 pub struct StreamSetup {
     /// Name from the configuration.
     pub name: String,
+    /// Class names, by class index.
+    pub classes: Vec<String>,
     /// Index of its device.
     pub device: usize,
     /// Frames a second that it sends.
@@ -51,7 +53,7 @@ pub struct StreamSetup {
     pub inference_job: JobId,
     /// Labels its samples.
     pub labeller: Ref<LabellerActor>,
-    /// Whether its labels cost device time; those that a source brings along do not.
+    /// Whether its labels cost device time.
     pub labels_cost: bool,
     /// The labeller's job on the device; streams with the same teacher share it.
     pub labelling_job: JobId,
@@ -153,13 +155,7 @@ impl Handler<Event> for SchedulerActor {
             Event::Begin => self.begin_window(ctx),
             Event::BurstReady { stream } => self.burst_ready(stream, ctx),
             Event::CollectSamples(window) if window == self.window => self.collect_samples(ctx),
-            Event::Labelled {
-                stream,
-                labelled,
-                gpu_seconds,
-            } => {
-                self.labelled(stream, labelled, gpu_seconds, ctx);
-            }
+            Event::Labelled { stream, labelling } => self.labelled(stream, labelling, ctx),
             Event::Trainer {
                 stream,
                 order,
@@ -268,7 +264,9 @@ impl SchedulerActor {
         }
         self.grant_labelling_only();
         // A teacher that hangs must not keep the record from being written.
-        if ctx.after(LAST_LABELS_MAX, Event::Interrupt).is_err() {
+        let seconds = self.setup.config.learning.last_labels_seconds;
+        let patience = Duration::from_secs_f64(seconds);
+        if ctx.after(patience, Event::Interrupt).is_err() {
             return self.finish();
         }
         self.finish_when_labelled();

@@ -2,7 +2,7 @@
 
 use ekya_actors::Message;
 
-use crate::learn::{Labelled, Report};
+use crate::learn::{Labelling, Report};
 
 /// Something happened. `stream` is the index of the stream.
 pub enum Event {
@@ -19,10 +19,8 @@ pub enum Event {
     Labelled {
         /// The stream.
         stream: usize,
-        /// The labelled frames.
-        labelled: Vec<Labelled>,
-        /// Device seconds spent.
-        gpu_seconds: f64,
+        /// What came of them.
+        labelling: Labelling,
     },
     /// The trainer of a stream got on.
     Trainer {

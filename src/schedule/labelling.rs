@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ekya_actors::Ctx;
 
-use super::actor::SchedulerActor;
+use super::actor::{SchedulerActor, StreamSetup};
 use super::event::Event;
 use super::policy::Retraining;
-use crate::learn::{Label, Labelled};
+use crate::learn::{Label, Labelled, Labelling};
+use crate::sink::LabelledLine;
 use crate::stream::{Sample, SampleSchedule};
 
 /// How often in a window the samples so far are handed to the teacher.
@@ -89,12 +90,8 @@ impl SchedulerActor {
 
     fn order_labels(&mut self, stream: usize, ctx: &Ctx<Self>) {
         let me = ctx.me();
-        let done = Box::new(move |labelled, gpu_seconds| {
-            drop(me.tell(Event::Labelled {
-                stream,
-                labelled,
-                gpu_seconds,
-            }));
+        let done = Box::new(move |labelling| {
+            drop(me.tell(Event::Labelled { stream, labelling }));
         });
         let samples = std::mem::take(&mut self.streams[stream].labels.waiting);
         let first = samples.first().map(|sample| sample.at);
@@ -113,16 +110,12 @@ impl SchedulerActor {
         }
     }
 
-    pub(super) fn labelled(
-        &mut self,
-        stream: usize,
-        labelled: Vec<Labelled>,
-        gpu_seconds: f64,
-        ctx: &mut Ctx<Self>,
-    ) {
+    pub(super) fn labelled(&mut self, stream: usize, labelling: Labelling, ctx: &mut Ctx<Self>) {
+        let labelled = labelling.labelled;
         self.record_measured(stream, &labelled);
         if let Some(entry) = self.journal.now(stream) {
-            entry.labelling_seconds += gpu_seconds;
+            entry.labelling_seconds += labelling.gpu_seconds;
+            entry.not_labelled += labelling.left_out;
         }
         let labels = &mut self.streams[stream].labels;
         labels.in_progress = None;
@@ -152,16 +145,22 @@ impl SchedulerActor {
         }
     }
 
-    /// Live accuracy of the windows that the labelled frames are from.
+    /// Writes the labelled frames down, and the live accuracy of the windows that they are from.
     fn record_measured(&mut self, stream: usize, labelled: &[Labelled]) {
         let intake = &self.setup.streams[stream].intake;
         let metric = intake.with_log(|log| log.metric());
         let seconds = self.setup.config.run.window_seconds;
-        // A burst is one moment, not a sample of the window.
-        for one in labelled.iter().filter(|one| !one.burst) {
-            if let Some(score) = one.live_score(metric) {
-                // Times are not negative.
-                let window = (one.at / seconds) as usize;
+        for one in labelled {
+            // Times are not negative.
+            let window = (one.at / seconds) as usize;
+            if let Some(sink) = &self.setup.labelled {
+                let StreamSetup { name, classes, .. } = &self.setup.streams[stream];
+                sink.send(LabelledLine::of(name, classes, window, metric, one));
+            }
+            // A burst is one moment, not a sample of the window.
+            if let Some(score) = one.live_score(metric)
+                && !one.burst
+            {
                 self.journal.measured(window, stream, &[score]);
             }
         }

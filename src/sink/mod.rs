@@ -1,7 +1,11 @@
-//! Results out: one JSON line a frame, written by a thread of its own.
+//! Results out: JSON lines, each file written by a thread of its own. `results.jsonl` has a line a
+//! frame, `labelled.jsonl` a line a frame that the teacher has labelled.
 //!
-//! A slow disk never slows inference: the queue to the writer is bounded, and lines that do not fit
+//! A slow disk never slows inference: the queue to a writer is bounded, and lines that do not fit
 //! are left out and counted.
+
+mod labelled;
+mod result;
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,47 +15,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use ekya_models::Object;
 use serde::Serialize;
 
-use crate::stream::{Fate, Settled};
+pub use labelled::{LabelledLine, NamedObject};
+pub use result::ResultLine;
 
 /// Lines that may wait for the writer: about two seconds of ten cameras.
 const QUEUE_LINES: usize = 1024;
 
-/// Where streams send their settled frames.
-#[derive(Debug, Clone)]
-pub struct ResultSink {
-    lines: Sender<Line>,
+/// Takes lines for a file.
+#[derive(Debug)]
+pub struct LineSink<L> {
+    lines: Sender<L>,
     lost: Arc<AtomicU64>,
 }
 
-/// The writer of `results.jsonl`.
+impl<L> Clone for LineSink<L> {
+    fn clone(&self) -> Self {
+        Self {
+            lines: self.lines.clone(),
+            lost: self.lost.clone(),
+        }
+    }
+}
+
+/// The writer of such a file.
 #[derive(Debug)]
-pub struct ResultWriter {
+pub struct LineWriter {
     thread: JoinHandle<std::io::Result<()>>,
     lost: Arc<AtomicU64>,
 }
 
-/// One line: what was answered about one frame.
-#[derive(Debug, Serialize)]
-struct Line {
-    time: f64,
-    stream: String,
-    frame: u64,
-    fate: &'static str,
-    /// Which student of the stream answered; absent before the first answer.
-    student: Option<u64>,
-    latency_ms: Option<f64>,
-    detections: Vec<Object>,
-}
-
-impl ResultSink {
+impl<L: Serialize + Send + 'static> LineSink<L> {
     /// A sink into a new file at `path`, and its writer.
     ///
     /// # Errors
     /// When the file cannot be created.
-    pub fn create(path: &Path) -> std::io::Result<(Self, ResultWriter)> {
+    pub fn create(path: &Path) -> std::io::Result<(Self, LineWriter)> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -61,39 +61,19 @@ impl ResultSink {
         let (lines, received) = bounded(QUEUE_LINES);
         let lost = Arc::new(AtomicU64::new(0));
         let thread = std::thread::Builder::new()
-            .name("results".to_owned())
+            .name("lines".to_owned())
             .spawn(move || write_lines(file, &received))?;
         Ok((
             Self {
                 lines,
                 lost: lost.clone(),
             },
-            ResultWriter { thread, lost },
+            LineWriter { thread, lost },
         ))
     }
 
-    /// Queues the line of one frame; never blocks.
-    pub(crate) fn send(&self, stream: &str, settled: &Settled) {
-        let own = settled
-            .answer
-            .as_ref()
-            .filter(|_| settled.fate == Fate::Answered);
-        let line = Line {
-            time: settled.at,
-            stream: stream.to_string(),
-            frame: settled.frame.index,
-            fate: match settled.fate {
-                Fate::Answered => "answered",
-                Fate::Skipped => "skipped",
-                Fate::Dropped => "dropped",
-            },
-            student: settled.answer.as_ref().map(|answer| answer.student),
-            latency_ms: own.map(|answer| answer.latency.as_secs_f64() * 1e3),
-            detections: settled
-                .answer
-                .as_ref()
-                .map_or_else(Vec::new, |answer| answer.objects.clone()),
-        };
+    /// Queues a line; never blocks.
+    pub(crate) fn send(&self, line: L) {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             self.lines.try_send(line)
         {
@@ -102,7 +82,7 @@ impl ResultSink {
     }
 }
 
-fn write_lines(file: File, lines: &Receiver<Line>) -> std::io::Result<()> {
+fn write_lines<L: Serialize>(file: File, lines: &Receiver<L>) -> std::io::Result<()> {
     let mut out = BufWriter::new(file);
     let result = write_all(&mut out, lines);
     if result.is_err() {
@@ -113,7 +93,7 @@ fn write_lines(file: File, lines: &Receiver<Line>) -> std::io::Result<()> {
     result
 }
 
-fn write_all(out: &mut BufWriter<File>, lines: &Receiver<Line>) -> std::io::Result<()> {
+fn write_all<L: Serialize>(out: &mut BufWriter<File>, lines: &Receiver<L>) -> std::io::Result<()> {
     for line in lines {
         serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")?;
@@ -136,7 +116,7 @@ fn cut_to_whole_lines(file: &mut File) -> std::io::Result<()> {
     file.set_len(end)
 }
 
-impl ResultWriter {
+impl LineWriter {
     /// Waits until every queued line is written; all sinks must be gone. Returns the lines lost.
     ///
     /// # Errors
@@ -144,7 +124,9 @@ impl ResultWriter {
     pub fn finish(self) -> std::io::Result<u64> {
         match self.thread.join() {
             Ok(result) => result.map(|()| self.lost.load(Ordering::Relaxed)),
-            Err(_) => Err(std::io::Error::other("the writer of results panicked")),
+            Err(_) => Err(std::io::Error::other(
+                "the writer of a file of lines panicked",
+            )),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::intake::{Answer, Fate};
 use super::sampler::{Sample, SampleSchedule};
 use super::score::{Metric, Timeline};
 use crate::clock::unix_seconds;
-use crate::sink::ResultSink;
+use crate::sink::{LineSink, ResultLine};
 use crate::source::Frame;
 
 /// A frame whose fate is known.
@@ -30,13 +30,13 @@ pub struct StreamLog {
     schedule: Option<SampleSchedule>,
     samples: Vec<Sample>,
     on_burst: Option<Box<dyn FnOnce() + Send>>,
-    sink: Option<ResultSink>,
+    sink: Option<LineSink<ResultLine>>,
 }
 
 impl StreamLog {
     /// An empty log of the stream of that name.
     #[must_use]
-    pub fn new(stream: &str, metric: Metric, sink: Option<ResultSink>) -> Self {
+    pub fn new(stream: &str, metric: Metric, sink: Option<LineSink<ResultLine>>) -> Self {
         Self {
             stream: stream.into(),
             metric,
@@ -51,7 +51,7 @@ impl StreamLog {
     /// Scores, samples and passes on one frame.
     pub(super) fn record(&mut self, settled: Settled) {
         if let Some(sink) = &self.sink {
-            sink.send(&self.stream, &settled);
+            sink.send(ResultLine::of(&self.stream, &settled));
         }
         if let Some(truth) = &settled.frame.truth {
             let answers = settled

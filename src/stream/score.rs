@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use ekya_models::{Object, f1_at, matched_accuracy, right_answer};
+use serde::{Deserialize, Serialize};
 
 use crate::record::AccuracyPoint;
 
 /// How a frame is scored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// Fraction of objects named rightly (classification).
     Accuracy,

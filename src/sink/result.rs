@@ -1,0 +1,45 @@
+//! A line of `results.jsonl`.
+
+use ekya_models::Object;
+use serde::Serialize;
+
+use crate::stream::{Fate, Settled};
+
+/// What was answered about one frame.
+#[derive(Debug, Serialize)]
+pub struct ResultLine {
+    time: f64,
+    stream: String,
+    frame: u64,
+    fate: &'static str,
+    /// Which student of the stream answered; absent before the first answer.
+    student: Option<u64>,
+    latency_ms: Option<f64>,
+    detections: Vec<Object>,
+}
+
+impl ResultLine {
+    /// The line of a settled frame.
+    pub(crate) fn of(stream: &str, settled: &Settled) -> Self {
+        let own = settled
+            .answer
+            .as_ref()
+            .filter(|_| settled.fate == Fate::Answered);
+        Self {
+            time: settled.at,
+            stream: stream.to_string(),
+            frame: settled.frame.index,
+            fate: match settled.fate {
+                Fate::Answered => "answered",
+                Fate::Skipped => "skipped",
+                Fate::Dropped => "dropped",
+            },
+            student: settled.answer.as_ref().map(|answer| answer.student),
+            latency_ms: own.map(|answer| answer.latency.as_secs_f64() * 1e3),
+            detections: settled
+                .answer
+                .as_ref()
+                .map_or_else(Vec::new, |answer| answer.objects.clone()),
+        }
+    }
+}

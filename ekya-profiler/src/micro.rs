@@ -260,9 +260,9 @@ mod tests {
         let mut learner = Fake::default();
         let profiler = MicroProfiler::default();
         let Ok(profiling) = profiler.profile(&mut learner, &configs, &[0, 1], &situation, &history);
-        // The cost of the other one is not known, so it is trained although the budget is spent,
-        // until it is clear that it cannot win.
-        assert_eq!((learner.runs, learner.epochs), (1, EPOCHS_BEFORE_STOP));
+        // The cost of the other one is not known, so it is trained to the end although the budget is
+        // spent.
+        assert_eq!((learner.runs, learner.epochs), (1, 5));
         let untrained = &profiling.profiles[0];
         assert_eq!(untrained.promised_gain, None);
         assert!((untrained.gpu_seconds - 4.0).abs() < 1e-9);

@@ -15,6 +15,16 @@ pub struct MeasuredCost {
     pub fixed: f64,
 }
 
+/// Where a curve leads.
+pub(crate) struct Extrapolated {
+    /// Accuracy at the end.
+    pub(crate) end: f64,
+    /// How much of it is gained, or lost, beyond the last epoch that was seen.
+    pub(crate) rise: f64,
+    /// How many times as long as what was seen the whole training is.
+    pub(crate) stretch: f64,
+}
+
 /// What training a sample showed.
 pub(crate) struct Observed {
     sample_fraction: f64,
@@ -66,12 +76,17 @@ impl Observed {
         }
     }
 
-    /// End accuracy along the curve, and how much of it lies beyond the last epoch.
-    pub(crate) fn extrapolate(&self, config: &RetrainingConfig) -> Option<(f64, f64)> {
+    /// The end along the curve.
+    pub(crate) fn extrapolate(&self, config: &RetrainingConfig) -> Option<Extrapolated> {
         let curve = AccuracyCurve::fit(&self.points)?;
-        let end = curve.at(self.equivalent_epochs(config));
+        let epochs = self.equivalent_epochs(config);
+        let end = curve.at(epochs);
         let last = self.points.last().map_or(0.0, |&(epoch, _)| epoch);
-        Some((end, (end - curve.at(last)).abs()))
+        Some(Extrapolated {
+            end,
+            rise: (end - curve.at(last)).abs(),
+            stretch: epochs / last.max(1.0),
+        })
     }
 }
 

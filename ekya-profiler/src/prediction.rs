@@ -3,11 +3,15 @@
 use ekya_sched::RetrainingConfig;
 
 use crate::cost::{of_one_kind, work};
-use crate::observed::Observed;
+use crate::observed::{Extrapolated, Observed};
 use crate::{Costs, Estimate, History, Joint, MeasuredCost, Point, Profile, Situation};
 
 /// How wrong the extrapolated part of a curve's rise may be, as a part of it: one deviation.
 const EXTRAPOLATION_DOUBT: f64 = 0.5;
+
+/// How much of the error that is left may go, or not, in training for e times as long: one deviation,
+/// as a part of it. A curve that is still flat says little of what comes later.
+const LATER_DOUBT: f64 = 0.1;
 
 /// A run is worth its cost when it can be expected to take at least this part of the variance of a
 /// gain away.
@@ -94,11 +98,12 @@ impl<'a> Prediction<'a> {
 
     /// What the curve promises for a configuration.
     fn promise(&self, place: usize, observed: &Observed, group: usize) -> Option<(f64, Estimate)> {
-        let (end, extrapolated) = observed.extrapolate(self.config(place))?;
+        let Extrapolated { end, rise, stretch } = observed.extrapolate(self.config(place))?;
         let gain = end - self.situation.start_accuracy;
         // The noise is the same for all of the group, and must not be averaged away over it.
         let noise = self.situation.noise(end) * (group as f64).sqrt();
-        let sd = noise.hypot(EXTRAPOLATION_DOUBT * extrapolated);
+        let later = LATER_DOUBT * (1.0 - end) * stretch.max(1.0).ln();
+        let sd = noise.hypot(later.max(EXTRAPOLATION_DOUBT * rise));
         let estimate = self.history.corrected_curve(gain, sd);
         Some((gain, estimate))
     }

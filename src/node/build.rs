@@ -16,7 +16,10 @@ use super::feed::feed;
 use super::lines::Sinks;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::{NodeError, Teachers};
-use crate::config::{Config, DeviceConfig, DeviceKind, StreamConfig, StudentConfig, TeacherConfig};
+use crate::config::{
+    Config, DeviceConfig, DeviceKind, LearningConfig, SchedulerConfig, StreamConfig, StudentConfig,
+    TeacherConfig,
+};
 use crate::keep::StateFolder;
 use crate::learn::{self, LabellerActor, Learner, TrainerActor};
 use crate::schedule::{
@@ -171,7 +174,7 @@ impl Node {
         let training_id = job.id();
         let history = self.history(&stream.student)?;
         let on = &self.devices[device];
-        let (learning, inference_config) = (self.config.learning.clone(), stream.inference.clone());
+        let (learning, inference_config) = (learning(&self.config), stream.inference.clone());
         let mut learner = Learner::new(
             learn::Beginning {
                 stream: stream.name.clone(),
@@ -376,6 +379,16 @@ pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), 
     scheduler.tell(event).map_err(|error| NodeError::Start {
         reason: format!("the scheduler: {error}"),
     })
+}
+
+/// How a stream is retrained. A fixed configuration is taken on trust, as in the paper: whatever its
+/// retraining gives serves if it measures better at all.
+fn learning(config: &Config) -> LearningConfig {
+    let mut learning = config.learning.clone();
+    if let SchedulerConfig::Uniform { .. } = config.run.scheduler {
+        (learning.confidence, learning.class_margin) = (0.5, 1.0);
+    }
+    learning
 }
 
 fn start_error(error: std::io::Error) -> NodeError {

@@ -8,6 +8,10 @@ const ASYMPTOTES: usize = 64;
 /// about equally well; then the first is the safer guess.
 const PULL: f64 = 2e-3;
 
+/// How wrong the part of a curve's rise may be that lies beyond its points, as a part of it: one
+/// standard deviation.
+pub(crate) const EXTRAPOLATION_DOUBT: f64 = 0.5;
+
 /// `acc(k) = 1 − (1/(b0·k + b1) + b2)` after `k` epochs, capped to 0..=1.
 ///
 /// All coefficients are at least zero, so the curve never falls; `1 − b2` is where it saturates.

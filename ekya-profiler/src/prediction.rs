@@ -3,11 +3,9 @@
 use ekya_sched::RetrainingConfig;
 
 use crate::cost::{of_one_kind, work};
+use crate::curve::EXTRAPOLATION_DOUBT;
 use crate::observed::{Extrapolated, Observed};
 use crate::{Costs, Estimate, History, Joint, MeasuredCost, Point, Profile, Situation};
-
-/// How wrong the extrapolated part of a curve's rise may be, as a part of it: one deviation.
-const EXTRAPOLATION_DOUBT: f64 = 0.5;
 
 /// How much of the error that is left may go, or not, in training for e times as long: one deviation,
 /// as a part of it. A curve that is still flat says little of what comes later.

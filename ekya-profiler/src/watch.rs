@@ -1,9 +1,7 @@
 //! A retraining while it runs: what it has shown so far moves what is expected of it.
 
+use crate::curve::EXTRAPOLATION_DOUBT;
 use crate::{AccuracyCurve, Estimate};
-
-/// How wrong the extrapolated part of a curve's rise may be, as a part of it: one deviation.
-const EXTRAPOLATION_DOUBT: f64 = 0.5;
 
 /// Accuracies, that before the first step included, before the curve through them is believed.
 const POINTS_MIN: usize = 3;

@@ -73,6 +73,8 @@ struct Fallback {
     student: Box<dyn Student>,
     /// What the serving one is better by, as far as is known.
     gain: Estimate,
+    /// Time of the last frame that the gate may have looked at: what is later is news.
+    compared_until: f64,
 }
 
 impl Learner {
@@ -122,6 +124,7 @@ impl Learner {
         let old = self.split.advance(order.labelled, held_out, recent);
         self.remember(&old, work)?;
         self.profiled = None;
+        self.serving_on_holdout = None;
         self.occasion += 1;
         if order.measure_inference {
             prepared.inference = self.measure_inference(&*self.student, work)?;
@@ -304,9 +307,13 @@ impl Learner {
             metric: self.metric,
             seed,
         };
+        // Nobody is told of what is measured meanwhile where nothing was expected.
+        let meanwhile = self
+            .serving_on_holdout
+            .map_or((&[][..], 0.0), |serving| (&self.split.holdout, serving));
         let gate = Gate {
             held_out: &|| self.split.newest(&newest.lock(), self.learning.held_out()),
-            meanwhile: (&self.split.holdout, self.serving_on_holdout.unwrap_or(0.0)),
+            meanwhile,
             expected,
             rule: self.learning.rule(),
         };
@@ -316,6 +323,8 @@ impl Learner {
             outcome.inference = self.measure_inference(&**student, work)?;
             outcome.gpu_seconds = work.spent();
             let promoted = student.fork()?;
+            let seen = self.split.newest(&newest.lock(), 1);
+            let latest = seen.last().map_or(f64::NEG_INFINITY, |one| one.at);
             let trained = examples.iter().flat_map(|example| &example.objects);
             let classes = trained.map(|object| object.class + 1).max().unwrap_or(0);
             self.known_classes = self.known_classes.max(classes);
@@ -328,6 +337,7 @@ impl Learner {
             self.fallback = Some(Fallback {
                 student: std::mem::replace(&mut self.student, promoted),
                 gain: verdict.gain,
+                compared_until: latest,
             });
         }
         Ok(outcome)
@@ -343,7 +353,8 @@ impl Learner {
         let Some(fallback) = &mut self.fallback else {
             return Ok(None);
         };
-        let newer = labelled.iter().filter(|one| !one.burst);
+        let since = fallback.compared_until;
+        let newer = labelled.iter().filter(|one| !one.burst && one.at > since);
         let compared = compare(&*fallback.student, &*self.student, newer, self.metric, work)?;
         let rule = self.learning.rule();
         let Some(verdict) = compared.verdict(Some(fallback.gain), &rule) else {

@@ -23,6 +23,7 @@ use crate::write::{WriteError, write_atomically};
 
 /// Seeds of the scenes begin here, far from those of training, tests and demos.
 const SEEDS: u64 = 3_000_000;
+
 /// Tries `learning`'s configurations on `scenes` scenes of every preset and writes the history of
 /// what came of them to `out`, as JSON.
 ///

@@ -144,12 +144,6 @@ impl Comparison {
         scores.disputed += f64::from(u8::from(serving != candidate));
     }
 
-    /// Frames added.
-    #[must_use]
-    pub fn frames(&self) -> usize {
-        self.frames.len()
-    }
-
     /// Whether the candidate is to serve, given what was `expected` of its gain beforehand. `None`
     /// when there is nothing to compare on.
     #[must_use]

@@ -66,13 +66,12 @@ impl Costs {
         if !(gpu_seconds > 0.0 && gpu_seconds.is_finite() && work > 0.0 && work.is_finite()) {
             return;
         }
-        let kind = self.take(config);
+        let mut kind = self.take(config);
         if let Some((rate, fixed)) = kind.profiled {
             self.ratios = (self.ratios + 1.0).min(HALF_LIFE);
             let ratio = (gpu_seconds / (fixed + rate * work)).ln();
             self.ratio += (ratio - self.ratio) / self.ratios;
         }
-        let mut kind = kind;
         let keep = 0.5_f64.powf(HALF_LIFE.recip());
         let new = [1.0, work, work * work, gpu_seconds, work * gpu_seconds];
         for (sum, new) in kind.sums.iter_mut().zip(new) {

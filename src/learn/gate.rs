@@ -2,7 +2,7 @@
 //!
 //! The statistics are `ekya_profiler::comparison`'s; here are the answers.
 
-use ekya_models::{Object, Student, is_matched};
+use ekya_models::{Example, Object, Student, is_matched};
 use ekya_profiler::comparison::{Comparison, Graded};
 
 use super::evaluate::{LearnError, Work};
@@ -39,6 +39,30 @@ pub(super) fn compare<'a>(
         for object in &labelled.labels {
             let right = [&before, &after].map(|answers| is_matched(object, answers));
             comparison.add_object(object.class, right[0], right[1]);
+        }
+    }
+    Ok(comparison)
+}
+
+/// Has both students answer what they were trained on before, object by object.
+///
+/// # Errors
+/// See [`Work::minibatch`].
+pub(super) fn recall(
+    serving: &dyn Student,
+    candidate: &dyn Student,
+    remembered: &[Example],
+    work: &mut Work,
+) -> Result<Comparison, LearnError> {
+    let mut comparison = Comparison::default();
+    for example in remembered {
+        let regions = example.regions();
+        let mut answer =
+            |student: &dyn Student| work.minibatch(|| student.infer(&example.image, &regions, 1.0));
+        let answers = [answer(serving)?, answer(candidate)?];
+        for object in &example.objects {
+            let [before, after] = answers.each_ref().map(|all| is_matched(object, all));
+            comparison.add_object(object.class, before, after);
         }
     }
     Ok(comparison)

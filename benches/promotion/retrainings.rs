@@ -34,7 +34,7 @@ const AHEAD: usize = 2;
 /// Retrainings of a round with nothing wrong, each with another configuration.
 const SOUND: usize = 2;
 /// As a learner has it.
-const RECALLED: usize = 48;
+const RECALLED: usize = 32;
 /// Part of a round's labels that is held out.
 const HOLDOUT: f64 = 0.4;
 /// Seed of everything drawn here.

@@ -298,7 +298,10 @@ mod tests {
             profile(&mut Fake::default(), &configs, &situation).profiles[0]
         };
         let [known, measured] = [0.0, 0.1].map(end_from);
-        assert_eq!((known.end_accuracy, known.gain), (measured.end_accuracy, measured.gain));
+        assert_eq!(
+            (known.end_accuracy, known.gain),
+            (measured.end_accuracy, measured.gain)
+        );
         assert!((measured.end_sd - known.end_sd.hypot(0.1)).abs() < 1e-12);
         assert!(measured.interval.0 < known.interval.0);
     }

@@ -44,7 +44,8 @@ pub(super) fn compare<'a>(
     Ok(comparison)
 }
 
-/// Has both students answer what they were trained on before, object by object.
+/// Has students answer what they were trained on before, object by object. The serving one is asked
+/// only where the candidate is not right throughout: where it is, no class is unlearnt.
 ///
 /// # Errors
 /// See [`Work::minibatch`].
@@ -59,10 +60,15 @@ pub(super) fn recall(
         let regions = example.regions();
         let mut answer =
             |student: &dyn Student| work.minibatch(|| student.infer(&example.image, &regions, 1.0));
-        let answers = [answer(serving)?, answer(candidate)?];
+        let after = answer(candidate)?;
+        let is_right = |object: &Object| is_matched(object, &after);
+        let before = if example.objects.iter().all(is_right) {
+            after.clone()
+        } else {
+            answer(serving)?
+        };
         for object in &example.objects {
-            let [before, after] = answers.each_ref().map(|all| is_matched(object, all));
-            comparison.add_object(object.class, before, after);
+            comparison.add_object(object.class, is_matched(object, &before), is_right(object));
         }
     }
     Ok(comparison)

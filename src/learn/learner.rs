@@ -24,8 +24,9 @@ use crate::config::{InferenceConfig, LearningConfig, Method};
 use crate::keep::{Keeper, Retrained};
 use crate::stream::Metric;
 
-/// Remembered frames on which no class may be unlearnt, at most: as many as are held out, about.
-const RECALLED: usize = 48;
+/// Remembered frames on which no class may be unlearnt, at most: more would cost
+/// noticeably beside a short retraining.
+const RECALLED: usize = 32;
 
 /// What a stream begins with.
 pub struct Beginning {

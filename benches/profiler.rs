@@ -3,8 +3,9 @@
 //! Streams are cut into rounds. In each, a learner does what it does in a running node: it takes the
 //! labels in, profiles all configurations, and retrains with the one that promises most, through the
 //! gate. Besides, to know the truth, every configuration is trained to its end from the same student
-//! on the same data, and measured against the true labels on all frames of the stretch of the round
-//! that is held out. That truth reaches no learner.
+//! on the same data, and measured against the true labels: of the crops, on all frames of the latest
+//! stretch of the round, which is held out; of a scene, whose latest stretch shows too few objects to
+//! tell configurations apart, on frames of other traffic at that time. That truth reaches no learner.
 //!
 //! Prints its figures as one JSON document; progress goes to stderr.
 
@@ -89,13 +90,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Rounds of about half a minute of traffic.
 fn scene(quick: bool) -> SceneRounds {
-    SceneRounds {
-        seconds: 12,
-        rounds: if quick { 4 } else { 8 },
-        ..SceneRounds::default()
+    let mut scene = SceneRounds::default();
+    if quick {
+        scene.rounds = 4;
     }
+    scene
 }
 
 fn crops_rounds(crops: &Path, name: &str, quick: bool) -> Result<Vec<Round>> {
@@ -214,7 +214,7 @@ impl Trial {
                 seed: self.seed + round as u64,
             };
             let prepared = self.learner.prepare(order, &mut self.job.work())?;
-            tried.profiling_seconds += prepared.gpu_seconds;
+            tried.profiling_seconds += prepared.profile_gpu_seconds;
             let profiles = self.learner.profiles().to_vec();
             let start = prepared.accuracy.unwrap_or(0.0);
             self.truth(round, start, &profiles, stretch, tried)?;
@@ -251,10 +251,6 @@ impl Trial {
         tried: &mut Tried,
     ) -> Result<()> {
         let examples = self.learner.examples();
-        let held_out = self.learning.held_out().min(stretch.labelled.len() / 2);
-        let first = stretch.labelled.len() - held_out;
-        let from = stretch.labelled.get(first).map_or(0, |one| one.frame.index);
-        let truth = || stretch.frames.iter().filter(|frame| frame.index >= from);
         for profile in profiles {
             let config = &self.learning.configurations[profile.config];
             let mut work = self.job.work();
@@ -270,9 +266,9 @@ impl Trial {
                 group: (self.name.clone(), round),
                 predicted: Estimate {
                     mean: (start + profile.gain.mean).clamp(0.0, 1.0),
-                    sd: profile.gain.sd,
+                    sd: profile.end_sd,
                 },
-                truth: accuracy(&*retrained, truth())?,
+                truth: accuracy(&*retrained, &stretch.judged)?,
             });
             tried.configs.push(profile.config);
         }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use ekya_models::{ModelError, Placement, Student, TrainingOptions};
 use ekya_profiler::{Features, History, Outcome, Point};
+use ekya_sched::RetrainingConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,13 +25,34 @@ use crate::write::{WriteError, write_atomically};
 /// Seeds of the scenes begin here, far from those of training, tests and demos.
 const SEEDS: u64 = 3_000_000;
 
-/// Tries `learning`'s configurations on `scenes` scenes of every preset and writes the history of
-/// what came of them to `out`, as JSON.
+/// Trained layers, learning rate, epochs and part of the data of what is tried: from the cheapest to
+/// the costliest that a user may configure, so that others lie between them.
+const TRIED: [(usize, f64, usize, f64); 9] = [
+    (usize::MAX, 2e-3, 3, 0.3),
+    (usize::MAX, 2e-3, 10, 1.0),
+    (3, 1e-3, 3, 0.3),
+    (3, 1e-3, 10, 0.3),
+    (3, 1e-3, 10, 1.0),
+    (0, 5e-4, 3, 0.3),
+    (0, 5e-4, 3, 1.0),
+    (0, 5e-4, 10, 0.3),
+    (0, 5e-4, 10, 1.0),
+];
+
+/// Tries configurations of every kind on `scenes` scenes of every preset, learning in other things as
+/// `learning` says, and writes the history of what came of them to `out`, as JSON.
 ///
 /// # Errors
 /// When a scene or a training fails, or `out` cannot be written.
 pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<(), TrainError> {
     let exemplars = train::exemplars()?;
+    let shape = SceneRounds::default();
+    let learning = &LearningConfig {
+        samples: shape.seconds * shape.labels_per_second,
+        burst: 0,
+        configurations: configurations(),
+        ..learning.clone()
+    };
     let (held_out, recent) = (learning.held_out(), learning.spread());
     let teacher = builtin_teacher(Placement::Cpu)?;
     let bar = progress("rehearsing", scenes as usize * Preset::ALL.len());
@@ -45,12 +67,10 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
                 split: Split::default(),
                 rng: ChaCha8Rng::seed_from_u64(seed),
             };
-            let rounds = SceneRounds::default().of(preset, seed, &teacher)?;
-            for (round, pair) in rounds.windows(2).enumerate() {
-                let labelled = pair[0].labelled.clone();
-                let old = rehearsal.split.advance(labelled, held_out, recent);
+            for (occasion, round) in shape.of(preset, seed, &teacher)?.into_iter().enumerate() {
+                let old = rehearsal.split.advance(round.labelled, held_out, recent);
                 rehearsal.remember(&old, learning.method)?;
-                outcomes.extend(rehearsal.round(learning, &pair[1].frames, round as u64)?);
+                outcomes.extend(rehearsal.round(learning, &round.judged, occasion as u64)?);
             }
             bar.inc(1);
         }
@@ -66,6 +86,17 @@ pub fn rehearse(learning: &LearningConfig, scenes: u64, out: &Path) -> Result<()
     write_atomically(out, &json)?;
     println!("{tried} retrainings: {}", out.display());
     Ok(())
+}
+
+fn configurations() -> Vec<RetrainingConfig> {
+    let config = |(layers_frozen, learning_rate, epochs, data_fraction)| RetrainingConfig {
+        epochs,
+        layers_frozen,
+        learning_rate,
+        data_fraction,
+        ..RetrainingConfig::default()
+    };
+    TRIED.map(config).to_vec()
 }
 
 /// One stream in rehearsal.
@@ -87,13 +118,13 @@ impl Rehearsal {
         })
     }
 
-    /// Tries every configuration, measured on the frames that come next; goes on with one of them,
+    /// Tries every configuration, measured on the frames to judge by; goes on with one of them,
     /// drawn at random, when it is better on the held-out frames, much as a live stream would (its
     /// gate asks the teacher, this one the truth).
     fn round(
         &mut self,
         learning: &LearningConfig,
-        next: &[Frame],
+        judged: &[Frame],
         occasion: u64,
     ) -> Result<Vec<Outcome>, TrainError> {
         let configs = &learning.configurations;
@@ -104,7 +135,7 @@ impl Rehearsal {
         };
         let examples = self.memory.with(&self.split);
         let seed = self.rng.random();
-        let start_accuracy = accuracy(&*self.student, next)?;
+        let start_accuracy = accuracy(&*self.student, judged)?;
         let chosen = self.rng.random_range(0..configs.len());
         let mut outcomes = Vec::new();
         let mut promoted = None;
@@ -121,7 +152,7 @@ impl Rehearsal {
                     config: Features::from(config),
                     start_accuracy,
                 },
-                end_accuracy: accuracy(&*retrained, next)?,
+                end_accuracy: accuracy(&*retrained, judged)?,
                 frames: None,
             });
             if index == chosen && self.is_better(&*retrained)? {

@@ -1,5 +1,6 @@
 //! Streams cut into rounds, to try retrainings on outside of a running node: no shares, no windows,
-//! no clock. What is labelled in a round is trained on; the frames of the next are the truth.
+//! no clock. What is labelled in a round is trained on, its latest part held out; other frames from
+//! the time of that part tell the truth.
 
 use ekya_models::{ModelError, Student, Teacher};
 
@@ -15,7 +16,20 @@ pub struct Round {
     pub frames: Vec<Frame>,
     /// Some of them, as the teacher labels them.
     pub labelled: Vec<Labelled>,
+    /// How right a student is now shows on these. Of a folder, they are the latest of its frames, which
+    /// are held out when it is learnt from. Of a scene, they are of other traffic at that time: in the
+    /// round itself half a dozen objects pass then, and whether a student knows just those is chance.
+    pub judged: Vec<Frame>,
 }
+
+/// Part of a round, the latest, whose time they are of.
+const JUDGED: f64 = 0.3;
+
+/// Other traffics in the truth of a round of a scene.
+const TRAFFICS: u32 = 8;
+
+/// Of a scene's other traffic every so many frames: neighbours show the same objects.
+const JUDGED_EVERY: usize = 3;
 
 /// How a procedural scene is cut into rounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,8 +51,8 @@ impl Default for SceneRounds {
         Self {
             fps: 10,
             pace: 4.0,
-            seconds: 4,
-            rounds: 9,
+            seconds: 12,
+            rounds: 8,
             labels_per_second: 5,
         }
     }
@@ -55,17 +69,17 @@ impl SceneRounds {
         seed: u64,
         teacher: &dyn Teacher,
     ) -> Result<Vec<Round>, TrainError> {
-        let mut source = SceneSource::new(SceneConfig {
+        let config = SceneConfig {
             fps: self.fps as f64,
             seed,
             preset: Some(preset),
             drift_seconds: (self.rounds * self.seconds) as f64 / 2.0,
             pace: self.pace,
             ..SceneConfig::default()
-        })
-        .map_err(SourceError::from)?;
+        };
+        let mut source = SceneSource::new(config.clone()).map_err(SourceError::from)?;
         let mut rounds = Vec::new();
-        for _ in 0..self.rounds {
+        for round in 0..self.rounds {
             let mut frames = Vec::new();
             for _ in 0..self.fps * self.seconds {
                 frames.extend(source.next_frame()?);
@@ -74,9 +88,30 @@ impl SceneRounds {
             let labelled = sampled
                 .map(|frame| label(teacher, frame))
                 .collect::<Result<_, _>>()?;
-            rounds.push(Round { frames, labelled });
+            rounds.push(Round {
+                frames,
+                labelled,
+                judged: self.judged(&config, round)?,
+            });
         }
         Ok(rounds)
+    }
+
+    fn judged(&self, config: &SceneConfig, round: usize) -> Result<Vec<Frame>, SourceError> {
+        let frames = self.fps * self.seconds;
+        let count = (frames as f64 * JUDGED) as usize;
+        let from = (round + 1) * frames - count;
+        let mut judged = Vec::new();
+        for traffic in 0..TRAFFICS {
+            // Each round has traffic of its own.
+            let traffic = round as u32 * TRAFFICS + traffic;
+            let mut source = SceneSource::with_other_traffic(config.clone(), traffic, from as u64)?;
+            for index in 0..count {
+                let frame = source.next_frame()?;
+                judged.extend(frame.filter(|_| index % JUDGED_EVERY == 0));
+            }
+        }
+        Ok(judged)
     }
 }
 
@@ -114,8 +149,10 @@ pub fn folder_rounds(
                 let labels = frame.truth.clone().unwrap_or_default();
                 Labelled::new(sample(frame), labels)
             });
+            let count = (frames as f64 * JUDGED) as usize;
             rounds.push(Round {
                 labelled: labelled.collect(),
+                judged: round[frames - count..].to_vec(),
                 frames: std::mem::take(&mut round),
             });
         }

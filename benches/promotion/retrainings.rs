@@ -16,8 +16,8 @@ use ekya::source::Frame;
 use ekya::stream::Metric;
 use ekya::trial::Round;
 use ekya_actors::{Device, Grant};
-use ekya_models::{ModelError, Student, TrainingOptions};
-use ekya_profiler::comparison::{Refusal, Verdict, mean_of_series};
+use ekya_models::{ModelError, Object, Student, TrainingOptions, is_matched};
+use ekya_profiler::comparison::{Comparison, Refusal, Verdict, mean_of_series};
 use ekya_profiler::{Estimate, Features, History, Point};
 use ekya_sched::Share;
 use rand::seq::index;
@@ -33,6 +33,8 @@ use crate::witness::{Seen, Witness};
 const AHEAD: usize = 2;
 /// Retrainings of a round with nothing wrong, each with another configuration.
 const SOUND: usize = 2;
+/// As a learner has it.
+const RECALLED: usize = 32;
 /// Part of a round's labels that is held out.
 const HOLDOUT: f64 = 0.4;
 /// Seed of everything drawn here.
@@ -56,6 +58,8 @@ pub(crate) struct Retrained {
     pub(crate) refusal: &'static str,
     /// Gain on the frames that came next, with the standard error of that.
     pub(crate) truth: Option<Estimate>,
+    /// Whether a class lost more on them than it may.
+    pub(crate) loses_class: bool,
 }
 
 impl Retrained {
@@ -137,7 +141,7 @@ impl Stretch {
         let before = Before {
             round,
             accuracy: start.context("a round in which nothing is labelled")?,
-            scores: scores(&*self.student, self.ahead(round))?,
+            answers: answers(&*self.student, self.ahead(round))?,
         };
         let drawn = index::sample(&mut self.rng, self.learning.configurations.len(), SOUND);
         let mut promoted = None;
@@ -168,8 +172,8 @@ impl Stretch {
         let expected = self.history.expect(std::slice::from_ref(&point)).gain(0);
         let seen = Seen::default();
         let outcome = self.run(kind, configuration, expected, &seen)?;
-        let truth = match seen.lock().as_deref() {
-            Some(student) => before.gain(&scores(student, self.ahead(before.round))?),
+        let after = match seen.lock().as_deref() {
+            Some(student) => Some(answers(student, self.ahead(before.round))?),
             None => None,
         };
         let verdict = outcome.as_ref().and_then(|outcome| outcome.verdict.clone());
@@ -187,7 +191,8 @@ impl Stretch {
             chance: verdict.as_ref().map(|verdict| verdict.chance),
             promoted: promoted.is_some(),
             refusal: refusal(verdict.as_ref()),
-            truth,
+            truth: after.as_ref().and_then(|after| before.gain(after)),
+            loses_class: after.is_some_and(|after| before.loses_class(&after, &self.learning)),
         };
         Ok((retrained, promoted))
     }
@@ -226,6 +231,7 @@ impl Stretch {
         };
         let gate = Gate {
             held_out: &|| self.split.holdout.clone(),
+            remembered: &self.memory.some(RECALLED),
             // Nobody watches while it trains.
             meanwhile: (&[], 0.0),
             expected: Some(expected),
@@ -283,30 +289,48 @@ struct Before {
     round: usize,
     /// On labels that it was not trained on.
     accuracy: f64,
-    /// On the frames that tell the truth, in order of time.
-    scores: Vec<f64>,
+    /// On the frames that tell the truth.
+    answers: Answers,
 }
 
 impl Before {
-    fn gain(&self, after: &[f64]) -> Option<Estimate> {
-        let pairs = self.scores.iter().zip(after);
+    fn gain(&self, after: &Answers) -> Option<Estimate> {
+        let pairs = self.answers.scores.iter().zip(&after.scores);
         let differences: Vec<f64> = pairs.map(|(before, after)| after - before).collect();
         mean_of_series(&differences)
     }
+
+    fn loses_class(&self, after: &Answers, learning: &LearningConfig) -> bool {
+        let mut compared = Comparison::default();
+        let pairs = self.answers.objects.iter().zip(&after.objects);
+        for (&(class, before), &(_, after)) in pairs {
+            compared.add_object(class, before, after);
+        }
+        compared.unlearnt(&learning.rule()).is_some()
+    }
 }
 
-/// Scores against the truth, of the frames that have anything to score.
-fn scores<'a>(
+/// How right a student is, against the truth, in order of time.
+struct Answers {
+    /// Of the frames that have anything to score.
+    scores: Vec<f64>,
+    /// Class of every object, and whether the student has it right.
+    objects: Vec<(usize, bool)>,
+}
+
+fn answers<'a>(
     student: &dyn Student,
     frames: impl Iterator<Item = &'a Frame>,
-) -> Result<Vec<f64>, ModelError> {
-    let mut scores = Vec::new();
+) -> Result<Answers, ModelError> {
+    let (mut scores, mut objects) = (Vec::new(), Vec::new());
     for frame in frames {
         let answers = student.infer(&frame.image, &frame.regions, 1.0)?;
         let truth = frame.truth.as_deref().unwrap_or_default();
         scores.extend(Metric::Accuracy.score(truth, &answers));
+        let right = |object: &Object| (object.class, is_matched(object, &answers));
+        objects.extend(truth.iter().map(right));
     }
-    Ok(scores)
+    Ok(Answers { scores, objects })
 }
 
 fn refusal(verdict: Option<&Verdict>) -> &'static str {

@@ -10,7 +10,8 @@ use crate::observed::Observed;
 use crate::prediction::Prediction;
 use crate::{History, Profiling, Situation, Trainable};
 
-/// Epochs before a run may be stopped early; one point says nothing of the slope.
+/// Epochs before a run may be stopped early; one point says nothing of the slope, and the first
+/// epoch may cost more than others.
 const EPOCHS_BEFORE_STOP: usize = 2;
 
 /// Trains candidates on a sample for a few epochs and extrapolates.
@@ -88,10 +89,11 @@ impl MicroProfiler {
             if !observed.add(epoch, &trained) {
                 return Ok(());
             }
-            let spent = profiling.gpu_seconds >= prediction.situation.budget_gpu_seconds
-                && !prediction.is_unknown(group);
+            let spent = profiling.gpu_seconds >= prediction.situation.budget_gpu_seconds;
+            // Two epochs also tell what is not known: the cost.
+            let may_stop = epoch >= EPOCHS_BEFORE_STOP || !prediction.is_unknown(group);
             let hopeless = epoch >= EPOCHS_BEFORE_STOP && prediction.cannot_win(group, &observed);
-            if spent || hopeless {
+            if spent && may_stop || hopeless {
                 break;
             }
         }
@@ -164,6 +166,7 @@ mod tests {
             occasion: 1,
             pictures: 100,
             start_accuracy: 0.5,
+            start_sd: 0.0,
             validation_examples: 1000,
             budget_gpu_seconds: f64::INFINITY,
             affordable_gpu_seconds: f64::INFINITY,
@@ -260,9 +263,9 @@ mod tests {
         let mut learner = Fake::default();
         let profiler = MicroProfiler::default();
         let Ok(profiling) = profiler.profile(&mut learner, &configs, &[0, 1], &situation, &history);
-        // The cost of the other one is not known, so it is trained to the end although the budget is
-        // spent.
-        assert_eq!((learner.runs, learner.epochs), (1, 5));
+        // The cost of the other one is not known, so it is trained although the budget is spent, until
+        // it is.
+        assert_eq!((learner.runs, learner.epochs), (1, EPOCHS_BEFORE_STOP));
         let untrained = &profiling.profiles[0];
         assert_eq!(untrained.promised_gain, None);
         assert!((untrained.gpu_seconds - 4.0).abs() < 1e-9);
@@ -282,6 +285,25 @@ mod tests {
         );
         assert!(profiling.profiles.is_empty());
         assert!(profiling.gpu_seconds > 0.0);
+    }
+
+    #[test]
+    fn an_uncertain_start_widens_the_interval_and_moves_nothing() {
+        let configs = [config(10, 1.0, 0)];
+        let end_from = |start_sd: f64| {
+            let situation = Situation {
+                start_sd,
+                ..situation()
+            };
+            profile(&mut Fake::default(), &configs, &situation).profiles[0]
+        };
+        let [known, measured] = [0.0, 0.1].map(end_from);
+        assert_eq!(
+            (known.end_accuracy, known.gain),
+            (measured.end_accuracy, measured.gain)
+        );
+        assert!((measured.end_sd - known.end_sd.hypot(0.1)).abs() < 1e-12);
+        assert!(measured.interval.0 < known.interval.0);
     }
 
     #[test]

@@ -154,12 +154,17 @@ impl<'a> Prediction<'a> {
         let start = self.situation.start_accuracy;
         let of = |place: usize| {
             let gain = self.joint.gain(place);
-            let (low, high) = gain.interval();
-            let at = |gain: f64| (start + gain).clamp(0.0, 1.0);
+            let end = Estimate {
+                mean: start + gain.mean,
+                sd: gain.sd.hypot(self.situation.start_sd),
+            };
+            let (low, high) = end.interval();
+            let accuracy = |value: f64| value.clamp(0.0, 1.0);
             Some(Profile {
                 config: self.active[place],
-                end_accuracy: at(gain.mean),
-                interval: (at(low), at(high)),
+                end_accuracy: accuracy(end.mean),
+                end_sd: end.sd,
+                interval: (accuracy(low), accuracy(high)),
                 gain,
                 gpu_seconds: self.gpu_seconds(place)?,
                 promised_gain: self.promised[place],

@@ -16,6 +16,8 @@ pub struct Situation {
     /// Accuracy of the serving student, in 0..=1, on the examples at whose level the learner reports
     /// those of candidates.
     pub start_accuracy: f64,
+    /// Standard deviation of measuring it; 0 where it is known.
+    pub start_sd: f64,
     /// How many held-out examples candidates are validated on.
     pub validation_examples: usize,
     /// GPU-seconds that profiling may spend on configurations whose cost is known; the epoch that
@@ -55,10 +57,11 @@ pub struct Profile {
     pub config: usize,
     /// Expected accuracy of the retrained student on held-out examples, in 0..=1.
     pub end_accuracy: f64,
+    /// Its standard deviation, that of the accuracy before included.
+    pub end_sd: f64,
     /// Lower and upper end of an 80 % interval of it.
     pub interval: (f64, f64),
-    /// The gain over [`Situation::start_accuracy`], with its standard deviation, that the two above
-    /// are made from.
+    /// The gain over [`Situation::start_accuracy`], with its standard deviation.
     pub gain: Estimate,
     /// Expected cost on a whole device.
     pub gpu_seconds: f64,

@@ -149,6 +149,7 @@ mod tests {
         Profile {
             config,
             end_accuracy,
+            end_sd: 0.1,
             interval: (end_accuracy, end_accuracy),
             gain: crate::Estimate { mean: 0.0, sd: 0.1 },
             gpu_seconds,

@@ -48,7 +48,7 @@ pub struct LearningConfig {
     /// A retrained student serves when the chance that it is better is at least this, after its
     /// comparison with the serving one on held-out frames; in 0.5..1.
     pub confidence: f64,
-    /// What no class may lose by a promotion, in accuracy.
+    /// What no class may lose by a promotion, in accuracy, on held-out frames or on remembered ones.
     pub class_margin: f64,
     /// Label although nobody retrains, so that accuracy is measured.
     pub measure: bool,
@@ -123,7 +123,7 @@ impl Default for LearningConfig {
             overhead_share: Share::from_micro(300_000),
             profile_fraction: 0.3,
             profile_epochs: 3,
-            confidence: 0.7,
+            confidence: 0.6,
             class_margin: 0.1,
             measure: false,
             last_labels_seconds: 120.0,

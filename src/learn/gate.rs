@@ -2,7 +2,7 @@
 //!
 //! The statistics are `ekya_profiler::comparison`'s; here are the answers.
 
-use ekya_models::{Object, Student, is_matched};
+use ekya_models::{Example, Object, Student, is_matched};
 use ekya_profiler::comparison::{Comparison, Graded};
 
 use super::evaluate::{LearnError, Work};
@@ -39,6 +39,36 @@ pub(super) fn compare<'a>(
         for object in &labelled.labels {
             let right = [&before, &after].map(|answers| is_matched(object, answers));
             comparison.add_object(object.class, right[0], right[1]);
+        }
+    }
+    Ok(comparison)
+}
+
+/// Has students answer what they were trained on before, object by object. The serving one is asked
+/// only where the candidate is not right throughout: where it is, no class is unlearnt.
+///
+/// # Errors
+/// See [`Work::minibatch`].
+pub(super) fn recall(
+    serving: &dyn Student,
+    candidate: &dyn Student,
+    remembered: &[Example],
+    work: &mut Work,
+) -> Result<Comparison, LearnError> {
+    let mut comparison = Comparison::default();
+    for example in remembered {
+        let regions = example.regions();
+        let mut answer =
+            |student: &dyn Student| work.minibatch(|| student.infer(&example.image, &regions, 1.0));
+        let after = answer(candidate)?;
+        let is_right = |object: &Object| is_matched(object, &after);
+        let before = if example.objects.iter().all(is_right) {
+            after.clone()
+        } else {
+            answer(serving)?
+        };
+        for object in &example.objects {
+            comparison.add_object(object.class, is_matched(object, &before), is_right(object));
         }
     }
     Ok(comparison)

@@ -24,6 +24,10 @@ use crate::config::{InferenceConfig, LearningConfig, Method};
 use crate::keep::{Keeper, Retrained};
 use crate::stream::Metric;
 
+/// Remembered frames on which no class may be unlearnt, at most: more would cost
+/// noticeably beside a short retraining.
+const RECALLED: usize = 32;
+
 /// What a stream begins with.
 pub struct Beginning {
     /// Name of the stream.
@@ -137,7 +141,9 @@ impl Learner {
             }
         }
         if let Some(budget) = order.profile {
+            let before = work.spent();
             prepared.options = self.profile(prepared.accuracy, budget, order.seed, work)?;
+            prepared.profile_gpu_seconds = work.spent() - before;
         }
         prepared.gpu_seconds = work.spent();
         Ok(prepared)
@@ -236,6 +242,7 @@ impl Learner {
             occasion: self.occasion,
             pictures: examples.len(),
             start_accuracy: serving,
+            start_sd: measuring_variance(self.split.fresh().count()).sqrt(),
             validation_examples: self.split.holdout.len(),
             budget_gpu_seconds,
             affordable_gpu_seconds: f64::INFINITY,
@@ -313,6 +320,7 @@ impl Learner {
             .map_or((&[][..], 0.0), |serving| (&self.split.holdout, serving));
         let gate = Gate {
             held_out: &|| self.split.newest(&newest.lock(), self.learning.held_out()),
+            remembered: &self.memory.some(RECALLED),
             meanwhile,
             expected,
             rule: self.learning.rule(),

@@ -77,6 +77,14 @@ impl Memory {
         memory
     }
 
+    /// At most so many of the remembered frames, evenly from the oldest to the newest.
+    #[must_use]
+    pub fn some(&self, count: usize) -> Vec<Example> {
+        let (all, count) = (self.kept.len(), count.min(self.kept.len()));
+        let kept = (0..count).map(|i| &self.kept[i * all / count]);
+        kept.map(|one| one.example.clone()).collect()
+    }
+
     /// What to train on: the recent frames and everything remembered.
     #[must_use]
     pub fn with(&self, split: &Split) -> Vec<Example> {

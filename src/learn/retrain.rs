@@ -7,7 +7,7 @@ use ekya_profiler::{Estimate, Progress, measuring_variance};
 use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work, accuracy};
-use super::gate::compare;
+use super::gate::{compare, recall};
 use super::pace::{Pace, Timed};
 use super::split::Labelled;
 use crate::stream::Metric;
@@ -50,6 +50,8 @@ pub struct Retraining<'a> {
 pub struct Gate<'a> {
     /// Frames to compare on, later than those trained on; asked for when training is over.
     pub held_out: &'a dyn Fn() -> Vec<Labelled>,
+    /// Frames of earlier times, on which no class may be unlearnt.
+    pub remembered: &'a [Example],
     /// Frames to measure on while it trains, and the serving student's accuracy on them.
     pub meanwhile: (&'a [Labelled], f64),
     /// The gain that the profile let expect.
@@ -73,7 +75,11 @@ impl Retraining<'_> {
         let retrained = self.train(gate, pace, work, report)?;
         let held_out = (gate.held_out)();
         let compared = compare(self.serving, &*retrained, &held_out, self.metric, work)?;
-        let verdict = compared.verdict(gate.expected, &gate.rule);
+        let mut verdict = compared.verdict(gate.expected, &gate.rule);
+        if let Some(verdict) = verdict.as_mut().filter(|verdict| verdict.refusal.is_none()) {
+            let recalled = recall(self.serving, &*retrained, gate.remembered, work)?;
+            verdict.refusal = recalled.unlearnt(&gate.rule);
+        }
         let passed = verdict.as_ref().is_some_and(|v| v.refusal.is_none());
         Ok(Outcome {
             promoted: passed.then_some(retrained),

@@ -94,6 +94,8 @@ pub struct Prepared {
     pub options: Vec<(usize, ekya_sched::RetrainingOption)>,
     /// Device seconds spent.
     pub gpu_seconds: f64,
+    /// Those of them that `options` took; the rest would be spent without profiles, too.
+    pub profile_gpu_seconds: f64,
 }
 
 /// A promotion that is taken back.

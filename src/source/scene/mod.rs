@@ -241,22 +241,46 @@ pub struct SceneSource {
     sensor: ChaCha8Rng,
 }
 
+/// What is random, each with a stream of numbers of its own under a scene's seed.
+const BACKDROP: u64 = 0;
+const FATE: u64 = 1;
+const SENSOR: u64 = 2;
+const OTHER_FATES: u64 = 1 << 32;
+
 impl SceneSource {
     /// Paints the backdrop and puts the first objects on it; takes a few milliseconds.
     ///
     /// # Errors
     /// [`SceneError`] when the configuration is wrong.
     pub fn new(config: SceneConfig) -> Result<Self, SceneError> {
+        Self::begin(config, FATE, 0)
+    }
+
+    /// The same place from `frame` on, in the same light and weather, with other traffic: what the
+    /// scene might as well have shown. Each `traffic` is another.
+    ///
+    /// # Errors
+    /// [`SceneError`] when the configuration is wrong.
+    pub fn with_other_traffic(
+        config: SceneConfig,
+        traffic: u32,
+        frame: u64,
+    ) -> Result<Self, SceneError> {
+        Self::begin(config, OTHER_FATES + u64::from(traffic), frame)
+    }
+
+    fn begin(config: SceneConfig, fate: u64, frame: u64) -> Result<Self, SceneError> {
         let drift = config.parse()?;
         let stream = |number| {
             let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
             rng.set_stream(number);
             rng
         };
-        let (mut fate, mut sensor) = (stream(1), stream(2));
+        let (mut fate, mut sensor) = (stream(fate), stream(SENSOR));
         let max_shake = drift.max_shake();
-        let stage = backdrop::Stage::paint(&config, max_shake, &mut stream(0));
-        let world = World::new(&config, &stage, max_shake, &drift.at(0.0), &mut fate);
+        let stage = backdrop::Stage::paint(&config, max_shake, &mut stream(BACKDROP));
+        let condition = drift.at(frame as f64 / config.fps);
+        let world = World::new(&config, &stage, max_shake, &condition, &mut fate);
         let renderer = Renderer::new(config.width, config.height, stage, &mut sensor);
         Ok(Self {
             fps: config.fps,
@@ -266,7 +290,7 @@ impl SceneSource {
             drift,
             world,
             renderer,
-            next: 0,
+            next: frame,
             fate,
             sensor,
         })

@@ -497,3 +497,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn other_traffic_passes_in_the_same_place_and_light() {
+    let config = SceneConfig {
+        preset: Some(Preset::Nightfall),
+        ..SceneConfig::default()
+    };
+    let mut ended = scene(config.clone());
+    let at = (0..1200).map(|_| frame(&mut ended)).last().unwrap();
+    let other = |traffic| {
+        let mut source =
+            SceneSource::with_other_traffic(config.clone(), traffic, at.index).unwrap();
+        frame(&mut source)
+    };
+    let (one, another) = (other(1), other(2));
+    check_frame(&config, &one, at.index);
+    assert_ne!(one.truth, at.truth);
+    assert_ne!(one.truth, another.truth);
+    assert!((brightness(&one) - brightness(&at)).abs() < 12.0);
+    let noon = frame(&mut scene(config.clone()));
+    assert!((brightness(&one) - brightness(&noon)).abs() > 30.0);
+}

@@ -60,6 +60,8 @@ struct Retraining {
     promoted: bool,
     /// None where the training failed.
     truth: Option<Gain>,
+    /// A class truly lost more than it may.
+    loses_class: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -100,12 +102,23 @@ impl Retraining {
 /// How right the gate is, of all retrainings and by kind, and what that gains.
 fn gate_rows(all: &[Retraining]) -> Vec<Row> {
     let clearly: Vec<Retraining> = those(all, Retraining::is_clearly_better);
+    // Of these, the gate is to refuse those that lose a class: so many are left.
+    let whole: Vec<Retraining> = those(&clearly, |one| !one.loses_class);
     let mut rows = vec![
         count("retrainings", all.len()),
         percent("wrong_promotions", all, Retraining::is_wrong).at_most(WRONG_TARGET),
         percent("promotions_at_all_worse", all, Retraining::is_at_all_worse),
         count("clearly_better", clearly.len()),
         percent("clearly_better_promoted", &clearly, |one| one.promoted).at_least(KEPT_TARGET),
+        count("clearly_better_that_lose_no_class", whole.len()),
+        percent(
+            "clearly_better_that_lose_no_class_promoted",
+            &whole,
+            |one| one.promoted,
+        ),
+        percent("promotions_that_lose_a_class", all, |one| {
+            one.promoted && one.loses_class
+        }),
     ];
     let kinds: BTreeSet<&str> = all.iter().map(|one| one.kind.as_str()).collect();
     for kind in kinds {
@@ -193,6 +206,7 @@ mod tests {
             kind: kind.into(),
             promoted,
             truth: Some(Gain { mean, sd: 0.01 }),
+            loses_class: false,
         }
     }
 

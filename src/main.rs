@@ -173,7 +173,7 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// Scenes of every kind of drift.
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 1)]
         scenes: u64,
     },
     /// Make the built-in weights of the procedural scene again.

@@ -16,6 +16,9 @@ use crate::session::Violation;
 /// Acknowledgements alone are written when so many frames are not acknowledged.
 const ACK_FRAMES: u64 = 256;
 
+/// Actors whose refusals are kept for those who tell them something next.
+const REFUSED_MAX: usize = 4096;
+
 pub(crate) struct Dialogue<S> {
     /// This node's incarnation.
     ours: u64,
@@ -330,7 +333,9 @@ impl<S> Dialogue<S> {
             return Ok(None);
         };
         let event = talk.peer.receive(frame)?;
-        if let Some(Event::Refused(actor)) = event {
+        if let Some(Event::Refused(actor)) = event
+            && (talk.refused.len() < REFUSED_MAX || talk.refused.contains_key(&actor))
+        {
             *talk.refused.entry(actor).or_default() += 1;
         }
         Ok(event)

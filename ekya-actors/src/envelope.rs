@@ -73,14 +73,21 @@ impl<A: Handler<M>, M: Message> Deliver<A> for Ask<M> {
 pub(crate) struct FarAsk<M> {
     pub(crate) message: M,
     pub(crate) reply: ReplyTo,
+    /// Names the span of the asker, so that the logs of both nodes can be put together.
+    pub(crate) span: tracing::Span,
 }
 
 impl<A: Handler<M>, M: Message> Deliver<A> for FarAsk<M> {
     fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), String> {
-        let Self { message, reply } = *self;
+        let Self {
+            message,
+            reply,
+            span,
+        } = *self;
         if reply.is_too_late() {
             return Ok(());
         }
+        let _entered = span.enter();
         match guarded(|| actor.handle(message, ctx)) {
             Ok(answer) => {
                 reply.send::<M>(&answer);

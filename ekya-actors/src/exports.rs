@@ -19,6 +19,8 @@ trait Export: Send + Sync {
     fn deliver(&self, to: &Address, payload: &[u8], reply: Option<ReplyTo>) -> Result<(), Failure>;
 
     fn describe(&self) -> Published;
+
+    fn has_ended(&self) -> bool;
 }
 
 /// An actor that other nodes may call.
@@ -52,9 +54,7 @@ struct Tables {
 
 impl<A: Remote> Export for Exported<A> {
     fn deliver(&self, to: &Address, payload: &[u8], reply: Option<ReplyTo>) -> Result<(), Failure> {
-        let (message, version) = (to.message, to.version);
-        self.messages
-            .deliver(&self.actor, message, version, payload, reply)
+        self.messages.deliver(&self.actor, to, payload, reply)
     }
 
     fn describe(&self) -> Published {
@@ -64,6 +64,10 @@ impl<A: Remote> Export for Exported<A> {
             actor_type: A::TYPE.to_owned(),
             generation: self.actor.generation(),
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.actor.has_ended()
     }
 }
 
@@ -95,10 +99,18 @@ impl Exports {
         tables.numbers.insert(number, Arc::new(export));
     }
 
-    /// Forgets an actor.
+    /// Forgets an actor that has ended; another of its name may have been published meanwhile.
     pub(crate) fn withdraw(&self, name: &str) {
         let mut tables = self.tables.write();
-        if let Some(number) = tables.names.remove(name) {
+        let Some(&number) = tables.names.get(name) else {
+            return;
+        };
+        if tables
+            .numbers
+            .get(&number)
+            .is_none_or(|export| export.has_ended())
+        {
+            tables.names.remove(name);
             tables.numbers.remove(&number);
         }
     }

@@ -115,7 +115,7 @@ impl Far {
             actor: self.actor,
             message: wire.id(),
             version: wire.version(),
-            trace: 0,
+            trace: tracing::Span::current().id().map_or(0, |id| id.into_u64()),
         };
         Ok((to, payload))
     }

@@ -353,15 +353,34 @@ impl Node {
         Ok(link.who().clone())
     }
 
+    /// Names and types of the actors that a connected node has published.
+    ///
+    /// # Errors
+    /// [`FindError`].
+    pub async fn published_by(&self, node: &str) -> Result<Vec<(String, String)>, FindError> {
+        let (_, _, reception) = self.reception(node)?;
+        let all = reception.ask(List, LOOKUP_WITHIN).await?;
+        Ok(all
+            .into_iter()
+            .map(|one| (one.name, one.actor_type))
+            .collect())
+    }
+
+    /// The actor that a connected node is.
+    fn reception(&self, node: &str) -> Result<(Arc<Link>, u64, Ref<Reception>), FindError> {
+        let not_connected = || FindError::NotConnected(node.to_owned());
+        let link = self.inner.net.link(node).ok_or_else(not_connected)?;
+        let session = link.session().ok_or_else(not_connected)?;
+        let reception = reception_of(&link, session);
+        Ok((link, session, reception))
+    }
+
     /// A reference to an actor of a connected node, by its name.
     ///
     /// # Errors
     /// [`FindError`].
     pub async fn find<A: Remote>(&self, actor: &str, node: &str) -> Result<Ref<A>, FindError> {
-        let not_connected = || FindError::NotConnected(node.to_owned());
-        let link = self.inner.net.link(node).ok_or_else(not_connected)?;
-        let session = link.session().ok_or_else(not_connected)?;
-        let reception = reception_of(&link, session);
+        let (link, session, reception) = self.reception(node)?;
         let name = actor.to_owned();
         let found = reception.ask(Find { name }, LOOKUP_WITHIN).await?;
         let Some(found) = found else {

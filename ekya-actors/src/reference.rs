@@ -344,6 +344,14 @@ impl<A: Actor> Ref<A> {
         }
     }
 
+    /// Whether an actor of this process has ended for good.
+    pub(crate) fn has_ended(&self) -> bool {
+        match &self.target {
+            Target::Here(mailbox) => mailbox.end.get().is_some(),
+            Target::There(_) => false,
+        }
+    }
+
     /// Has an actor of this process follow another of its group.
     pub(crate) fn follow(&self, whom: &Arc<str>, pause: Option<Duration>) {
         if let Target::Here(mailbox) = &self.target {

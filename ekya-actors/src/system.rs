@@ -157,6 +157,12 @@ impl System {
         Ok(spawned)
     }
 
+    /// Names of the actors that run.
+    #[must_use]
+    pub fn actors(&self) -> Vec<String> {
+        self.inner.registry.names()
+    }
+
     /// Calls `watcher` whenever an actor ends or is restarted. It runs on the actors' thread: it
     /// should tell an actor and return.
     pub fn on_exit(&self, watcher: impl Fn(&Exit) + Send + Sync + 'static) {

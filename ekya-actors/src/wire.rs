@@ -11,7 +11,7 @@ use crate::codec::{self, CodecError};
 use crate::envelope::{Deliver, FarAsk, Tell};
 use crate::frame::MESSAGE_MAX;
 use crate::link::ReplyTo;
-use crate::peer::Failure;
+use crate::peer::{Address, Failure};
 use crate::reference::{Ref, SendError};
 
 /// How a type of message travels; see [`Message::WIRE`].
@@ -105,7 +105,7 @@ pub struct Messages<A: Actor> {
 struct Takes<A: Actor> {
     name: &'static str,
     version: u16,
-    deliver: fn(&Ref<A>, &[u8], Option<ReplyTo>) -> Result<(), Failure>,
+    deliver: fn(&Ref<A>, &Address, &[u8], Option<ReplyTo>) -> Result<(), Failure>,
 }
 
 impl<A: Actor> Messages<A> {
@@ -149,19 +149,18 @@ impl<A: Actor> Messages<A> {
     pub(crate) fn deliver(
         &self,
         actor: &Ref<A>,
-        message: u64,
-        version: u16,
+        to: &Address,
         payload: &[u8],
         reply: Option<ReplyTo>,
     ) -> Result<(), Failure> {
         let refused = |text: String| Failure::Refused(text);
-        let taken = match self.takes.get(&message) {
+        let taken = match self.takes.get(&to.message) {
             None => Err(refused(format!("{} takes no such message", actor.name()))),
-            Some(takes) if takes.version != version => Err(refused(format!(
-                "{} is known in version {} here, not {version}",
-                takes.name, takes.version
+            Some(takes) if takes.version != to.version => Err(refused(format!(
+                "{} is known in version {} here, not {}",
+                takes.name, takes.version, to.version
             ))),
-            Some(takes) => return (takes.deliver)(actor, payload, reply),
+            Some(takes) => return (takes.deliver)(actor, to, payload, reply),
         };
         taken.map_err(|failure| told(reply, failure))
     }
@@ -176,6 +175,7 @@ impl<A: Actor> fmt::Debug for Messages<A> {
 
 fn deliver<A: Handler<M>, M: Message>(
     actor: &Ref<A>,
+    to: &Address,
     payload: &[u8],
     reply: Option<ReplyTo>,
 ) -> Result<(), Failure> {
@@ -191,7 +191,15 @@ fn deliver<A: Handler<M>, M: Message>(
     };
     let body: Box<dyn Deliver<A>> = match reply {
         None => Box::new(Tell(message)),
-        Some(reply) => Box::new(FarAsk { message, reply }),
+        Some(reply) => {
+            let (actor, message_name, trace) = (actor.name(), wire.name, to.trace);
+            let span = tracing::debug_span!("ask", actor, message = message_name, trace);
+            Box::new(FarAsk {
+                message,
+                reply,
+                span,
+            })
+        }
     };
     // What is not accepted has told its asker.
     actor.accept(body).map_err(|error| match error {

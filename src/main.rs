@@ -1,5 +1,6 @@
 //! The `ekya` command.
 
+mod certs;
 mod compare;
 mod demo;
 mod state;
@@ -16,6 +17,7 @@ use ekya::rehearse::rehearse;
 use ekya::source::StopFlag;
 use ekya::source::folder::FolderConfig;
 use ekya::train::{self, Effort};
+use ekya_actors::security::{Role, Who};
 use ekya_models::Architecture;
 
 use compare::Comparison;
@@ -82,6 +84,18 @@ enum Command {
         /// Remove those checkpoints too.
         #[arg(long)]
         checkpoints: bool,
+    },
+    /// Make the certificates by which nodes know each other.
+    ///
+    /// A site has one authority and, for each node, client or observer, a certificate that it has
+    /// signed. Making one again renews it: nodes that are given the new file use it from their next
+    /// connection on, and those that exist stay.
+    #[command(
+        after_help = "Examples:\n  ekya certs init --folder certs\n  ekya certs issue edge-1 --folder certs\n  ekya certs issue laptop --role client --days 7 --folder certs"
+    )]
+    Certs {
+        #[command(subcommand)]
+        command: Certs,
     },
     /// Check a configuration without running it.
     Check {
@@ -159,7 +173,7 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// Scenes of every kind of drift.
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 1)]
         scenes: u64,
     },
     /// Make the built-in weights of the procedural scene again.
@@ -179,6 +193,37 @@ enum Command {
         /// Passes of the teacher.
         #[arg(long, default_value_t = 6)]
         teacher_epochs: usize,
+    },
+}
+
+/// What to do about certificates.
+#[derive(Subcommand)]
+enum Certs {
+    /// Make a new authority.
+    Init {
+        /// Folder for ca.pem and ca.key.
+        #[arg(long, default_value = "certs")]
+        folder: PathBuf,
+        /// What the authority is called.
+        #[arg(long, default_value = "ekya site")]
+        site: String,
+        /// Days that it is valid.
+        #[arg(long, default_value_t = 3650)]
+        days: u32,
+    },
+    /// Make a certificate, or a new one in place of an older one.
+    Issue {
+        /// Name: lower-case letters, digits and hyphens.
+        name: String,
+        /// What it allows: node runs actors, client calls them, observer only looks.
+        #[arg(long, default_value = "node")]
+        role: Role,
+        /// Folder with ca.pem and ca.key.
+        #[arg(long, default_value = "certs")]
+        folder: PathBuf,
+        /// Days that it is valid.
+        #[arg(long, default_value_t = 90)]
+        days: u32,
     },
 }
 
@@ -231,6 +276,15 @@ fn act(command: Command) -> Result<()> {
             );
             Ok(())
         }
+        Command::Certs { command } => match command {
+            Certs::Init { folder, site, days } => certs::init(&folder, &site, days),
+            Certs::Issue {
+                name,
+                role,
+                folder,
+                days,
+            } => certs::issue(&folder, &Who::new(&name, role)?, days),
+        },
         Command::Compare {
             config,
             schedulers,

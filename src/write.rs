@@ -40,6 +40,25 @@ pub(crate) fn advice(source: &io::Error) -> &'static str {
 /// # Errors
 /// [`WriteError`] when the folder does not exist or may not be written to, or the disk is full.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    write(path, bytes, Readers::All)
+}
+
+/// The same for a secret: nobody but its owner can read the file, at any moment.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_privately(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    write(path, bytes, Readers::Owner)
+}
+
+/// Who may read a new file, as far as the process's mask lets them.
+#[derive(Clone, Copy, PartialEq)]
+enum Readers {
+    All,
+    Owner,
+}
+
+fn write(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), WriteError> {
     let failed = |step| {
         move |source| WriteError {
             path: path.to_path_buf(),
@@ -53,7 +72,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
         _ => Path::new("."),
     };
     let mut temporary =
-        temporary_in(folder).map_err(failed("create a temporary file in its folder"))?;
+        temporary_in(folder, readers).map_err(failed("create a temporary file in its folder"))?;
     temporary
         .write_all(bytes)
         .map_err(failed("write its content"))?;
@@ -67,12 +86,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     sync_folder(folder).map_err(failed("get its name to the disk"))
 }
 
-/// A temporary file with the permissions of any new file: `tempfile`'s own are for its owner only.
-fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+/// A temporary file with the permissions that the file is to have; `tempfile`'s own are for its owner
+/// only.
+fn temporary_in(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(".ekya-");
     #[cfg(unix)]
-    {
+    if readers == Readers::All {
         use std::fs::Permissions;
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(Permissions::from_mode(0o666));

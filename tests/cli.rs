@@ -137,3 +137,35 @@ fn ctrl_c_in_a_window_writes_the_record_and_exits_with_zero() {
         count("answered") + count("skipped") + count("dropped")
     );
 }
+
+#[test]
+fn certificates_are_made_renewed_and_read() {
+    use ekya_actors::security::{Identity, Role};
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let path = certs.display().to_string();
+    let text = complaint(&ekya(&["certs", "issue", "edge-1", "--folder", &path]));
+    assert!(text.contains("ekya certs init"), "{text}");
+    assert!(ekya(&["certs", "init", "--folder", &path]).status.success());
+    let text = complaint(&ekya(&["certs", "init", "--folder", &path]));
+    assert!(text.contains("is there already"), "{text}");
+    let issue = |arguments: &[&str]| {
+        let arguments = [&["certs", "issue", "--folder", &path], arguments].concat();
+        ekya(&arguments)
+    };
+    assert!(issue(&["edge-1"]).status.success());
+    let first = std::fs::read(certs.join("edge-1.pem")).unwrap();
+    assert!(issue(&["edge-1", "--role", "client"]).status.success());
+    assert_ne!(std::fs::read(certs.join("edge-1.pem")).unwrap(), first);
+    let identity = Identity::load(&certs, "edge-1").unwrap();
+    assert_eq!(identity.who().role, Role::Client);
+    let text = complaint(&issue(&["Edge 1"]));
+    assert!(text.contains("lower-case letters"), "{text}");
+    assert_eq!(issue(&["edge-1", "--role", "king"]).status.code(), Some(2));
+    #[cfg(unix)]
+    for secret in ["ca.key", "edge-1.key"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(certs.join(secret)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{secret} can be read by others");
+    }
+}

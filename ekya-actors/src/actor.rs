@@ -1,17 +1,35 @@
 //! What an actor is: state, and one handler for each type of message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::envelope::{Deliver, Tell};
-use crate::reference::{Ref, SendError};
+use crate::reference::{Mailbox, Ref, SendError};
+use crate::wire::Wire;
 
 /// Timers that an actor may have running.
 const TIMERS_MAX: usize = 1024;
 
 /// A message, and the type of its answer.
-pub trait Message: Send + 'static {
+pub trait Message: Sized + Send + 'static {
     /// The answer; `()` when there is none.
     type Reply: Send + 'static;
+
+    /// How it travels to actors of other nodes; `None` for a message that stays in its process:
+    /// sending it to another one is an error.
+    ///
+    /// ```
+    /// # use ekya_actors::{Message, Wire};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Add(u64);
+    ///
+    /// impl Message for Add {
+    ///     type Reply = u64;
+    ///     const WIRE: Option<Wire<Self>> = Some(Wire::new("counter/add", 1));
+    /// }
+    /// ```
+    const WIRE: Option<Wire<Self>> = None;
 }
 
 /// State that handles messages one at a time.
@@ -37,7 +55,7 @@ pub trait Handler<M: Message>: Actor {
 
 /// What a handler may do besides changing its actor's state. Takes effect when the handler returns.
 pub struct Ctx<A: Actor> {
-    me: Ref<A>,
+    mailbox: Arc<Mailbox<A>>,
     /// Set by [`stop`](Self::stop).
     pub(crate) stopping: bool,
     /// Timers to be started.
@@ -47,9 +65,9 @@ pub struct Ctx<A: Actor> {
 }
 
 impl<A: Actor> Ctx<A> {
-    pub(crate) const fn new(me: Ref<A>) -> Self {
+    pub(crate) const fn new(mailbox: Arc<Mailbox<A>>) -> Self {
         Self {
-            me,
+            mailbox,
             stopping: false,
             timers: Vec::new(),
             timers_running: 0,
@@ -59,12 +77,11 @@ impl<A: Actor> Ctx<A> {
     /// The actor itself.
     #[must_use]
     pub fn me(&self) -> Ref<A> {
-        self.me.clone()
+        Ref::here(Arc::clone(&self.mailbox))
     }
 
-    /// The actor itself, for those who need not keep it.
-    pub(crate) const fn reference(&self) -> &Ref<A> {
-        &self.me
+    pub(crate) const fn mailbox(&self) -> &Arc<Mailbox<A>> {
+        &self.mailbox
     }
 
     /// Stops the actor after this message; those that wait are failed.
@@ -83,7 +100,7 @@ impl<A: Actor> Ctx<A> {
     {
         if self.timers.len() + self.timers_running >= TIMERS_MAX {
             return Err(SendError::Overloaded {
-                actor: self.me.shared_name(),
+                actor: Arc::clone(self.mailbox.name()),
             });
         }
         self.timers.push((delay, Box::new(Tell(message))));

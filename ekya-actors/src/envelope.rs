@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::actor::{Actor, Ctx, Handler, Message};
+use crate::link::ReplyTo;
+use crate::peer::Failure;
 use crate::reference::AskError;
 
 /// What becomes of a message: it is handled, or it is failed.
@@ -55,7 +57,7 @@ impl<A: Handler<M>, M: Message> Deliver<A> for Ask<M> {
         }
         let (answer, result) = match guarded(|| actor.handle(message, ctx)) {
             Ok(answer) => (Ok(answer), Ok(())),
-            Err(panic) => (Err(ctx.reference().panicked(&panic)), Err(panic)),
+            Err(panic) => (Err(ctx.mailbox().panicked(&panic)), Err(panic)),
         };
         // An asker that has gone meanwhile does not want it any more.
         drop(reply.send(answer));
@@ -64,6 +66,42 @@ impl<A: Handler<M>, M: Message> Deliver<A> for Ask<M> {
 
     fn fail(self: Box<Self>, why: AskError) {
         drop(self.reply.send(Err(why)));
+    }
+}
+
+/// A message of another node, which waits for the answer.
+pub(crate) struct FarAsk<M> {
+    pub(crate) message: M,
+    pub(crate) reply: ReplyTo,
+    /// Names the span of the asker, so that the logs of both nodes can be put together.
+    pub(crate) span: tracing::Span,
+}
+
+impl<A: Handler<M>, M: Message> Deliver<A> for FarAsk<M> {
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), String> {
+        let Self {
+            message,
+            reply,
+            span,
+        } = *self;
+        if reply.is_too_late() {
+            return Ok(());
+        }
+        let _entered = span.enter();
+        match guarded(|| actor.handle(message, ctx)) {
+            Ok(answer) => {
+                reply.send::<M>(&answer);
+                Ok(())
+            }
+            Err(panic) => {
+                reply.fail(&Failure::Panicked(panic.clone()));
+                Err(panic)
+            }
+        }
+    }
+
+    fn fail(self: Box<Self>, why: AskError) {
+        self.reply.fail(&why.into());
     }
 }
 

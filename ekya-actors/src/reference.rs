@@ -9,19 +9,32 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use crate::actor::{Actor, Handler, Message};
 use crate::envelope::{Ask, Deliver, Envelope, Tell};
+use crate::far::Far;
+use crate::peer::Failure;
 use crate::runtime::{self, Post};
 use crate::system::ExitReason;
 
-/// A reference to an actor. Clones refer to the same actor and share its mailbox.
+/// A reference to an actor, in this process or on another node. Clones refer to the same actor.
 ///
-/// Messages from one thread or actor to another arrive in the order in which they were sent. Each is
-/// delivered at most once; it is lost when the actor stops or restarts before it is handled.
+/// Messages from one thread or actor to another arrive in the order in which they were sent, also
+/// when the connection between their nodes breaks and comes back. Each is delivered at most once. It
+/// is lost when the actor stops or restarts before it is handled, or when the session between the
+/// nodes ends: with either node, or when one has been out of reach for too long. What was asked then
+/// fails with [`AskError::Lost`], and so does everything that is sent by this reference from then on:
+/// [find](crate::Node::find) the actor again.
 pub struct Ref<A: Actor> {
-    mailbox: Arc<Mailbox<A>>,
+    target: Target<A>,
+}
+
+enum Target<A: Actor> {
+    /// In this process.
+    Here(Arc<Mailbox<A>>),
+    /// On another node.
+    There(Arc<Far>),
 }
 
 /// Why a message was not accepted. It will not be handled.
@@ -39,6 +52,23 @@ pub enum SendError {
     Stopped {
         /// The actor's name.
         actor: Arc<str>,
+    },
+    /// The actor is on another node, and the message is no thing to travel.
+    #[error("{actor} is not sent the message: {why}")]
+    Untransportable {
+        /// The actor's name.
+        actor: Arc<str>,
+        /// What is wrong with the message.
+        why: String,
+    },
+    /// The session with the actor's node has ended; messages told before may or may not have been
+    /// handled.
+    #[error("{actor} is lost: {why}")]
+    Lost {
+        /// The actor's name.
+        actor: Arc<str>,
+        /// How it ended.
+        why: String,
     },
 }
 
@@ -81,6 +111,31 @@ pub enum AskError {
         /// The time it had.
         within: Duration,
     },
+    /// The actor takes no such message from other nodes, or not in this version, or its answer does
+    /// not fit; in the last case the message was handled.
+    #[error("{actor} refuses the message: {why}")]
+    Refused {
+        /// The actor's name.
+        actor: Arc<str>,
+        /// Why.
+        why: String,
+    },
+    /// The actor is on another node, and the message is no thing to travel; it was not sent.
+    #[error("{actor} is not sent the message: {why}")]
+    Untransportable {
+        /// The actor's name.
+        actor: Arc<str>,
+        /// What is wrong with the message.
+        why: String,
+    },
+    /// The session with the actor's node has ended; the message may or may not have been handled.
+    #[error("{actor} is lost: {why}")]
+    Lost {
+        /// The actor's name.
+        actor: Arc<str>,
+        /// How it ended.
+        why: String,
+    },
     /// A thread that runs actors would have waited for itself; the message was not sent.
     #[error("an actor must not block on {actor}: tell it, and let it answer by a message")]
     OnRuntimeThread {
@@ -94,6 +149,25 @@ impl From<SendError> for AskError {
         match error {
             SendError::Overloaded { actor } => Self::Overloaded { actor },
             SendError::Stopped { actor } => Self::Stopped { actor },
+            SendError::Untransportable { actor, why } => Self::Untransportable { actor, why },
+            SendError::Lost { actor, why } => Self::Lost { actor, why },
+        }
+    }
+}
+
+/// For an asker on another node.
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Overloaded { .. } => Self::Overloaded,
+            AskError::ActorPanicked { panic, .. } => Self::Panicked(panic),
+            AskError::ActorRestarted { .. } => Self::Restarted,
+            AskError::Deadline { .. } => Self::Deadline,
+            AskError::Stopped { .. } | AskError::OnRuntimeThread { .. } => Self::Stopped,
+            AskError::Refused { why, .. } | AskError::Untransportable { why, .. } => {
+                Self::Refused(why)
+            }
+            AskError::Lost { why, .. } => Self::Lost(why),
         }
     }
 }
@@ -107,6 +181,8 @@ pub(crate) struct Mailbox<A: Actor> {
     generation: AtomicU64,
     /// Why the actor has ended, once it has.
     end: OnceLock<ExitReason>,
+    /// Somebody wants it to stop.
+    stop: Notify,
     post: Post<A>,
 }
 
@@ -117,6 +193,7 @@ impl<A: Actor> Mailbox<A> {
             places: Arc::new(Semaphore::new(capacity)),
             generation: AtomicU64::new(0),
             end: OnceLock::new(),
+            stop: Notify::new(),
             post,
         }
     }
@@ -149,23 +226,47 @@ impl<A: Actor> Mailbox<A> {
 }
 
 impl<A: Actor> Ref<A> {
-    pub(crate) const fn new(mailbox: Arc<Mailbox<A>>) -> Self {
-        Self { mailbox }
+    pub(crate) const fn here(mailbox: Arc<Mailbox<A>>) -> Self {
+        let target = Target::Here(mailbox);
+        Self { target }
+    }
+
+    pub(crate) const fn there(far: Arc<Far>) -> Self {
+        let target = Target::There(far);
+        Self { target }
     }
 
     /// The actor's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.mailbox.name
+        match &self.target {
+            Target::Here(mailbox) => &mailbox.name,
+            Target::There(far) => far.name(),
+        }
     }
 
-    /// Counts the actor's restarts.
+    /// The actor's node; `None` for this one.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        match &self.target {
+            Target::Here(_) => None,
+            Target::There(far) => Some(far.node()),
+        }
+    }
+
+    /// Counts the actor's restarts; of an actor on another node, those before it was found.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.mailbox.generation()
+        match &self.target {
+            Target::Here(mailbox) => mailbox.generation(),
+            Target::There(far) => far.generation(),
+        }
     }
 
     /// Sends a message and returns at once.
+    ///
+    /// From another node, that an actor is overloaded is known only after a while: it is then the
+    /// result of a later tell, which is not sent.
     ///
     /// # Errors
     /// [`SendError`]; the message is dropped.
@@ -173,7 +274,10 @@ impl<A: Actor> Ref<A> {
     where
         A: Handler<M>,
     {
-        self.send(Box::new(Tell(message)))
+        match &self.target {
+            Target::Here(mailbox) => mailbox.send(Box::new(Tell(message))),
+            Target::There(far) => far.tell(&message),
+        }
     }
 
     /// Sends a message and waits for its answer, within a deadline. Runs on any tokio runtime that
@@ -188,10 +292,18 @@ impl<A: Actor> Ref<A> {
     where
         A: Handler<M>,
     {
-        let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Ask { message, reply }))?;
-        let answer = tokio::time::timeout(within, answer).await;
-        self.answer(answer.ok(), within)
+        match &self.target {
+            Target::Here(mailbox) => {
+                let answer = mailbox.ask(message)?;
+                let answer = tokio::time::timeout(within, answer).await;
+                mailbox.answer(answer.ok(), within)
+            }
+            Target::There(far) => {
+                let mut call = far.ask(&message, within)?;
+                let answer = tokio::time::timeout(within, call.answer()).await;
+                far.answer::<M>(answer.ok(), within)
+            }
+        }
     }
 
     /// Like [`ask`](Self::ask), for threads outside any runtime: blocks the calling one.
@@ -211,47 +323,93 @@ impl<A: Actor> Ref<A> {
                 actor: self.shared_name(),
             });
         }
-        let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Ask { message, reply }))?;
-        self.answer(block_on(answer, within), within)
+        match &self.target {
+            Target::Here(mailbox) => {
+                let answer = mailbox.ask(message)?;
+                mailbox.answer(block_on(answer, within), within)
+            }
+            Target::There(far) => {
+                let mut call = far.ask(&message, within)?;
+                far.answer::<M>(block_on(call.answer(), within), within)
+            }
+        }
     }
 
-    /// Stops the actor once it has handled what it has accepted before; the mailbox's bound does not
-    /// apply.
+    /// Stops an actor of this process once it has handled what it has accepted before; the mailbox's
+    /// bound does not apply. Another node's actors are that node's to stop: nothing happens.
     pub fn stop(&self) {
-        self.mailbox.post.stop();
+        if let Target::Here(mailbox) = &self.target {
+            mailbox.post.stop();
+            mailbox.stop.notify_one();
+        }
+    }
+
+    /// Whether an actor of this process has ended for good.
+    pub(crate) fn has_ended(&self) -> bool {
+        match &self.target {
+            Target::Here(mailbox) => mailbox.end.get().is_some(),
+            Target::There(_) => false,
+        }
+    }
+
+    /// Has an actor of this process follow another of its group.
+    pub(crate) fn follow(&self, whom: &Arc<str>, pause: Option<Duration>) {
+        if let Target::Here(mailbox) = &self.target {
+            mailbox.post.follow(whom, pause);
+        }
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.mailbox.name)
-    }
-
-    pub(crate) fn mailbox(&self) -> &Arc<Mailbox<A>> {
-        &self.mailbox
-    }
-
-    pub(crate) fn panicked(&self, panic: &str) -> AskError {
-        AskError::ActorPanicked {
-            actor: self.shared_name(),
-            panic: panic.to_owned(),
+        match &self.target {
+            Target::Here(mailbox) => Arc::clone(&mailbox.name),
+            Target::There(far) => far.shared_name(),
         }
     }
 
-    pub(crate) fn restarted(&self) -> AskError {
-        AskError::ActorRestarted {
-            actor: self.shared_name(),
+    /// Hands over a message that came from another node. When it is not accepted, it has been failed.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub(crate) fn accept(&self, body: Box<dyn Deliver<A>>) -> Result<(), SendError> {
+        match &self.target {
+            Target::Here(mailbox) => mailbox.send(body),
+            Target::There(_) => Err(SendError::Stopped {
+                actor: self.shared_name(),
+            }),
         }
     }
+}
 
+impl<A: Actor> Mailbox<A> {
+    /// # Errors
+    /// [`SendError`]; the message has been failed.
     fn send(&self, body: Box<dyn Deliver<A>>) -> Result<(), SendError> {
-        let place = self.mailbox.admit()?;
-        let generation = self.mailbox.generation();
-        self.mailbox.post.deliver(Envelope {
+        let place = match self.admit() {
+            Ok(place) => place,
+            Err(error) => {
+                body.fail(error.clone().into());
+                return Err(error);
+            }
+        };
+        let generation = self.generation();
+        self.post.deliver(Envelope {
             body,
             generation,
             place,
         });
         Ok(())
+    }
+
+    fn ask<M: Message>(
+        &self,
+        message: M,
+    ) -> Result<oneshot::Receiver<Result<M::Reply, AskError>>, SendError>
+    where
+        A: Handler<M>,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Box::new(Ask { message, reply }))?;
+        Ok(answer)
     }
 
     fn answer<R>(
@@ -261,7 +419,7 @@ impl<A: Actor> Ref<A> {
     ) -> Result<R, AskError> {
         match answer {
             None => Err(AskError::Deadline {
-                actor: self.shared_name(),
+                actor: Arc::clone(&self.name),
                 within,
             }),
             Some(Ok(answer)) => answer,
@@ -271,25 +429,56 @@ impl<A: Actor> Ref<A> {
     }
 
     fn ended(&self) -> AskError {
-        match self.mailbox.end.get() {
+        match self.end.get() {
             Some(ExitReason::Panicked(panic)) => self.panicked(panic),
             _ => AskError::Stopped {
-                actor: self.shared_name(),
+                actor: Arc::clone(&self.name),
             },
         }
+    }
+
+    pub(crate) fn panicked(&self, panic: &str) -> AskError {
+        AskError::ActorPanicked {
+            actor: Arc::clone(&self.name),
+            panic: panic.to_owned(),
+        }
+    }
+
+    pub(crate) fn restarted(&self) -> AskError {
+        AskError::ActorRestarted {
+            actor: Arc::clone(&self.name),
+        }
+    }
+
+    /// Waits until somebody wants the actor to stop.
+    pub(crate) async fn stop_asked(&self) {
+        self.stop.notified().await;
+    }
+
+    /// The actor's name.
+    pub(crate) const fn name(&self) -> &Arc<str> {
+        &self.name
     }
 }
 
 // Derived, it would ask for `A: Clone`.
 impl<A: Actor> Clone for Ref<A> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.mailbox))
+        match &self.target {
+            Target::Here(mailbox) => Self::here(Arc::clone(mailbox)),
+            Target::There(far) => Self::there(Arc::clone(far)),
+        }
     }
 }
 
 impl<A: Actor> std::fmt::Debug for Ref<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Ref").field(&self.name()).finish()
+        let mut debug = f.debug_tuple("Ref");
+        debug.field(&self.name());
+        if let Some(node) = self.node() {
+            debug.field(&node);
+        }
+        debug.finish()
     }
 }
 

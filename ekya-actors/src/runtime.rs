@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use actix::dev::channel;
 use actix::fut::wrap_future;
-use actix::{ActorContext, Addr, AsyncContext, Context};
+use actix::{ActorContext, ActorFutureExt, Addr, AsyncContext, Context};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::actor::{Actor, Ctx};
 use crate::envelope::{Deliver, Envelope, guarded};
-use crate::reference::{Mailbox, Ref};
+use crate::reference::Mailbox;
 use crate::supervision::Supervision;
 use crate::system::{Exit, ExitReason, Registry};
 
@@ -125,6 +125,12 @@ impl<A: Actor> Post<A> {
     pub(crate) fn stop(&self) {
         self.0.do_send(Parcel::Stop);
     }
+
+    /// Has the actor follow another of its group; see [`Member`](crate::supervision::Member).
+    pub(crate) fn follow(&self, whom: &Arc<str>, pause: Option<Duration>) {
+        let whom = Arc::clone(whom);
+        self.0.do_send(Parcel::Follow { whom, pause });
+    }
 }
 
 /// Where an actor's messages come out.
@@ -133,6 +139,10 @@ pub(crate) struct Incoming<A: Actor>(channel::AddressReceiver<Shell<A>>);
 enum Parcel<A: Actor> {
     Message(Envelope<A>),
     Stop,
+    Follow {
+        whom: Arc<str>,
+        pause: Option<Duration>,
+    },
 }
 
 impl<A: Actor> actix::Message for Parcel<A> {
@@ -146,6 +156,8 @@ pub(crate) struct Shell<A: Actor> {
     ctx: Ctx<A>,
     registry: Arc<Registry>,
     supervision: Option<Supervision<A>>,
+    /// What is waited before the actor starts, after a panic.
+    pause: Option<Duration>,
     messages: u32,
     busy: Duration,
 }
@@ -153,30 +165,34 @@ pub(crate) struct Shell<A: Actor> {
 impl<A: Actor> Shell<A> {
     pub(crate) fn new(
         actor: A,
-        me: Ref<A>,
+        mailbox: Arc<Mailbox<A>>,
         registry: Arc<Registry>,
         supervision: Option<Supervision<A>>,
     ) -> Self {
         Self {
             actor: Some(actor),
-            ctx: Ctx::new(me),
+            ctx: Ctx::new(mailbox),
             registry,
             supervision,
+            pause: None,
             messages: 0,
             busy: Duration::ZERO,
         }
     }
 
     fn mailbox(&self) -> &Arc<Mailbox<A>> {
-        self.ctx.reference().mailbox()
+        self.ctx.mailbox()
     }
 
-    /// Starts the actor, or its successors until one does not panic.
+    /// Starts the actor, or its successors until one does not panic or is to wait.
     fn start(&mut self) {
         while let Some(actor) = &mut self.actor {
             match guarded(|| actor.started(&mut self.ctx)) {
                 Ok(()) => return,
                 Err(panic) => self.replace(panic),
+            }
+            if self.pause.is_some() {
+                return;
             }
         }
     }
@@ -191,7 +207,7 @@ impl<A: Actor> Shell<A> {
         if generation == self.mailbox().generation() {
             self.deliver(body);
         } else {
-            body.fail(self.ctx.reference().restarted());
+            body.fail(self.mailbox().restarted());
         }
     }
 
@@ -201,7 +217,9 @@ impl<A: Actor> Shell<A> {
             && let Err(panic) = body.deliver(actor, &mut self.ctx)
         {
             self.replace(panic);
-            self.start();
+            if self.pause.is_none() {
+                self.start();
+            }
         }
     }
 
@@ -209,16 +227,38 @@ impl<A: Actor> Shell<A> {
     /// otherwise.
     fn replace(&mut self, panic: String) {
         self.discard();
-        self.ctx = Ctx::new(self.ctx.me());
-        let successor = self.supervision.as_mut().and_then(Supervision::successor);
-        let Some(successor) = successor else {
-            return self.end(ExitReason::Panicked(panic));
+        self.ctx = Ctx::new(Arc::clone(self.mailbox()));
+        let name = Arc::clone(self.mailbox().name());
+        let supervision = self.supervision.as_mut();
+        let successor = supervision.and_then(|supervision| supervision.successor(&name));
+        self.succeed(successor, ExitReason::Panicked(panic));
+    }
+
+    /// Is restarted, or ends, because another of its group has panicked.
+    fn follow(&mut self, whom: Arc<str>, pause: Option<Duration>) {
+        if self.actor.is_none() {
+            return;
+        }
+        self.discard();
+        self.ctx = Ctx::new(Arc::clone(self.mailbox()));
+        let supervision = self.supervision.as_mut().zip(pause);
+        let successor = supervision.and_then(|(one, pause)| Some((one.instance()?, pause)));
+        self.succeed(successor, ExitReason::WithGroup(whom));
+        if self.pause.is_none() {
+            self.start();
+        }
+    }
+
+    fn succeed(&mut self, successor: Option<(A, Duration)>, reason: ExitReason) {
+        let Some((successor, pause)) = successor else {
+            return self.end(reason);
         };
         self.mailbox().next_generation();
         self.actor = Some(successor);
+        self.pause = Some(pause).filter(|pause| !pause.is_zero());
         self.registry.tell_watchers(&Exit {
-            actor: self.ctx.reference().shared_name(),
-            reason: ExitReason::Panicked(panic),
+            actor: Arc::clone(self.mailbox().name()),
+            reason,
             restarted: true,
         });
     }
@@ -228,7 +268,7 @@ impl<A: Actor> Shell<A> {
         let actor = self.actor.take();
         if let Err(panic) = guarded(|| drop(actor)) {
             tracing::error!(
-                actor = self.ctx.reference().name(),
+                actor = &**self.ctx.mailbox().name(),
                 panic,
                 "panic while dropping an actor"
             );
@@ -240,7 +280,7 @@ impl<A: Actor> Shell<A> {
         self.ctx.stopping = true;
         self.mailbox().close(reason.clone());
         self.registry.remove(&Exit {
-            actor: self.ctx.reference().shared_name(),
+            actor: Arc::clone(self.mailbox().name()),
             reason,
             restarted: false,
         });
@@ -263,6 +303,28 @@ impl<A: Actor> Shell<A> {
         if self.ctx.stopping {
             self.finish();
             context.terminate();
+            return;
+        }
+        if let Some(pause) = self.pause.take() {
+            // Messages wait meanwhile, as far as the mailbox holds them.
+            let mailbox = Arc::clone(self.mailbox());
+            let waited = async move {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => true,
+                    () = mailbox.stop_asked() => false,
+                }
+            };
+            context.wait(
+                wrap_future::<_, Self>(waited).map(|goes_on, shell, context| {
+                    if goes_on {
+                        shell.start();
+                        shell.settle(context);
+                    } else {
+                        shell.end(ExitReason::Stopped);
+                        context.terminate();
+                    }
+                }),
+            );
             return;
         }
         let generation = self.mailbox().generation();
@@ -314,6 +376,7 @@ impl<A: Actor> actix::Handler<Parcel<A>> for Shell<A> {
         match parcel {
             Parcel::Message(envelope) => self.receive(envelope),
             Parcel::Stop => self.ctx.stopping = true,
+            Parcel::Follow { whom, pause } => self.follow(whom, pause),
         }
         self.settle(context);
         self.share_thread(start.elapsed(), context);

@@ -13,7 +13,7 @@ use crate::actor::Actor;
 use crate::envelope::guarded;
 use crate::reference::{Mailbox, Ref};
 use crate::runtime::{self, Runtime, Shell};
-use crate::supervision::{Restarts, Supervision};
+use crate::supervision::{Group, Member, Restarts, Supervision};
 
 /// Runs the actors of a process on a thread of its own. Clones are the same system; when the last is
 /// dropped, its actors stop.
@@ -29,6 +29,8 @@ pub enum ExitReason {
     Stopped,
     /// It panicked, with this text.
     Panicked(String),
+    /// Another of its [`Group`] panicked: this one.
+    WithGroup(Arc<str>),
 }
 
 /// The end of an actor.
@@ -129,8 +131,36 @@ impl System {
         restarts: Restarts,
     ) -> Result<Ref<A>, SpawnError> {
         let actor = factory();
-        let supervision = Supervision::new(Box::new(factory), restarts);
+        let supervision = Supervision::alone(Box::new(factory), restarts);
         self.run(name, actor, capacity, Some(supervision))
+    }
+
+    /// Like [`spawn_supervised`](Self::spawn_supervised), as one of a group.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_in<A: Actor>(
+        &self,
+        group: &Group,
+        name: &str,
+        mut factory: impl FnMut() -> A + Send + 'static,
+        capacity: usize,
+    ) -> Result<Ref<A>, SpawnError> {
+        let actor = factory();
+        let supervision = Supervision::together(Box::new(factory), group.clone());
+        let spawned = self.run(name, actor, capacity, Some(supervision))?;
+        let member = spawned.clone();
+        group.add(Member {
+            name: spawned.shared_name(),
+            follow: Box::new(move |whom, pause| member.follow(whom, pause)),
+        });
+        Ok(spawned)
+    }
+
+    /// Names of the actors that run.
+    #[must_use]
+    pub fn actors(&self) -> Vec<String> {
+        self.inner.registry.names()
     }
 
     /// Calls `watcher` whenever an actor ends or is restarted. It runs on the actors' thread: it
@@ -174,11 +204,12 @@ impl System {
             return Err(SpawnError::Capacity { actor, capacity });
         }
         let (post, incoming) = Runtime::post();
-        let me = Ref::new(Arc::new(Mailbox::new(name, capacity, post)));
+        let mailbox = Arc::new(Mailbox::new(name, capacity, post));
+        let me = Ref::here(Arc::clone(&mailbox));
         let registry = &self.inner.registry;
         registry.add(&me)?;
         // If the thread has ended, the shell is dropped, and that takes the name back.
-        let shell = Shell::new(actor, me.clone(), Arc::clone(registry), supervision);
+        let shell = Shell::new(actor, mailbox, Arc::clone(registry), supervision);
         if self.inner.runtime.run(incoming, shell) {
             Ok(me)
         } else {
@@ -251,7 +282,10 @@ impl Registry {
         match &exit.reason {
             ExitReason::Stopped => tracing::debug!(actor, "actor stopped"),
             ExitReason::Panicked(panic) => {
-                tracing::error!(actor, panic, restarted, "actor panicked")
+                tracing::error!(actor, panic, restarted, "actor panicked");
+            }
+            ExitReason::WithGroup(whom) => {
+                tracing::warn!(actor, %whom, restarted, "actor follows one of its group");
             }
         }
         // Not under the lock: a watcher may add another.

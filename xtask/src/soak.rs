@@ -24,6 +24,8 @@ const GROWTH: f64 = 1.05;
 pub(crate) enum Soak {
     /// All tests, with every property tried on 10,000 random cases (or as many as `PROPTEST_CASES` says).
     Properties,
+    /// What nodes say to each other, simulated on 100,000 networks (or those of `EKYA_SEEDS=FROM..TO`).
+    Actors,
     /// The streams of examples/scenes.toml for an hour; fails when their memory goes on growing.
     Memory,
 }
@@ -39,8 +41,21 @@ pub(crate) fn soak(soak: Soak, minutes: u64) -> Result<ExitCode> {
             let cases = cases.as_deref().unwrap_or(OsStr::new(CASES));
             run::test_with(&[], [("PROPTEST_CASES", cases)])
         }
+        Soak::Actors => actors(),
         Soak::Memory => memory(Duration::from_secs(60 * minutes)),
     }
+}
+
+/// Seeds of simulated networks, unless `EKYA_SEEDS` says others; `cargo test` tries 2,000.
+const SEEDS: &str = "0..100000";
+
+fn actors() -> Result<ExitCode> {
+    let mut command = run::cargo(["test", "--workspace", "--lib", "simulation"]);
+    if std::env::var_os("EKYA_SEEDS").is_none() {
+        command.env("EKYA_SEEDS", SEEDS);
+    }
+    run::must_pass(&mut command, "the seed that it names repeats what went wrong")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs `ekya` for `length` and compares the memory of the second and the last third; the first

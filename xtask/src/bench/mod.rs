@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
+mod actors;
 mod fit;
 mod profiler;
 mod promotion;
@@ -19,6 +20,8 @@ use row::Row;
 /// What to time.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
+    /// The actors: asks and payloads beside bare actix and bare quinn.
+    Actors(Options),
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
     /// The profiler: predictions beside retrainings that are really done, on scenes and, where
@@ -45,6 +48,7 @@ pub(crate) struct Options {
 /// When something cannot be built, started or read, or the file not written.
 pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
     let (rows, options) = match bench {
+        Bench::Actors(options) => (actors::rows(options.quick)?, options),
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),
         Bench::Promotion(options) => (promotion::rows(options.quick)?, options),

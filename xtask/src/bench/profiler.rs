@@ -59,13 +59,13 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
     ])
 }
 
-/// What a bench of the root package prints: one JSON document.
+/// What a bench of the workspace prints: one JSON document.
 ///
 /// # Errors
 /// When it does not build or run, or prints something else.
 pub(super) fn figures(bench: &str, arguments: &[OsString]) -> Result<Value> {
     // The profile of everything else, so that nothing is built twice; it optimises.
-    let mut command = run::cargo(["bench", "--profile", "dev", "--bench", bench, "--"]);
+    let mut command = run::cargo(["bench", "--workspace", "--profile", "dev", "--bench", bench, "--"]);
     let output = command
         .args(arguments)
         .stderr(Stdio::inherit())

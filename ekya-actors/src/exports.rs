@@ -1,0 +1,159 @@
+//! The actors of a node that other nodes may call, by number and by name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::link::{Link, ReplyTo};
+use crate::peer::{Address, Failure};
+use crate::reference::Ref;
+use crate::wire::{Messages, Remote};
+
+/// The number of the actor that a node itself is.
+pub(crate) const NODE: u64 = 0;
+
+/// An actor whose type is forgotten.
+trait Export: Send + Sync {
+    fn deliver(&self, to: &Address, payload: &[u8], reply: Option<ReplyTo>) -> Result<(), Failure>;
+
+    fn describe(&self) -> Published;
+
+    fn has_ended(&self) -> bool;
+}
+
+/// An actor that other nodes may call.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Published {
+    pub(crate) actor: u64,
+    pub(crate) name: String,
+    /// [`Remote::TYPE`].
+    pub(crate) actor_type: String,
+    pub(crate) generation: u64,
+}
+
+struct Exported<A: Remote> {
+    number: u64,
+    actor: Ref<A>,
+    messages: Messages<A>,
+}
+
+/// What a node has published.
+#[derive(Default)]
+pub(crate) struct Exports {
+    tables: RwLock<Tables>,
+    last: AtomicU64,
+}
+
+#[derive(Default)]
+struct Tables {
+    numbers: HashMap<u64, Arc<dyn Export>>,
+    names: BTreeMap<String, u64>,
+}
+
+impl<A: Remote> Export for Exported<A> {
+    fn deliver(&self, to: &Address, payload: &[u8], reply: Option<ReplyTo>) -> Result<(), Failure> {
+        self.messages.deliver(&self.actor, to, payload, reply)
+    }
+
+    fn describe(&self) -> Published {
+        Published {
+            actor: self.number,
+            name: self.actor.name().to_owned(),
+            actor_type: A::TYPE.to_owned(),
+            generation: self.actor.generation(),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.actor.has_ended()
+    }
+}
+
+impl Exports {
+    /// Publishes an actor under its name. One that was published under that name before, and has
+    /// ended, is forgotten.
+    pub(crate) fn publish<A: Remote>(&self, actor: &Ref<A>) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.add(number, actor);
+        number
+    }
+
+    /// Publishes the actor that the node itself is.
+    pub(crate) fn publish_node<A: Remote>(&self, actor: &Ref<A>) {
+        self.add(NODE, actor);
+    }
+
+    fn add<A: Remote>(&self, number: u64, actor: &Ref<A>) {
+        let export = Exported {
+            number,
+            actor: actor.clone(),
+            messages: Messages::of(),
+        };
+        let mut tables = self.tables.write();
+        let before = tables.names.insert(actor.name().to_owned(), number);
+        if let Some(before) = before {
+            tables.numbers.remove(&before);
+        }
+        tables.numbers.insert(number, Arc::new(export));
+    }
+
+    /// Forgets an actor that has ended; another of its name may have been published meanwhile.
+    pub(crate) fn withdraw(&self, name: &str) {
+        let mut tables = self.tables.write();
+        let Some(&number) = tables.names.get(name) else {
+            return;
+        };
+        if tables
+            .numbers
+            .get(&number)
+            .is_none_or(|export| export.has_ended())
+        {
+            tables.names.remove(name);
+            tables.numbers.remove(&number);
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Published> {
+        let tables = self.tables.read();
+        let export = tables.numbers.get(tables.names.get(name)?)?;
+        Some(export.describe())
+    }
+
+    pub(crate) fn all(&self) -> Vec<Published> {
+        let tables = self.tables.read();
+        let all = tables
+            .names
+            .values()
+            .filter_map(|number| tables.numbers.get(number));
+        all.map(|export| export.describe()).collect()
+    }
+
+    /// Hands a message to its actor. A `reply` hears of whatever goes wrong.
+    ///
+    /// # Errors
+    /// Why it could not be handed over.
+    pub(crate) fn deliver(
+        &self,
+        from: &Link,
+        may_call: bool,
+        to: &Address,
+        payload: &[u8],
+        reply: Option<ReplyTo>,
+    ) -> Result<(), Failure> {
+        let failure = if to.actor != NODE && !may_call {
+            Failure::Refused(format!("{} may call no actor", from.who()))
+        } else {
+            let export = self.tables.read().numbers.get(&to.actor).cloned();
+            if let Some(export) = export {
+                return export.deliver(to, payload, reply);
+            }
+            Failure::Stopped
+        };
+        if let Some(reply) = reply {
+            reply.fail(&failure);
+        }
+        Err(failure)
+    }
+}

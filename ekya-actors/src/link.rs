@@ -1,0 +1,417 @@
+//! What a node has to do with one other node, whether or not there is a connection now.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::actor::Message;
+use crate::dialogue::{Dialogue, Greeting, InFlight, SendFailure, Untold};
+use crate::frame::Frame;
+use crate::hello::{Hello, SessionId};
+use crate::peer::{Address, Event, Failure, Misbehaviour};
+use crate::security::Who;
+use crate::session::Violation;
+
+/// How long acknowledgements wait for something else to write.
+pub(crate) const ACK_DELAY: Duration = Duration::from_millis(20);
+
+/// Time between two attempts to reach a node again: at first, and in the end.
+const DIAL_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A session with a node that is out of reach for so long ends.
+const APART_MAX: Duration = Duration::from_secs(10);
+
+type Sink = oneshot::Sender<Result<Bytes, Failure>>;
+
+/// This node's side of everything that it and another one say to each other.
+pub(crate) struct Link {
+    who: Who,
+    state: Mutex<State>,
+    /// There may be something to write.
+    wake: Notify,
+    /// There is a connection.
+    came: Notify,
+}
+
+struct State {
+    dialogue: Dialogue<Sink>,
+    /// The connection in use.
+    handle: Option<quinn::Connection>,
+    /// Where the other node says that it is reached.
+    address: String,
+    /// Whether there is to be a connection although there is no session.
+    is_wanted: bool,
+    /// When the last connection ended.
+    apart_since: Instant,
+    /// When to dial next, and after how long again.
+    dial_at: Instant,
+    dial_after: Duration,
+}
+
+/// What a connection brings for actors here.
+pub(crate) struct Delivery {
+    pub(crate) to: Address,
+    pub(crate) payload: Bytes,
+    pub(crate) reply: Option<ReplyTo>,
+}
+
+impl Link {
+    /// Of the node `us`, in its incarnation `ours`.
+    pub(crate) fn new(us: &Who, ours: u64, who: Who) -> Self {
+        let state = State {
+            dialogue: Dialogue::new(ours, us.name < who.name),
+            handle: None,
+            address: String::new(),
+            is_wanted: false,
+            apart_since: Instant::now(),
+            dial_at: Instant::now(),
+            dial_after: DIAL_AFTER.0,
+        };
+        Self {
+            who,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            came: Notify::new(),
+        }
+    }
+
+    /// The other node.
+    pub(crate) const fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// The session that there is now.
+    pub(crate) fn session(&self) -> Option<u64> {
+        self.state.lock().dialogue.session()
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.lock().handle.is_some()
+    }
+
+    pub(crate) fn in_flight(&self) -> InFlight {
+        self.state.lock().dialogue.in_flight()
+    }
+
+    /// # Errors
+    /// [`SendFailure`].
+    pub(crate) fn tell(
+        &self,
+        session: u64,
+        to: Address,
+        payload: &[u8],
+    ) -> Result<(), SendFailure> {
+        self.state.lock().dialogue.tell(session, to, payload)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The call's number and where its answer will be.
+    ///
+    /// # Errors
+    /// [`SendFailure`].
+    pub(crate) fn ask(
+        &self,
+        session: u64,
+        to: Address,
+        payload: &[u8],
+        within_millis: u32,
+    ) -> Result<(u64, oneshot::Receiver<Result<Bytes, Failure>>), SendFailure> {
+        let (sink, answer) = oneshot::channel();
+        let mut state = self.state.lock();
+        let call = state
+            .dialogue
+            .ask(session, to, payload, within_millis, sink)?;
+        drop(state);
+        self.wake.notify_one();
+        Ok((call, answer))
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel(&self, session: u64, call: u64) {
+        let cancelled = self.state.lock().dialogue.cancel(session, call);
+        if cancelled.is_some() {
+            self.wake.notify_one();
+        }
+    }
+
+    fn answer(&self, session: u64, call: u64, result: Result<&[u8], &Failure>) {
+        self.state.lock().dialogue.answer(session, call, result);
+        self.wake.notify_one();
+    }
+
+    fn is_answering(&self, session: u64, call: u64) -> bool {
+        self.state.lock().dialogue.is_answering(session, call)
+    }
+
+    /// Tells the other side that a tell could not be accepted.
+    pub(crate) fn refuse(&self, session: u64, actor: u64) {
+        self.state.lock().dialogue.refuse(session, actor);
+        self.wake.notify_one();
+    }
+
+    /// What a dialler says of the session in its greeting.
+    pub(crate) fn last_known(&self) -> (Option<SessionId>, u64) {
+        self.state.lock().dialogue.last_known()
+    }
+
+    /// Takes a connection into use after the other side's greeting; see [`Dialogue::greet`].
+    ///
+    /// # Errors
+    /// [`Violation`]; the connection is of no use.
+    pub(crate) fn greet(
+        &self,
+        hello: &Hello,
+        handle: &quinn::Connection,
+        is_dialled: bool,
+    ) -> Result<Greeting, Violation> {
+        let mut lost = Vec::new();
+        let mut state = self.state.lock();
+        let is_closed = |handle: &quinn::Connection| handle.close_reason().is_some();
+        if state.handle.as_ref().is_some_and(is_closed)
+            && let Some(connection) = state.dialogue.connection()
+        {
+            state.dialogue.disconnected(connection);
+        }
+        let greeting = state.dialogue.greet(hello, is_dialled, &mut lost)?;
+        let mut replaced = None;
+        if let Greeting::Use(_) = greeting {
+            state.address.clone_from(&hello.address);
+            state.dial_after = DIAL_AFTER.0;
+            replaced = state.handle.replace(handle.clone());
+        }
+        drop(state);
+        tell_lost(lost, "its node has begun anew");
+        if let Some(old) = replaced {
+            old.close(crate::net::REPLACED, b"a newer connection");
+        }
+        self.wake.notify_one();
+        self.came.notify_waiters();
+        Ok(greeting)
+    }
+
+    /// A connection has ended; whether it was the one in use. The session waits for another.
+    pub(crate) fn disconnected(&self, connection: u64) -> bool {
+        let mut state = self.state.lock();
+        let was_in_use = state.dialogue.disconnected(connection);
+        if was_in_use {
+            state.handle = None;
+            state.apart_since = Instant::now();
+            state.dial_at = state.apart_since;
+        }
+        drop(state);
+        self.wake.notify_one();
+        was_in_use
+    }
+
+    /// The address to dial now, for a session that has no connection. One that has had none for too
+    /// long ends.
+    pub(crate) fn dial_now(&self, now: Instant) -> Option<String> {
+        let mut state = self.state.lock();
+        let has_session = state.dialogue.session().is_some();
+        if state.handle.is_some() || !has_session && !state.is_wanted {
+            return None;
+        }
+        if has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX {
+            let lost = state.dialogue.end();
+            tell_lost(lost, "its node was out of reach for too long");
+        }
+        if now < state.dial_at || state.address.is_empty() {
+            return None;
+        }
+        state.dial_at = now + state.dial_after;
+        state.dial_after = (state.dial_after * 2).min(DIAL_AFTER.1);
+        Some(state.address.clone())
+    }
+
+    /// Ends the session: what waits for answers is lost.
+    pub(crate) fn end(&self, why: &str) {
+        let mut state = self.state.lock();
+        let lost = state.dialogue.end();
+        let handle = state.handle.take();
+        drop(state);
+        tell_lost(lost, why);
+        if let Some(handle) = handle {
+            handle.close(crate::net::ENDED, why.as_bytes());
+        }
+        self.wake.notify_one();
+    }
+
+    /// See [`Dialogue::write`].
+    ///
+    /// # Errors
+    /// When the connection is to be written on no more, and why.
+    pub(crate) fn write(
+        &self,
+        connection: u64,
+        out: &mut BytesMut,
+        full: usize,
+        acknowledge: bool,
+    ) -> Result<Untold, String> {
+        let written = self
+            .state
+            .lock()
+            .dialogue
+            .write(connection, out, full, acknowledge);
+        if written.is_err() {
+            // Whoever writes on the next connection may wait for what has woken this one.
+            self.wake.notify_one();
+        }
+        written
+    }
+
+    /// The connection, as soon as there is one.
+    pub(crate) async fn connected(&self) -> quinn::Connection {
+        loop {
+            // Before looking, so that one that comes meanwhile is not missed.
+            let came = self.came.notified();
+            let now = self.state.lock().handle.clone();
+            if let Some(handle) = now.filter(|handle| handle.close_reason().is_none()) {
+                return handle;
+            }
+            came.await;
+        }
+    }
+
+    /// Wants a connection with the other node, at this address where it has not said another.
+    pub(crate) fn want(&self, address: &str) {
+        let mut state = self.state.lock();
+        state.is_wanted = true;
+        if state.handle.is_none() {
+            address.clone_into(&mut state.address);
+            state.dial_after = DIAL_AFTER.0;
+        }
+    }
+
+    /// Wants no connection any more with an incarnation of the other node.
+    pub(crate) fn give_up(&self, incarnation: u64, why: &str) {
+        let mut state = self.state.lock();
+        if state
+            .dialogue
+            .theirs()
+            .is_some_and(|theirs| theirs > incarnation)
+        {
+            return;
+        }
+        state.is_wanted = false;
+        drop(state);
+        self.end(why);
+    }
+
+    /// Sends a datagram, if there is a connection.
+    pub(crate) fn send_packet(&self, packet: Bytes) {
+        let state = self.state.lock();
+        if let Some(handle) = &state.handle {
+            // Datagrams may be lost in any case.
+            let _ = handle.send_datagram(packet);
+        }
+    }
+
+    /// Waits until there may be something to write.
+    pub(crate) async fn awake(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes frames in; what they bring goes to `deliveries`.
+    ///
+    /// # Errors
+    /// [`Misbehaviour`].
+    pub(crate) fn receive(
+        self: &Arc<Self>,
+        connection: u64,
+        frames: &mut Vec<Frame>,
+        deliveries: &mut Vec<Delivery>,
+    ) -> Result<(), Misbehaviour> {
+        let now = Instant::now();
+        let mut answered = Vec::new();
+        let mut state = self.state.lock();
+        let session = state.dialogue.session().unwrap_or(0);
+        for frame in frames.drain(..) {
+            match state.dialogue.receive(connection, frame)? {
+                None | Some(Event::Cancelled | Event::Refused(_)) => {}
+                Some(Event::Answered(sink, result)) => answered.push((sink, result)),
+                Some(Event::Message { to, payload, call }) => {
+                    let reply = call.map(|call| ReplyTo {
+                        link: Arc::clone(self),
+                        session,
+                        call: Some(call.id),
+                        deadline: now + Duration::from_millis(call.within_millis.into()),
+                    });
+                    deliveries.push(Delivery { to, payload, reply });
+                }
+            }
+        }
+        let is_due = state.dialogue.has_to_write();
+        drop(state);
+        if is_due {
+            self.wake.notify_one();
+        }
+        for (sink, result) in answered {
+            // Whoever has stopped waiting meanwhile does not want it.
+            drop(sink.send(result));
+        }
+        Ok(())
+    }
+}
+
+fn tell_lost(lost: Vec<Sink>, why: &str) {
+    for sink in lost {
+        drop(sink.send(Err(Failure::Lost(why.to_owned()))));
+    }
+}
+
+/// Where the answer to an ask of another node goes. Dropped without one, it says that the actor has
+/// stopped.
+pub(crate) struct ReplyTo {
+    link: Arc<Link>,
+    session: u64,
+    /// Absent once it is answered.
+    call: Option<u64>,
+    deadline: Instant,
+}
+
+impl ReplyTo {
+    /// Whether nobody waits any more.
+    pub(crate) fn is_too_late(&self) -> bool {
+        let is_wanted = |call| self.link.is_answering(self.session, call);
+        Instant::now() >= self.deadline || !self.call.is_some_and(is_wanted)
+    }
+
+    pub(crate) fn send<M: Message>(mut self, answer: &M::Reply) {
+        let Some(call) = self.call.take() else {
+            return;
+        };
+        let encoded = M::WIRE.map(|wire| wire.encode_reply(answer));
+        match encoded {
+            Some(Ok(bytes)) => self.link.answer(self.session, call, Ok(&bytes)),
+            Some(Err(error)) => {
+                let failure = Failure::Refused(format!("the answer cannot travel: {error}"));
+                self.link.answer(self.session, call, Err(&failure));
+            }
+            // It came from the wire.
+            None => {}
+        }
+    }
+
+    pub(crate) fn fail(mut self, failure: &Failure) {
+        if let Some(call) = self.call.take() {
+            self.link.answer(self.session, call, Err(failure));
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            let failure = if Instant::now() >= self.deadline {
+                Failure::Deadline
+            } else {
+                Failure::Stopped
+            };
+            self.link.answer(self.session, call, Err(&failure));
+        }
+    }
+}

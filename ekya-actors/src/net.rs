@@ -1,0 +1,773 @@
+//! Connections: dialling, accepting, greeting, reading and writing. Everything here runs on one
+//! thread of its own, so that no handler and no compute delays the network.
+//!
+//! A peer that has not authenticated costs a place among [`HANDSHAKES_MAX`] for at most
+//! [`HANDSHAKE_WITHIN`]; when half of them are taken, it has to show first that it gets what is sent
+//! to its address.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
+use quinn::{Endpoint, Incoming, RecvStream, SendStream, TransportConfig, VarInt};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::dialogue::{Greeting, Untold, Use};
+use crate::exports::Exports;
+use crate::frame::{self, Frame};
+use crate::gossip::{Gossip, Input};
+use crate::hello::{Hello, HelloError, MINOR, PREFIX, Prefix, SessionId};
+use crate::link::{ACK_DELAY, Delivery, Link};
+use crate::membership::Member;
+use crate::payload::Shelf;
+use crate::security::{Access, Identity, IdentityError, PEER, Role, Who, tls};
+
+/// Connections that are being accepted at a time.
+const HANDSHAKES_MAX: usize = 64;
+/// Peers that are being dialled again at a time.
+const DIALS_MAX: usize = 32;
+/// Time for TLS and the greetings.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// A connection without a sign of life from the peer ends after this, by default.
+pub(crate) const IDLE: Duration = Duration::from_secs(6);
+/// Signs of life in that time.
+const KEEP_ALIVES: u32 = 5;
+/// How often broken connections are looked at.
+const DIAL_TICK: Duration = Duration::from_millis(50);
+/// Peers besides which no others are known.
+const LINKS_MAX: usize = 4096;
+/// Bytes in flight from a peer, over all its streams, that this node buffers.
+const RECEIVE_WINDOW: u32 = 16 << 20;
+/// The same for the stream of messages.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// Bytes gathered for a write.
+const WRITE_FULL: usize = 64 << 10;
+/// Bytes asked for in a read.
+const READ_SIZE: usize = 64 << 10;
+
+/// Why connections are closed, for the other side.
+pub(crate) const REPLACED: VarInt = VarInt::from_u32(1);
+pub(crate) const ENDED: VarInt = VarInt::from_u32(2);
+const DUPLICATE: VarInt = VarInt::from_u32(3);
+const REFUSED: VarInt = VarInt::from_u32(4);
+const MISBEHAVED: VarInt = VarInt::from_u32(5);
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody answers there, or TLS refuses one of the two.
+    #[error("no connection to {address}: {why}")]
+    Unreachable {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// The peer cannot be talked to.
+    #[error("{who} cannot be talked to: {why}")]
+    Hello {
+        /// The peer.
+        who: String,
+        /// Why.
+        why: HelloError,
+    },
+    /// The peer is not on the allow list, or its role is another.
+    #[error("{0} is not let in here")]
+    NotAllowed(String),
+    /// The peer has no name that this site gives.
+    #[error("the certificate of {0} names nobody")]
+    Nameless(SocketAddr),
+    /// It took too long.
+    #[error("no greeting from {0} in time")]
+    Late(SocketAddr),
+    /// The peer closed the connection, or broke the protocol.
+    #[error("{who} ended the connection: {why}")]
+    Ended {
+        /// The peer.
+        who: String,
+        /// What it said, or did.
+        why: String,
+    },
+    /// Two nodes with the name of this one.
+    #[error(
+        "{0} has the name of this node: one of the two must be stopped, or given another certificate"
+    )]
+    OwnName(SocketAddr),
+    /// More peers than a node keeps.
+    #[error("{LINKS_MAX} peers are known already")]
+    TooMany,
+}
+
+/// What connections have cost and come to, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) validated: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
+    pub(crate) failed_handshakes: AtomicU64,
+    pub(crate) misbehaved: AtomicU64,
+}
+
+/// The network side of a node.
+pub(crate) struct Net {
+    who: Who,
+    incarnation: u64,
+    endpoint: Endpoint,
+    address: String,
+    listens_at: SocketAddr,
+    access: Arc<Access>,
+    links: RwLock<BTreeMap<Arc<str>, Arc<Link>>>,
+    exports: Arc<Exports>,
+    gossip: Gossip,
+    pub(crate) shelf: Arc<Shelf>,
+    handshakes: Arc<Semaphore>,
+    dials: Arc<Semaphore>,
+    /// The highest minor version to speak.
+    minor: u16,
+    pub(crate) counters: Counters,
+    /// Replaced when the node gets another certificate.
+    dialling: Mutex<quinn::ClientConfig>,
+    idle: Duration,
+}
+
+/// What a [`Net`] is made from.
+pub(crate) struct Settings {
+    pub(crate) incarnation: u64,
+    pub(crate) listen: SocketAddr,
+    pub(crate) address: Option<String>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) exports: Arc<Exports>,
+    pub(crate) gossip: Gossip,
+    pub(crate) idle: Duration,
+}
+
+/// Why a node does not listen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The port is in use, say.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// TLS does not take the identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl Net {
+    /// Must be called on the network's runtime.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub(crate) fn new(identity: &Identity, settings: Settings) -> Result<Arc<Self>, ListenError> {
+        let listen = settings.listen;
+        let server = server_config(identity, settings.idle)?;
+        let bind = |source| ListenError::Bind {
+            address: listen,
+            source,
+        };
+        let endpoint = Endpoint::server(server, listen).map_err(bind)?;
+        let local = endpoint.local_addr().map_err(bind)?;
+        Ok(Arc::new(Self {
+            who: identity.who().clone(),
+            incarnation: settings.incarnation,
+            address: settings.address.unwrap_or_else(|| local.to_string()),
+            listens_at: local,
+            endpoint,
+            access: settings.access,
+            links: RwLock::default(),
+            exports: settings.exports,
+            gossip: settings.gossip,
+            shelf: Arc::default(),
+            dials: Arc::new(Semaphore::new(DIALS_MAX)),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            minor: MINOR,
+            counters: Counters::default(),
+            dialling: Mutex::new(client_config(identity, settings.idle)?),
+            idle: settings.idle,
+        }))
+    }
+
+    pub(crate) const fn who(&self) -> &Who {
+        &self.who
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) const fn listens_at(&self) -> SocketAddr {
+        self.listens_at
+    }
+
+    /// Uses another certificate for connections from now on; those that exist stay.
+    ///
+    /// # Errors
+    /// When TLS does not take it.
+    pub(crate) fn rotate(&self, identity: &Identity) -> Result<(), IdentityError> {
+        let server = server_config(identity, self.idle)?;
+        let client = client_config(identity, self.idle)?;
+        self.endpoint.set_server_config(Some(server));
+        *self.dialling.lock() = client;
+        Ok(())
+    }
+
+    /// The link to a peer, if it is known.
+    pub(crate) fn link(&self, name: &str) -> Option<Arc<Link>> {
+        self.links.read().get(name).cloned()
+    }
+
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.links.read().values().cloned().collect()
+    }
+
+    fn link_of(&self, who: &Who) -> Result<Arc<Link>, ConnectError> {
+        if let Some(link) = self.link(&who.name).filter(|link| link.who() == who) {
+            return Ok(link);
+        }
+        let mut links = self.links.write();
+        let known = links.get(&who.name).cloned();
+        if known.is_none() && links.len() >= LINKS_MAX {
+            return Err(ConnectError::TooMany);
+        }
+        if let Some(link) = known {
+            if link.who() == who {
+                return Ok(link);
+            }
+            // What it may do has changed with its certificate.
+            link.end("its role has changed");
+        }
+        let link = Arc::new(Link::new(&self.who, self.incarnation, who.clone()));
+        links.insert(Arc::clone(&who.name), Arc::clone(&link));
+        Ok(link)
+    }
+
+    /// Accepts connections until the endpoint is closed.
+    pub(crate) async fn accept(self: Arc<Self>) {
+        while let Some(incoming) = self.endpoint.accept().await {
+            let free = self.handshakes.available_permits();
+            if free < HANDSHAKES_MAX / 2 && !incoming.remote_address_validated() {
+                // Whoever sends from addresses that are not its own gets no further than this.
+                self.counters.validated.fetch_add(1, Ordering::Relaxed);
+                drop(incoming.retry());
+                continue;
+            }
+            let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+                self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
+                incoming.refuse();
+                continue;
+            };
+            let net = Arc::clone(&self);
+            tokio::spawn(async move {
+                let address = incoming.remote_address();
+                let greeted = timeout(HANDSHAKE_WITHIN, net.welcome(incoming)).await;
+                drop(place);
+                match greeted.unwrap_or(Err(ConnectError::Late(address))) {
+                    Ok(Some(connected)) => net.serve(connected).await,
+                    Ok(None) => {}
+                    Err(error) => {
+                        net.counters
+                            .failed_handshakes
+                            .fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(%address, %error, "a connection was not accepted");
+                    }
+                }
+            });
+        }
+    }
+
+    async fn welcome(&self, incoming: Incoming) -> Result<Option<Connected>, ConnectError> {
+        let address = incoming.remote_address();
+        let connection = incoming
+            .await
+            .map_err(|error| unreachable(address, &error))?;
+        let link = self.admitted(&connection)?;
+        let (send, mut recv) = connection.accept_bi().await.map_err(|e| ended(&link, &e))?;
+        let (prefix, hello) = read_hello(&mut recv)
+            .await
+            .map_err(|why| hello_failed(&connection, &link, why))?;
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let Some(used) = self.greet(&link, &hello, &connection, false)? else {
+            return Ok(None);
+        };
+        let member = member_of(&link, &hello);
+        let own = Hello {
+            is_new: used.is_new,
+            ..self.hello(Some(used.session), used.taken_in)
+        };
+        // What is greeted is in use: from here on nothing may fail, nor be waited for.
+        let minor = self.minor.min(prefix.minor);
+        let first = own.to_bytes(minor).unwrap_or_default();
+        Ok(Some(Connected {
+            link: Arc::clone(&link),
+            serial: used.connection,
+            connection,
+            send,
+            recv,
+            first,
+            member,
+        }))
+    }
+
+    /// Connects to whoever is at an address, and serves the connection from then on. Who it is;
+    /// `None` where another connection with the same peer is in use.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub(crate) async fn dial(
+        self: &Arc<Self>,
+        address: SocketAddr,
+    ) -> Result<Arc<Link>, ConnectError> {
+        let greeted = timeout(HANDSHAKE_WITHIN, self.introduce(address)).await;
+        let (link, connected) = greeted.unwrap_or(Err(ConnectError::Late(address)))?;
+        if let Some(connected) = connected {
+            let net = Arc::clone(self);
+            tokio::spawn(async move { net.serve(connected).await });
+        }
+        Ok(link)
+    }
+
+    async fn introduce(
+        &self,
+        address: SocketAddr,
+    ) -> Result<(Arc<Link>, Option<Connected>), ConnectError> {
+        let config = self.dialling.lock().clone();
+        let connecting = self.endpoint.connect_with(config, address, PEER);
+        let connecting = connecting.map_err(|error| unreachable(address, &error))?;
+        let connection = connecting
+            .await
+            .map_err(|error| unreachable(address, &error))?;
+        let link = self.admitted(&connection)?;
+        let (mut send, mut recv) = connection.open_bi().await.map_err(|e| ended(&link, &e))?;
+        let (session, taken_in) = link.last_known();
+        let bytes = self.hello(session, taken_in).to_bytes(self.minor);
+        let bytes = bytes.map_err(|error| hello_failed(&connection, &link, error.into()))?;
+        send.write_all(&bytes).await.map_err(|e| ended(&link, &e))?;
+        let (_, hello) = match read_hello(&mut recv).await {
+            Ok(read) => read,
+            // The other side keeps the connection that it has.
+            Err(_) if is_duplicate(&connection) => return Ok((link, None)),
+            Err(why) => return Err(hello_failed(&connection, &link, why)),
+        };
+        let greeted = self.greet(&link, &hello, &connection, true)?;
+        let connected = greeted.map(|used| Connected {
+            link: Arc::clone(&link),
+            serial: used.connection,
+            connection,
+            send,
+            recv,
+            first: Vec::new(),
+            member: member_of(&link, &hello),
+        });
+        Ok((link, connected))
+    }
+
+    fn hello(&self, session: Option<SessionId>, taken_in: u64) -> Hello {
+        Hello {
+            incarnation: self.incarnation,
+            address: self.address.clone(),
+            session,
+            is_new: false,
+            taken_in,
+        }
+    }
+
+    /// The link to a peer whom TLS has let through.
+    fn admitted(&self, connection: &quinn::Connection) -> Result<Arc<Link>, ConnectError> {
+        let address = connection.remote_address();
+        let who = peer(connection).ok_or(ConnectError::Nameless(address));
+        let who = who.and_then(|who| {
+            if who.name == self.who.name {
+                return Err(ConnectError::OwnName(address));
+            }
+            if !self.access.allows(&who) {
+                return Err(ConnectError::NotAllowed(who.to_string()));
+            }
+            Ok(who)
+        });
+        who.and_then(|who| self.link_of(&who)).inspect_err(|error| {
+            connection.close(REFUSED, error.to_string().as_bytes());
+        })
+    }
+
+    fn greet(
+        &self,
+        link: &Link,
+        hello: &Hello,
+        connection: &quinn::Connection,
+        is_dialled: bool,
+    ) -> Result<Option<Use>, ConnectError> {
+        match link.greet(hello, connection, is_dialled) {
+            Ok(Greeting::Use(used)) => Ok(Some(used)),
+            Ok(Greeting::Close) => {
+                connection.close(DUPLICATE, b"another connection is in use");
+                Ok(None)
+            }
+            Err(violation) => {
+                self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
+                connection.close(MISBEHAVED, violation.to_string().as_bytes());
+                link.end(&violation.to_string());
+                Err(ended(link, &violation))
+            }
+        }
+    }
+
+    /// Reads and writes until the connection ends.
+    async fn serve(&self, connected: Connected) {
+        let Connected {
+            link,
+            serial,
+            connection,
+            send,
+            mut recv,
+            first,
+            member,
+        } = connected;
+        tracing::info!(peer = %link.who(), address = %connection.remote_address(), "connected");
+        let writing = write(Arc::clone(&link), serial, connection.clone(), send, first);
+        let writing = tokio::spawn(writing);
+        let listening = self.listen_for_packets(&link, &connection, member);
+        let lending = self.lend_payloads(&link, &connection);
+        let read = self.read(&link, serial, &mut recv).await;
+        if let Err(why) = &read {
+            connection.close(MISBEHAVED, why.as_bytes());
+        }
+        let was_in_use = link.disconnected(serial);
+        writing.abort();
+        listening.abort();
+        lending.abort();
+        let why = connection.close_reason();
+        if let Some(quinn::ConnectionError::ApplicationClosed(close)) = &why
+            && was_in_use
+            && [ENDED, MISBEHAVED].contains(&close.error_code)
+        {
+            link.end(&String::from_utf8_lossy(&close.reason));
+        }
+        let why = why.map_or_else(|| "the peer said goodbye".to_owned(), |why| why.to_string());
+        tracing::info!(peer = %link.who(), why, "disconnected");
+    }
+
+    /// Takes datagrams of the other side to the membership, if both are nodes.
+    fn listen_for_packets(
+        &self,
+        link: &Link,
+        connection: &quinn::Connection,
+        member: Member,
+    ) -> tokio::task::JoinHandle<()> {
+        let both_nodes = [self.who.role, link.who().role] == [Role::Node; 2];
+        let (gossip, connection) = (self.gossip.clone(), connection.clone());
+        tokio::spawn(async move {
+            if !both_nodes {
+                return;
+            }
+            let from = Arc::clone(&member.name);
+            gossip.tell(Input::Met(member)).await;
+            while let Ok(packet) = connection.read_datagram().await {
+                gossip.hand(Input::Packet(Arc::clone(&from), packet));
+            }
+        })
+    }
+
+    /// Answers requests for payloads, each on a stream of its own; the transport bounds how many
+    /// there are.
+    fn lend_payloads(
+        &self,
+        link: &Link,
+        connection: &quinn::Connection,
+    ) -> tokio::task::JoinHandle<()> {
+        let may_fetch = link.who().role != Role::Observer;
+        let (shelf, connection) = (Arc::clone(&self.shelf), connection.clone());
+        tokio::spawn(async move {
+            while let Ok((send, recv)) = connection.accept_bi().await {
+                let shelf = Arc::clone(&shelf);
+                if may_fetch {
+                    tokio::spawn(async move { shelf.serve(send, recv).await });
+                }
+            }
+        })
+    }
+
+    /// # Errors
+    /// What the peer has done that it must not.
+    async fn read(
+        &self,
+        link: &Arc<Link>,
+        serial: u64,
+        recv: &mut RecvStream,
+    ) -> Result<(), String> {
+        let may_call = matches!(link.who().role, Role::Node | Role::Client);
+        let (mut bytes, mut frames) = (BytesMut::new(), Vec::<Frame>::new());
+        let mut deliveries = Vec::new();
+        loop {
+            let chunk = match recv.read_chunk(READ_SIZE, true).await {
+                Ok(Some(chunk)) => chunk,
+                // The connection says why.
+                Ok(None) | Err(_) => return Ok(()),
+            };
+            bytes.extend_from_slice(&chunk.bytes);
+            let taken = take_all(&mut bytes, &mut frames);
+            let received = link.receive(serial, &mut frames, &mut deliveries);
+            for delivery in deliveries.drain(..) {
+                deliver(&self.exports, link, may_call, delivery);
+            }
+            let wrong = taken.err().map(|error| error.to_string());
+            let wrong = wrong.or(received.err().map(|error| error.to_string()));
+            if let Some(why) = wrong {
+                self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
+                link.end(&why);
+                return Err(why);
+            }
+        }
+    }
+
+    /// Dials peers whose connection has broken.
+    pub(crate) async fn stay_connected(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(DIAL_TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            for link in self.links() {
+                let Ok(place) = Arc::clone(&self.dials).try_acquire_owned() else {
+                    break;
+                };
+                if let Some(address) = link.dial_now(now) {
+                    let net = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        net.dial_again(&link, &address).await;
+                        drop(place);
+                    });
+                }
+            }
+        }
+    }
+
+    async fn dial_again(self: &Arc<Self>, link: &Link, address: &str) {
+        // Peers are dialled where they said they are, and nobody else is.
+        let Ok(mut addresses) = tokio::net::lookup_host(address).await else {
+            return;
+        };
+        if let Some(address) = addresses.next()
+            && let Err(error) = self.dial(address).await
+        {
+            tracing::debug!(peer = %link.who(), %error, "not reached again yet");
+        }
+    }
+
+    /// This node, as the others know it.
+    pub(crate) fn member(&self) -> Member {
+        Member {
+            name: Arc::clone(&self.who.name),
+            address: self.address.as_str().into(),
+            incarnation: self.incarnation,
+            rejoined: 0,
+        }
+    }
+
+    /// Keeps a connection with a member.
+    pub(crate) fn want(&self, member: &Member) {
+        let who = Who::new(&member.name, Role::Node);
+        match who.map(|who| self.link_of(&who)) {
+            Ok(Ok(link)) => link.want(&member.address),
+            Ok(Err(error)) => tracing::warn!(node = %member.name, %error, "no connection is kept"),
+            // What is no name is no node.
+            Err(error) => tracing::warn!(%error, "no connection is kept"),
+        }
+    }
+
+    /// Ends everything with a member that is dead.
+    pub(crate) fn give_up(&self, member: &Member) {
+        if let Some(link) = self.link(&member.name) {
+            link.give_up(member.incarnation, "its node is dead, or has left");
+        }
+    }
+
+    /// Sends a packet to a member, as well as can be.
+    pub(crate) fn send_packet(&self, to: &Member, packet: Bytes) {
+        if let Some(link) = self.link(&to.name) {
+            link.send_packet(packet);
+        }
+    }
+
+    /// Closes connections to peers that are not let in any more.
+    pub(crate) fn enforce_access(&self) {
+        for link in self.links() {
+            if !self.access.allows(link.who()) {
+                link.end("revoked");
+                self.links.write().remove(&link.who().name);
+            }
+        }
+    }
+
+    /// Ends all sessions and waits until the other sides know.
+    pub(crate) async fn close(&self) {
+        if self.who.role == Role::Node {
+            self.gossip.leave().await;
+        }
+        for link in self.links() {
+            link.end("the node stops");
+        }
+        self.endpoint.close(ENDED, b"the node stops");
+        // A peer that does not answer must not hold up the end.
+        let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+    }
+}
+
+/// A connection on which both sides have greeted each other.
+struct Connected {
+    link: Arc<Link>,
+    serial: u64,
+    connection: quinn::Connection,
+    send: SendStream,
+    recv: RecvStream,
+    /// What is to be written before anything else.
+    first: Vec<u8>,
+    /// The other side, as a node.
+    member: Member,
+}
+
+fn member_of(link: &Link, hello: &Hello) -> Member {
+    Member {
+        name: Arc::clone(&link.who().name),
+        address: hello.address.as_str().into(),
+        incarnation: hello.incarnation,
+        rejoined: 0,
+    }
+}
+
+fn take_all(bytes: &mut BytesMut, frames: &mut Vec<Frame>) -> Result<(), frame::FrameError> {
+    while let Some(frame) = frame::take(bytes)? {
+        frames.push(frame);
+    }
+    Ok(())
+}
+
+fn deliver(exports: &Exports, link: &Arc<Link>, may_call: bool, delivery: Delivery) {
+    let Delivery { to, payload, reply } = delivery;
+    let is_tell = reply.is_none();
+    let session = link.session();
+    let delivered = exports.deliver(link, may_call, &to, &payload, reply);
+    if let (Err(_), true, Some(session)) = (delivered, is_tell, session) {
+        link.refuse(session, to.actor);
+    }
+}
+
+/// Writes until the connection is of no use any more.
+async fn write(
+    link: Arc<Link>,
+    serial: u64,
+    connection: quinn::Connection,
+    mut send: SendStream,
+    first: Vec<u8>,
+) {
+    let mut out = BytesMut::with_capacity(2 * WRITE_FULL);
+    out.extend_from_slice(&first);
+    let mut acknowledge = false;
+    loop {
+        let untold = match link.write(serial, &mut out, WRITE_FULL, acknowledge) {
+            Ok(Untold(untold)) => untold,
+            Err(why) => {
+                connection.close(MISBEHAVED, why.as_bytes());
+                return;
+            }
+        };
+        acknowledge = false;
+        if !out.is_empty() {
+            if send.write_chunk(out.split().freeze()).await.is_err() {
+                return;
+            }
+        } else if untold {
+            acknowledge = timeout(ACK_DELAY, link.awake()).await.is_err();
+        } else {
+            link.awake().await;
+        }
+    }
+}
+
+async fn read_hello(recv: &mut RecvStream) -> Result<(Prefix, Hello), HelloError> {
+    let mut prefix = [0; PREFIX];
+    let foreign = |_| HelloError::Foreign;
+    recv.read_exact(&mut prefix).await.map_err(foreign)?;
+    let prefix = Prefix::from_bytes(prefix)?;
+    let mut rest = vec![0; prefix.length];
+    recv.read_exact(&mut rest).await.map_err(foreign)?;
+    Ok((prefix, Hello::from_rest(&rest)?))
+}
+
+/// Whom the verified certificate of the other side names.
+fn peer(connection: &quinn::Connection) -> Option<Who> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>();
+    Who::of_certificate(chain.ok()?.first()?)
+}
+
+fn is_duplicate(connection: &quinn::Connection) -> bool {
+    matches!(
+        connection.close_reason(),
+        Some(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == DUPLICATE
+    )
+}
+
+fn unreachable(address: SocketAddr, why: &dyn std::error::Error) -> ConnectError {
+    let why = why.to_string();
+    ConnectError::Unreachable { address, why }
+}
+
+fn ended(link: &Link, why: &(dyn std::error::Error + 'static)) -> ConnectError {
+    ConnectError::Ended {
+        who: link.who().to_string(),
+        why: why.to_string(),
+    }
+}
+
+/// Both sides hear of it.
+fn hello_failed(connection: &quinn::Connection, link: &Link, why: HelloError) -> ConnectError {
+    if let Some(reason) = connection.close_reason() {
+        return ended(link, &reason);
+    }
+    connection.close(REFUSED, why.to_string().as_bytes());
+    let who = link.who().to_string();
+    ConnectError::Hello { who, why }
+}
+
+fn server_config(
+    identity: &Identity,
+    idle: Duration,
+) -> Result<quinn::ServerConfig, IdentityError> {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(identity)?));
+    config.transport_config(transport(idle));
+    config.max_incoming(HANDSHAKES_MAX);
+    Ok(config)
+}
+
+fn client_config(
+    identity: &Identity,
+    idle: Duration,
+) -> Result<quinn::ClientConfig, IdentityError> {
+    let mut config = quinn::ClientConfig::new(Arc::new(tls::client(identity)?));
+    config.transport_config(transport(idle));
+    Ok(config)
+}
+
+fn transport(idle: Duration) -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(idle.try_into().ok())
+        .keep_alive_interval(Some(idle / KEEP_ALIVES))
+        .max_concurrent_bidi_streams(16_u32.into())
+        .max_concurrent_uni_streams(16_u32.into())
+        .receive_window(RECEIVE_WINDOW.into())
+        .stream_receive_window(STREAM_WINDOW.into());
+    Arc::new(transport)
+}

@@ -1,0 +1,599 @@
+//! A node: the actors of this process, and the way to those of others.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::actor::{Actor, Ctx, Handler, Message};
+use crate::exports::{Exports, NODE, Published};
+use crate::far::Far;
+use crate::gossip::{Gossip, Input, MemberState};
+use crate::link::Link;
+use crate::membership::{Detection, NOTICE_MAX};
+use crate::net::{ConnectError, IDLE, ListenError, Net, Settings};
+use crate::payload::{self, Payload, PayloadError};
+use crate::reference::{AskError, Ref};
+use crate::security::{Access, Identity, IdentityError, Who};
+use crate::system::{ShutdownError, SpawnError, StartError, System};
+use crate::wire::{Messages, Remote, Wire};
+
+/// Messages that wait for the actor that a node is.
+const RECEPTION_CAPACITY: usize = 1024;
+
+/// Name of that actor; no other may have it.
+const RECEPTION: &str = "node";
+
+/// Time that a node takes to look something up.
+const LOOKUP_WITHIN: Duration = Duration::from_secs(2);
+
+/// This process among others. Clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    system: System,
+    net: Arc<Net>,
+    gossip: Gossip,
+    exports: Arc<Exports>,
+    access: Arc<Access>,
+    network: Handle,
+    stop: watch::Sender<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct Builder {
+    identity: Identity,
+    listen: SocketAddr,
+    advertised: Option<String>,
+    incarnation: Option<u64>,
+    access: Arc<Access>,
+    detection: Detection,
+    idle: Duration,
+}
+
+/// Why a node did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// No thread for actors.
+    #[error(transparent)]
+    Actors(#[from] StartError),
+    /// No thread for the network.
+    #[error("the network's thread could not be started: {0}")]
+    Network(#[from] io::Error),
+    /// No port, or no identity.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The actor that the node is could not be spawned.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+}
+
+/// Why there is no reference to an actor of another node.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// No session with the node: it was never reached, or is lost.
+    #[error("no connection with {0}")]
+    NotConnected(String),
+    /// The node has published no such actor.
+    #[error("{node} has published no actor {actor}")]
+    Unknown {
+        /// The node.
+        node: String,
+        /// The name.
+        actor: String,
+    },
+    /// The actor is of another type.
+    #[error("{actor} of {node} is a {theirs}, not a {ours}")]
+    OtherType {
+        /// The node.
+        node: String,
+        /// The actor's name.
+        actor: String,
+        /// Its type.
+        theirs: String,
+        /// The type asked for.
+        ours: &'static str,
+    },
+    /// The node did not say.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+/// Why a node's notice was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoticeError {
+    /// It does not fit into the members' gossip.
+    #[error("a notice of {0} bytes: at most {NOTICE_MAX} go with the gossip")]
+    TooLong(usize),
+    /// Too much waits for the membership.
+    #[error("the membership is overloaded")]
+    Overloaded,
+}
+
+/// Another node, as this one sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerState {
+    /// Who it is.
+    pub who: Who,
+    /// Whether there is a connection now.
+    pub is_connected: bool,
+    /// Frames for it that it has not taken in yet.
+    pub frames_waiting: usize,
+    /// Asks from here that it has not answered.
+    pub asks: usize,
+    /// Its asks that are not answered here.
+    pub its_asks: usize,
+}
+
+/// Connections since the start of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Connections {
+    /// Accepted, TLS and greeting included.
+    pub accepted: u64,
+    /// Asked to come again with a token, because many were being accepted.
+    pub validated: u64,
+    /// Turned away unheard, because too many were being accepted.
+    pub turned_away: u64,
+    /// Not accepted: no certificate, not allowed, no greeting in time.
+    pub failed_handshakes: u64,
+    /// Closed because the peer broke the protocol.
+    pub misbehaved: u64,
+}
+
+impl Builder {
+    /// Listens at this address and port; port 0 is any. Without it, any port of the loopback.
+    #[must_use]
+    pub const fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// Tells others to dial this `host:port`, where it is not the one listened at.
+    #[must_use]
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertised = Some(address.into());
+        self
+    }
+
+    /// A number that is higher at every start of the node. Without it, the time in microseconds: on a
+    /// machine whose clock may be set back, count the starts in a file.
+    #[must_use]
+    pub const fn incarnation(mut self, incarnation: u64) -> Self {
+        self.incarnation = Some(incarnation);
+        self
+    }
+
+    /// How fast the death of other nodes is noticed.
+    #[must_use]
+    pub const fn detection(mut self, detection: Detection) -> Self {
+        self.detection = detection;
+        self
+    }
+
+    /// A connection on which nothing comes for so long is made anew; 6 s without it. The shorter of
+    /// both sides' counts.
+    #[must_use]
+    pub const fn idle_timeout(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Lets in nobody but these, by name.
+    #[must_use]
+    pub fn allow_only<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.access.allow_only(names);
+        self
+    }
+
+    /// Starts the node's threads, one for actors and one for the network, and listens.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn start(self) -> Result<Node, NodeError> {
+        let system = System::start()?;
+        let exports = Arc::<Exports>::default();
+        let (gossip, inputs) = Gossip::new();
+        let settings = Settings {
+            incarnation: self.incarnation.unwrap_or_else(now_micros),
+            listen: self.listen,
+            address: self.advertised,
+            access: Arc::clone(&self.access),
+            exports: Arc::clone(&exports),
+            gossip: gossip.clone(),
+            idle: self.idle,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let heard = (inputs, self.detection);
+        let (net, network, thread) = start_network(&self.identity, settings, heard, stopped)?;
+        let reception = Reception {
+            exports: Arc::clone(&exports),
+        };
+        let reception = system.spawn(RECEPTION, reception, RECEPTION_CAPACITY)?;
+        exports.publish_node(&reception);
+        let gone = Arc::downgrade(&exports);
+        system.on_exit(move |exit| {
+            if let Some(exports) = gone.upgrade().filter(|_| !exit.restarted) {
+                exports.withdraw(&exit.actor);
+            }
+        });
+        let inner = Inner {
+            system,
+            net,
+            gossip,
+            exports,
+            access: self.access,
+            network,
+            stop,
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok(Node {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+type Network = (Arc<Net>, Handle, JoinHandle<()>);
+
+/// A thread with a runtime that runs the network until it is told to stop.
+fn start_network(
+    identity: &Identity,
+    settings: Settings,
+    (inputs, detection): (mpsc::Receiver<Input>, Detection),
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Network, NodeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let entered = runtime.enter();
+    let gossip = settings.gossip.clone();
+    let net = Net::new(identity, settings);
+    drop(entered);
+    let net = match net {
+        Ok(net) => net,
+        Err(error) => {
+            // The caller may be on a runtime of its own, where another must not be waited for.
+            runtime.shutdown_background();
+            return Err(error.into());
+        }
+    };
+    let handle = runtime.handle().clone();
+    let serving = Arc::clone(&net);
+    let run = move || {
+        runtime.block_on(async {
+            tokio::spawn(Arc::clone(&serving).accept());
+            tokio::spawn(Arc::clone(&serving).stay_connected());
+            let me = serving.member();
+            tokio::spawn(gossip.run(Arc::clone(&serving), me, detection, inputs));
+            // A node that is dropped stops, too.
+            let _ = stopped.wait_for(|&stop| stop).await;
+            serving.close().await;
+        });
+    };
+    let thread = std::thread::Builder::new().name("network".to_owned());
+    Ok((net, handle, thread.spawn(run)?))
+}
+
+impl Node {
+    /// A node of this identity. It listens on the loopback until [told otherwise](Builder::listen).
+    #[must_use]
+    pub fn builder(identity: Identity) -> Builder {
+        Builder {
+            identity,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertised: None,
+            incarnation: None,
+            access: Arc::default(),
+            detection: Detection::default(),
+            idle: IDLE,
+        }
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn who(&self) -> &Who {
+        self.inner.net.who()
+    }
+
+    /// Where others reach it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.inner.net.address()
+    }
+
+    /// The address and port that it listens at.
+    #[must_use]
+    pub fn listens_at(&self) -> SocketAddr {
+        self.inner.net.listens_at()
+    }
+
+    /// Its actors.
+    #[must_use]
+    pub fn system(&self) -> &System {
+        &self.inner.system
+    }
+
+    /// Lets other nodes find an actor by its name and call it, until it ends.
+    pub fn publish<A: Remote>(&self, actor: &Ref<A>) {
+        self.inner.exports.publish(actor);
+    }
+
+    /// Connects to the node at an address; its name. From then on, the connection is made again
+    /// whenever it breaks.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(&self, address: SocketAddr) -> Result<Who, ConnectError> {
+        let net = Arc::clone(&self.inner.net);
+        let dialled = self
+            .inner
+            .network
+            .spawn(async move { net.dial(address).await });
+        let gone = |_| ConnectError::Ended {
+            who: address.to_string(),
+            why: "this node stops".to_owned(),
+        };
+        let link = dialled.await.map_err(gone)??;
+        Ok(link.who().clone())
+    }
+
+    /// Names and types of the actors that a connected node has published.
+    ///
+    /// # Errors
+    /// [`FindError`].
+    pub async fn published_by(&self, node: &str) -> Result<Vec<(String, String)>, FindError> {
+        let (_, _, reception) = self.reception(node)?;
+        let all = reception.ask(List, LOOKUP_WITHIN).await?;
+        Ok(all
+            .into_iter()
+            .map(|one| (one.name, one.actor_type))
+            .collect())
+    }
+
+    /// The actor that a connected node is.
+    fn reception(&self, node: &str) -> Result<(Arc<Link>, u64, Ref<Reception>), FindError> {
+        let not_connected = || FindError::NotConnected(node.to_owned());
+        let link = self.inner.net.link(node).ok_or_else(not_connected)?;
+        let session = link.session().ok_or_else(not_connected)?;
+        let reception = reception_of(&link, session);
+        Ok((link, session, reception))
+    }
+
+    /// A reference to an actor of a connected node, by its name.
+    ///
+    /// # Errors
+    /// [`FindError`].
+    pub async fn find<A: Remote>(&self, actor: &str, node: &str) -> Result<Ref<A>, FindError> {
+        let (link, session, reception) = self.reception(node)?;
+        let name = actor.to_owned();
+        let found = reception.ask(Find { name }, LOOKUP_WITHIN).await?;
+        let Some(found) = found else {
+            let (node, actor) = (node.to_owned(), actor.to_owned());
+            return Err(FindError::Unknown { node, actor });
+        };
+        if found.actor_type != A::TYPE {
+            return Err(FindError::OtherType {
+                node: node.to_owned(),
+                actor: actor.to_owned(),
+                theirs: found.actor_type,
+                ours: A::TYPE,
+            });
+        }
+        Ok(Ref::there(Arc::new(Far {
+            name: found.name.into(),
+            link,
+            session,
+            actor: found.actor,
+            generation: found.generation,
+        })))
+    }
+
+    /// Keeps bytes for other nodes to fetch, for so long.
+    ///
+    /// # Errors
+    /// [`PayloadError::Full`].
+    pub fn keep(&self, bytes: Bytes, for_: Duration) -> Result<Payload, PayloadError> {
+        let until = Instant::now() + for_;
+        let net = &self.inner.net;
+        net.shelf.keep(&net.who().name, bytes, until)
+    }
+
+    /// Keeps a payload no longer; transfers that have begun go on.
+    pub fn drop_payload(&self, payload: &Payload) {
+        self.inner.net.shelf.drop_payload(payload);
+    }
+
+    /// Fetches a payload of a connected node, of `at_most` so many bytes. When the connection breaks,
+    /// it goes on with the next one.
+    ///
+    /// # Errors
+    /// [`PayloadError`].
+    pub async fn fetch(
+        &self,
+        payload: &Payload,
+        at_most: usize,
+        within: Duration,
+    ) -> Result<Bytes, PayloadError> {
+        let not_connected = || PayloadError::NotConnected(payload.node().to_owned());
+        let link = self
+            .inner
+            .net
+            .link(payload.node())
+            .ok_or_else(not_connected)?;
+        let fetching = payload::fetch(link, payload.clone(), at_most, within);
+        let fetched = self.inner.network.spawn(fetching).await;
+        fetched.map_err(|_| not_connected())?
+    }
+
+    /// Who may connect; [`Node::enforce_access`] puts a change in force for those who are.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.inner.access
+    }
+
+    /// Ends connections with peers that are not let in any more.
+    pub fn enforce_access(&self) {
+        self.inner.net.enforce_access();
+    }
+
+    /// Uses another certificate from the next connection on; connections that exist stay.
+    ///
+    /// # Errors
+    /// When TLS does not take it.
+    pub fn rotate(&self, identity: &Identity) -> Result<(), IdentityError> {
+        self.inner.net.rotate(identity)
+    }
+
+    /// Every other node that there has been a connection with.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerState> {
+        let links = self.inner.net.links();
+        let state = |link: &Arc<Link>| {
+            let in_flight = link.in_flight();
+            PeerState {
+                who: link.who().clone(),
+                is_connected: link.is_connected(),
+                frames_waiting: in_flight.frames,
+                asks: in_flight.asks,
+                its_asks: in_flight.their_asks,
+            }
+        };
+        links.iter().map(state).collect()
+    }
+
+    /// The other nodes of the cluster that are taken to be alive.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberState> {
+        self.inner.gossip.members()
+    }
+
+    /// Lets all members know what this node says of itself ([`MemberState::notice`]): at most 512 bytes,
+    /// which take the place of what it said before.
+    ///
+    /// # Errors
+    /// [`NoticeError`]; nothing has changed then.
+    pub fn set_notice(&self, notice: Vec<u8>) -> Result<(), NoticeError> {
+        if notice.len() > NOTICE_MAX {
+            return Err(NoticeError::TooLong(notice.len()));
+        }
+        let handed = self.inner.gossip.hand(Input::Notice(notice));
+        handed.then_some(()).ok_or(NoticeError::Overloaded)
+    }
+
+    /// Counts connections.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let counters = &self.inner.net.counters;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Connections {
+            accepted: read(&counters.accepted),
+            validated: read(&counters.validated),
+            turned_away: read(&counters.turned_away),
+            failed_handshakes: read(&counters.failed_handshakes),
+            misbehaved: read(&counters.misbehaved),
+        }
+    }
+
+    /// Says goodbye to all peers, stops all actors, and ends the threads.
+    ///
+    /// # Errors
+    /// See [`System::shutdown`].
+    pub fn shutdown(&self, within: Duration) -> Result<(), ShutdownError> {
+        let deadline = Instant::now() + within;
+        self.inner.stop.send_replace(true);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ended = self.inner.system.shutdown(left);
+        if let Some(thread) = self.inner.thread.lock().take() {
+            // It ends within a second.
+            drop(thread.join());
+        }
+        ended
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("who", self.who())
+            .field("address", &self.address())
+            .finish_non_exhaustive()
+    }
+}
+
+fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(1, |since| since.as_micros() as u64)
+}
+
+/// The actor that a node is, for other nodes.
+struct Reception {
+    exports: Arc<Exports>,
+}
+
+impl Actor for Reception {}
+
+impl Remote for Reception {
+    const TYPE: &'static str = "ekya/node";
+
+    fn messages(messages: &mut Messages<Self>) {
+        messages.add::<Find>().add::<List>();
+    }
+}
+
+fn reception_of(link: &Arc<Link>, session: u64) -> Ref<Reception> {
+    Ref::there(Arc::new(Far {
+        name: format!("node {}", link.who().name).into(),
+        link: Arc::clone(link),
+        session,
+        actor: NODE,
+        generation: 0,
+    }))
+}
+
+/// Asks for an actor by its name.
+#[derive(Serialize, Deserialize)]
+struct Find {
+    name: String,
+}
+
+impl Message for Find {
+    type Reply = Option<Published>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/find", 1));
+}
+
+impl Handler<Find> for Reception {
+    fn handle(&mut self, Find { name }: Find, _: &mut Ctx<Self>) -> Option<Published> {
+        self.exports.find(&name)
+    }
+}
+
+/// Asks for all published actors.
+#[derive(Serialize, Deserialize)]
+struct List;
+
+impl Message for List {
+    type Reply = Vec<Published>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/list", 1));
+}
+
+impl Handler<List> for Reception {
+    fn handle(&mut self, _: List, _: &mut Ctx<Self>) -> Vec<Published> {
+        self.exports.all()
+    }
+}

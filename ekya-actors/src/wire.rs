@@ -1,0 +1,216 @@
+//! How messages travel between nodes: what a type of message is called, and its bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::actor::{Actor, Handler, Message};
+use crate::codec::{self, CodecError};
+use crate::envelope::{Deliver, FarAsk, Tell};
+use crate::frame::MESSAGE_MAX;
+use crate::link::ReplyTo;
+use crate::peer::{Address, Failure};
+use crate::reference::{Ref, SendError};
+
+/// How a type of message travels; see [`Message::WIRE`].
+pub struct Wire<M: Message> {
+    name: &'static str,
+    version: u16,
+    encode: fn(&M, &mut Vec<u8>) -> Result<(), CodecError>,
+    decode: fn(&[u8]) -> Result<M, CodecError>,
+    encode_reply: fn(&M::Reply, &mut Vec<u8>) -> Result<(), CodecError>,
+    decode_reply: fn(&[u8]) -> Result<M::Reply, CodecError>,
+}
+
+impl<M> Wire<M>
+where
+    M: Message + Serialize + DeserializeOwned,
+    M::Reply: Serialize + DeserializeOwned,
+{
+    /// A name that no other message to the same actor has on the wire, such as `"counter/add"`, and
+    /// the version of the fields of message and answer. Whoever changes the fields increases the
+    /// version: nodes that differ in it refuse the message and say so.
+    #[must_use]
+    pub const fn new(name: &'static str, version: u16) -> Self {
+        Self {
+            name,
+            version,
+            encode: |message, out| codec::encode(message, out, MESSAGE_MAX),
+            decode: |bytes| codec::decode(bytes),
+            encode_reply: |reply, out| codec::encode(reply, out, MESSAGE_MAX),
+            decode_reply: |bytes| codec::decode(bytes),
+        }
+    }
+}
+
+impl<M: Message> Wire<M> {
+    /// The number that stands for the name.
+    pub(crate) const fn id(&self) -> u64 {
+        id(self.name)
+    }
+
+    pub(crate) const fn version(&self) -> u16 {
+        self.version
+    }
+
+    pub(crate) fn encode(&self, message: &M) -> Result<Vec<u8>, CodecError> {
+        let mut bytes = Vec::new();
+        (self.encode)(message, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<M, CodecError> {
+        (self.decode)(bytes)
+    }
+
+    pub(crate) fn encode_reply(&self, reply: &M::Reply) -> Result<Vec<u8>, CodecError> {
+        let mut bytes = Vec::new();
+        (self.encode_reply)(reply, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn decode_reply(&self, bytes: &[u8]) -> Result<M::Reply, CodecError> {
+        (self.decode_reply)(bytes)
+    }
+}
+
+/// Fowler, Noll and Vo's hash (1a, 64 bits), the same in every build.
+const fn id(name: &str) -> u64 {
+    let bytes = name.as_bytes();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+/// An actor that other nodes may send messages to.
+pub trait Remote: Actor {
+    /// What the type is called on the wire: a reference to another type's actor is refused.
+    const TYPE: &'static str;
+
+    /// Adds every message that may come from other nodes.
+    fn messages(messages: &mut Messages<Self>);
+}
+
+/// The messages that an actor takes from other nodes.
+pub struct Messages<A: Actor> {
+    takes: HashMap<u64, Takes<A>>,
+}
+
+struct Takes<A: Actor> {
+    name: &'static str,
+    version: u16,
+    deliver: fn(&Ref<A>, &Address, &[u8], Option<ReplyTo>) -> Result<(), Failure>,
+}
+
+impl<A: Actor> Messages<A> {
+    /// # Panics
+    /// When a message is added that cannot travel, or two of the same name: a mistake in the program,
+    /// found at its start.
+    #[track_caller]
+    pub fn add<M: Message>(&mut self) -> &mut Self
+    where
+        A: Handler<M>,
+    {
+        let Some(wire) = M::WIRE else {
+            panic!("{} has no Message::WIRE", std::any::type_name::<M>());
+        };
+        let takes = Takes {
+            name: wire.name,
+            version: wire.version,
+            deliver: deliver::<A, M>,
+        };
+        if let Some(other) = self.takes.insert(wire.id(), takes) {
+            panic!("two messages called {} or {}", wire.name, other.name);
+        }
+        self
+    }
+
+    pub(crate) fn of() -> Self
+    where
+        A: Remote,
+    {
+        let mut messages = Self {
+            takes: HashMap::new(),
+        };
+        A::messages(&mut messages);
+        messages
+    }
+
+    /// Hands a message to the actor.
+    ///
+    /// # Errors
+    /// Why it cannot be; a `reply` has been told.
+    pub(crate) fn deliver(
+        &self,
+        actor: &Ref<A>,
+        to: &Address,
+        payload: &[u8],
+        reply: Option<ReplyTo>,
+    ) -> Result<(), Failure> {
+        let refused = |text: String| Failure::Refused(text);
+        let taken = match self.takes.get(&to.message) {
+            None => Err(refused(format!("{} takes no such message", actor.name()))),
+            Some(takes) if takes.version != to.version => Err(refused(format!(
+                "{} is known in version {} here, not {}",
+                takes.name, takes.version, to.version
+            ))),
+            Some(takes) => return (takes.deliver)(actor, to, payload, reply),
+        };
+        taken.map_err(|failure| told(reply, failure))
+    }
+}
+
+impl<A: Actor> fmt::Debug for Messages<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.takes.values().map(|takes| takes.name);
+        f.debug_set().entries(names).finish()
+    }
+}
+
+fn deliver<A: Handler<M>, M: Message>(
+    actor: &Ref<A>,
+    to: &Address,
+    payload: &[u8],
+    reply: Option<ReplyTo>,
+) -> Result<(), Failure> {
+    let Some(wire) = M::WIRE else {
+        return Err(told(reply, Failure::Stopped));
+    };
+    let message = match wire.decode(payload) {
+        Ok(message) => message,
+        Err(error) => {
+            let text = format!("{} is malformed: {error}", wire.name);
+            return Err(told(reply, Failure::Refused(text)));
+        }
+    };
+    let body: Box<dyn Deliver<A>> = match reply {
+        None => Box::new(Tell(message)),
+        Some(reply) => {
+            let (actor, message_name, trace) = (actor.name(), wire.name, to.trace);
+            let span = tracing::debug_span!("ask", actor, message = message_name, trace);
+            Box::new(FarAsk {
+                message,
+                reply,
+                span,
+            })
+        }
+    };
+    // What is not accepted has told its asker.
+    actor.accept(body).map_err(|error| match error {
+        SendError::Overloaded { .. } => Failure::Overloaded,
+        _ => Failure::Stopped,
+    })
+}
+
+fn told(reply: Option<ReplyTo>, failure: Failure) -> Failure {
+    if let Some(reply) = reply {
+        reply.fail(&failure);
+    }
+    failure
+}

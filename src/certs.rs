@@ -13,7 +13,7 @@ use ekya_actors::security::authority::Authority;
 ///
 /// # Errors
 /// When there is one already, or it cannot be written.
-pub(crate) fn init(folder: &Path, site: &str, days: u32) -> Result<()> {
+pub(crate) fn init(folder: &Path, days: u32) -> Result<()> {
     let [certificate, key] = authority_files(folder);
     for file in [&certificate, &key] {
         if file.exists() {
@@ -25,10 +25,10 @@ pub(crate) fn init(folder: &Path, site: &str, days: u32) -> Result<()> {
         }
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let authority = Authority::create(site, days)?;
+    let authority = Authority::create(days)?;
     write_privately(&key, authority.key().as_bytes())?;
     write_atomically(&certificate, authority.certificate().as_bytes())?;
-    println!("{}: trusted by all of {site}", certificate.display());
+    println!("{}: for everybody of the site", certificate.display());
     println!("{}: secret; leave it here, on no node", key.display());
     Ok(())
 }
@@ -39,9 +39,8 @@ pub(crate) fn init(folder: &Path, site: &str, days: u32) -> Result<()> {
 /// When there is no authority in `folder`, or the certificate cannot be written.
 pub(crate) fn issue(folder: &Path, who: &Who, days: u32) -> Result<()> {
     let [certificate, key] = authority_files(folder).map(|file| {
-        fs::read_to_string(&file).with_context(|| {
-            format!("cannot read {}: `ekya certs init` makes it", file.display())
-        })
+        fs::read_to_string(&file)
+            .with_context(|| format!("cannot read {}: `ekya certs init` makes it", file.display()))
     });
     let authority = Authority::from_pem(&certificate?, &key?)?;
     let issued = authority.issue(who, days)?;

@@ -204,9 +204,6 @@ enum Certs {
         /// Folder for ca.pem and ca.key.
         #[arg(long, default_value = "certs")]
         folder: PathBuf,
-        /// What the authority is called.
-        #[arg(long, default_value = "ekya site")]
-        site: String,
         /// Days that it is valid.
         #[arg(long, default_value_t = 3650)]
         days: u32,
@@ -277,7 +274,7 @@ fn act(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Certs { command } => match command {
-            Certs::Init { folder, site, days } => certs::init(&folder, &site, days),
+            Certs::Init { folder, days } => certs::init(&folder, days),
             Certs::Issue {
                 name,
                 role,

@@ -165,7 +165,10 @@ fn certificates_are_made_renewed_and_read() {
     #[cfg(unix)]
     for secret in ["ca.key", "edge-1.key"] {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(certs.join(secret)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(certs.join(secret))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o077, 0, "{secret} can be read by others");
     }
 }

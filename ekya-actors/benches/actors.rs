@@ -104,7 +104,7 @@ impl Remote for Echo {
 struct Ping([u64; 5]);
 
 impl Message for Ping {
-    type Reply = Ping;
+    type Reply = Self;
     const WIRE: Option<Wire<Self>> = Some(Wire::new("echo/ping", 1));
 }
 
@@ -222,7 +222,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let authority = Authority::create("bench", 1).expect("an authority");
+        let authority = Authority::create(1).expect("an authority");
         Self { authority }
     }
 

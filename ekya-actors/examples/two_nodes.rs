@@ -47,7 +47,7 @@ impl Remote for Counter {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let authority = Authority::create("example", 1)?;
+    let authority = Authority::create(1)?;
     let edge_1 = Node::builder(identity(&authority, "edge-1")?).start()?;
     let edge_2 = Node::builder(identity(&authority, "edge-2")?).start()?;
 

@@ -1,6 +1,7 @@
 //! What a node has to do with one other node, whether or not there is a connection now.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     wake: Notify,
     /// There is a connection.
     came: Notify,
+    /// Counts asks of the other side that it has cancelled.
+    cancellations: AtomicU64,
 }
 
 struct State {
@@ -75,6 +78,7 @@ impl Link {
             state: Mutex::new(state),
             wake: Notify::new(),
             came: Notify::new(),
+            cancellations: AtomicU64::new(0),
         }
     }
 
@@ -329,15 +333,18 @@ impl Link {
         let mut answered = Vec::new();
         let mut state = self.state.lock();
         let session = state.dialogue.session().unwrap_or(0);
+        let mut cancelled = 0;
         for frame in frames.drain(..) {
             match state.dialogue.receive(connection, frame)? {
-                None | Some(Event::Cancelled | Event::Refused(_)) => {}
+                None | Some(Event::Refused(_)) => {}
+                Some(Event::Cancelled) => cancelled += 1,
                 Some(Event::Answered(sink, result)) => answered.push((sink, result)),
                 Some(Event::Message { to, payload, call }) => {
                     let reply = call.map(|call| ReplyTo {
                         link: Arc::clone(self),
                         session,
                         call: Some(call.id),
+                        cancellations: self.cancellations.load(Ordering::Acquire),
                         deadline: now + Duration::from_millis(call.within_millis.into()),
                     });
                     deliveries.push(Delivery { to, payload, reply });
@@ -345,6 +352,9 @@ impl Link {
             }
         }
         let is_due = state.dialogue.has_to_write();
+        if cancelled > 0 {
+            self.cancellations.fetch_add(cancelled, Ordering::Release);
+        }
         drop(state);
         if is_due {
             self.wake.notify_one();
@@ -370,6 +380,8 @@ pub(crate) struct ReplyTo {
     session: u64,
     /// Absent once it is answered.
     call: Option<u64>,
+    /// How many asks had been cancelled when this one came.
+    cancellations: u64,
     deadline: Instant,
 }
 
@@ -377,7 +389,10 @@ impl ReplyTo {
     /// Whether nobody waits any more.
     pub(crate) fn is_too_late(&self) -> bool {
         let is_wanted = |call| self.link.is_answering(self.session, call);
-        Instant::now() >= self.deadline || !self.call.is_some_and(is_wanted)
+        // Asking the link takes its lock, which is wanted for every message.
+        let may_be_cancelled =
+            self.link.cancellations.load(Ordering::Acquire) != self.cancellations;
+        Instant::now() >= self.deadline || may_be_cancelled && !self.call.is_some_and(is_wanted)
     }
 
     pub(crate) fn send<M: Message>(mut self, answer: &M::Reply) {

@@ -78,9 +78,11 @@ struct Members {
 /// What restarts or ends a member.
 pub(crate) struct Member {
     pub(crate) name: Arc<str>,
-    /// Restarted after the given pause, because of the named one; ended without a pause.
-    pub(crate) follow: Box<dyn Fn(&Arc<str>, Option<Duration>) + Send>,
+    pub(crate) follow: Box<Follow>,
 }
+
+/// Restarts an actor after the given pause, because of the named one; ends it without a pause.
+type Follow = dyn Fn(&Arc<str>, Option<Duration>) + Send;
 
 impl Group {
     /// An empty group.

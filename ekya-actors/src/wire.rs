@@ -105,8 +105,11 @@ pub struct Messages<A: Actor> {
 struct Takes<A: Actor> {
     name: &'static str,
     version: u16,
-    deliver: fn(&Ref<A>, &Address, &[u8], Option<ReplyTo>) -> Result<(), Failure>,
+    deliver: Delivering<A>,
 }
+
+/// Decodes a message and hands it over.
+type Delivering<A> = fn(&Ref<A>, &Address, &[u8], Option<ReplyTo>) -> Result<(), Failure>;
 
 impl<A: Actor> Messages<A> {
     /// # Panics

@@ -1,11 +1,11 @@
 //! The examples run and print what they say.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::path::PathBuf;
 use std::process::Command;
 
 /// Cargo builds examples beside the tests, two folders up.
 fn example(name: &str) -> String {
-    let mut path = PathBuf::from(std::env::current_exe().unwrap());
+    let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
     let output = Command::new(path.join("examples").join(name))

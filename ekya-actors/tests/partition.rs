@@ -1,4 +1,5 @@
 //! Connections that break and come back, and nodes that die, over real sockets.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod relay;
 mod site;

@@ -1,4 +1,5 @@
 //! Actors of other nodes, over real sockets on the loopback.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod site;
 

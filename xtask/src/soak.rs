@@ -54,7 +54,10 @@ fn actors() -> Result<ExitCode> {
     if std::env::var_os("EKYA_SEEDS").is_none() {
         command.env("EKYA_SEEDS", SEEDS);
     }
-    run::must_pass(&mut command, "the seed that it names repeats what went wrong")?;
+    run::must_pass(
+        &mut command,
+        "the seed that it names repeats what went wrong",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,14 +4,17 @@
 //! node.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
 use super::PEER;
 use super::identity::Who;
+
+/// What all authorities are called: which of them has signed, their keys tell.
+const NAME: &str = "ekya site";
 
 /// Clocks of edge devices may be behind by so much.
 const CLOCK_DOUBT: Duration = Duration::hours(24);
@@ -40,12 +43,9 @@ impl Authority {
     ///
     /// # Errors
     /// When keys cannot be made.
-    pub fn create(site: &str, days: u32) -> Result<Self, AuthorityError> {
+    pub fn create(days: u32) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, site);
+        let mut params = authority_params();
         set_validity(&mut params, days);
         let certificate_pem = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
@@ -55,12 +55,12 @@ impl Authority {
         })
     }
 
-    /// One made earlier.
+    /// One made earlier by [`create`](Self::create).
     ///
     /// # Errors
-    /// When either is not what it should be.
+    /// When the key is none.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, AuthorityError> {
-        let issuer = Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?;
+        let issuer = Issuer::new(authority_params(), KeyPair::from_pem(key)?);
         Ok(Self {
             issuer,
             certificate_pem: certificate.to_owned(),
@@ -101,6 +101,15 @@ impl Authority {
             key: key.serialize_pem(),
         })
     }
+}
+
+fn authority_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, NAME);
+    params
 }
 
 fn set_validity(params: &mut CertificateParams, days: u32) {

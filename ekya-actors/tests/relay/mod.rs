@@ -97,7 +97,7 @@ async fn forward(front: Arc<UdpSocket>, target: Arc<OnceLock<SocketAddr>>, weath
         let Some(target) = target.get() else {
             continue;
         };
-        if !backs.contains_key(&client) {
+        if let std::collections::hash_map::Entry::Vacant(e) = backs.entry(client) {
             let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
             back.connect(target).await.unwrap();
             tokio::spawn(backward(
@@ -106,7 +106,7 @@ async fn forward(front: Arc<UdpSocket>, target: Arc<OnceLock<SocketAddr>>, weath
                 client,
                 Arc::clone(&weather),
             ));
-            backs.insert(client, back);
+            e.insert(back);
         }
         let back = Arc::clone(&backs[&client]);
         send_later(

@@ -17,7 +17,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let authority = Authority::create("test site", 1).unwrap();
+        let authority = Authority::create(1).unwrap();
         Self { authority }
     }
 
@@ -41,7 +41,11 @@ impl Site {
     /// A node's identity that has expired yesterday.
     pub(crate) fn expired(&self, name: &str) -> Identity {
         let key = rcgen::KeyPair::from_pem(&self.authority.key()).unwrap();
-        let issuer = rcgen::Issuer::from_ca_cert_pem(self.authority.certificate(), key).unwrap();
+        let mut issuer = rcgen::CertificateParams::default();
+        issuer.distinguished_name = rcgen::DistinguishedName::new();
+        let common_name = rcgen::DnType::CommonName;
+        issuer.distinguished_name.push(common_name, "ekya site");
+        let issuer = rcgen::Issuer::new(issuer, key);
         let who = Who::new(name, Role::Node).unwrap();
         let names = vec!["peer.ekya".to_owned(), who.dns_name()];
         let mut params = rcgen::CertificateParams::new(names).unwrap();

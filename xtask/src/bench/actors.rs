@@ -31,17 +31,47 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
     let pipelined = number("pipelined/ours_per_second");
     let bare = number("pipelined/quinn_per_second");
     Ok(vec![
-        micros("local_ask_p50", "local/ours/p50_us", "actix", "local/actix/p50_us"),
-        times("local_ask_p50_over_actix", "local/ours/p50_us", "local/actix/p50_us").at_most(2.0),
-        micros("remote_ask_p50", &p50(asks), "quinn, 2 workers", &p50(quinn)),
+        micros(
+            "local_ask_p50",
+            "local/ours/p50_us",
+            "actix",
+            "local/actix/p50_us",
+        ),
+        times(
+            "local_ask_p50_over_actix",
+            "local/ours/p50_us",
+            "local/actix/p50_us",
+        )
+        .at_most(2.0),
+        micros(
+            "remote_ask_p50",
+            &p50(asks),
+            "quinn, 2 workers",
+            &p50(quinn),
+        ),
         times("remote_ask_p50_over_quinn", &p50(asks), &p50(quinn)).at_most(1.4),
-        micros("remote_ask_p99", &p99(asks), "quinn, 2 workers", &p99(quinn)),
+        micros(
+            "remote_ask_p99",
+            &p99(asks),
+            "quinn, 2 workers",
+            &p99(quinn),
+        ),
         times("remote_ask_p99_over_quinn", &p99(asks), &p99(quinn)).at_most(2.0),
-        micros("remote_ask_p50_again", &p50(asks), "quinn, one thread", &p50(single)),
+        micros(
+            "remote_ask_p50_again",
+            &p50(asks),
+            "quinn, one thread",
+            &p50(single),
+        ),
         Row::new("pipelined_asks".into(), pipelined, "/s")
             .against("quinn", bare)
             .at_least(200_000.0),
-        Row::new("pipelined_asks_over_quinn".into(), pipelined / bare, "times").at_least(0.5),
+        Row::new(
+            "pipelined_asks_over_quinn".into(),
+            pipelined / bare,
+            "times",
+        )
+        .at_least(0.5),
         Row::new("payload_of_44_MiB".into(), number("payload/ours_ms"), "ms")
             .against("one quinn stream", number("payload/quinn_ms")),
         times("payload_over_quinn", "payload/ours_ms", "payload/quinn_ms").at_most(1.25),
@@ -58,6 +88,8 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
 }
 
 fn number(figures: &Value, path: &str) -> f64 {
-    let found = path.split('/').try_fold(figures, |value, key| value.get(key));
+    let found = path
+        .split('/')
+        .try_fold(figures, |value, key| value.get(key));
     found.and_then(Value::as_f64).unwrap_or(f64::NAN)
 }

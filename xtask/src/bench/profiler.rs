@@ -65,7 +65,15 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
 /// When it does not build or run, or prints something else.
 pub(super) fn figures(bench: &str, arguments: &[OsString]) -> Result<Value> {
     // The profile of everything else, so that nothing is built twice; it optimises.
-    let mut command = run::cargo(["bench", "--workspace", "--profile", "dev", "--bench", bench, "--"]);
+    let mut command = run::cargo([
+        "bench",
+        "--workspace",
+        "--profile",
+        "dev",
+        "--bench",
+        bench,
+        "--",
+    ]);
     let output = command
         .args(arguments)
         .stderr(Stdio::inherit())

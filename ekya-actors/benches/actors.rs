@@ -104,7 +104,7 @@ impl Remote for Echo {
 struct Ping([u64; 5]);
 
 impl Message for Ping {
-    type Reply = Self;
+    type Reply = Ping;
     const WIRE: Option<Wire<Self>> = Some(Wire::new("echo/ping", 1));
 }
 
@@ -264,7 +264,7 @@ struct Bare {
     send: quinn::SendStream,
     recv: quinn::RecvStream,
     /// Kept so that they live on.
-    _rest: (Runtime, quinn::Endpoint, quinn::Endpoint, quinn::Connection),
+    _rest: (quinn::Endpoint, quinn::Connection),
 }
 
 impl Bare {
@@ -277,24 +277,26 @@ impl Bare {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (client, server) = (runtimes(), runtimes());
-        let entered = server.enter();
+        let (server, client) = (bare_server(site), runtimes());
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let accepting = quinn::Endpoint::server(bare_server(site), listen).expect("an endpoint");
-        drop(entered);
-        let address = accepting.local_addr().expect("an address");
-        let incoming = accepting.clone();
-        let serve = async move {
-            let connection = incoming
-                .accept()
-                .await
-                .expect("a dialler")
-                .await
-                .expect("TLS");
-            let (send, recv) = connection.accept_bi().await.expect("a stream");
-            answer(send, recv).await;
-        };
-        spawn_on(&server, serve);
+        let (sender, address) = std::sync::mpsc::channel();
+        // A thread of its own, which also runs a runtime that has no others.
+        std::thread::spawn(move || {
+            runtimes().block_on(async {
+                let endpoint = quinn::Endpoint::server(server, listen).expect("an endpoint");
+                let local = endpoint.local_addr().expect("an address");
+                sender.send(local).expect("the dialler waits");
+                let serve = async move {
+                    let incoming = endpoint.accept().await.expect("a dialler");
+                    let connection = incoming.await.expect("TLS");
+                    let (send, recv) = connection.accept_bi().await.expect("a stream");
+                    answer(send, recv).await;
+                    connection.closed().await;
+                };
+                tokio::spawn(serve).await.expect("a task");
+            });
+        });
+        let address = address.recv().expect("an address");
         let entered = client.enter();
         let dialling = quinn::Endpoint::client(listen).expect("an endpoint");
         drop(entered);
@@ -305,22 +307,13 @@ impl Bare {
             let (send, recv) = connection.open_bi().await.expect("a stream");
             (connection, send, recv)
         });
-        let _rest = (server, accepting, dialling, connection);
+        let _rest = (dialling, connection);
         Self {
             client,
             send,
             recv,
             _rest,
         }
-    }
-}
-
-/// A current-thread runtime runs nothing by itself.
-fn spawn_on(runtime: &Runtime, task: impl Future<Output = ()> + Send + 'static) {
-    runtime.spawn(task);
-    if runtime.handle().runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread {
-        let handle = runtime.handle().clone();
-        std::thread::spawn(move || handle.block_on(std::future::pending::<()>()));
     }
 }
 

@@ -104,7 +104,7 @@ impl Remote for Echo {
 struct Ping([u64; 5]);
 
 impl Message for Ping {
-    type Reply = Ping;
+    type Reply = Self;
     const WIRE: Option<Wire<Self>> = Some(Wire::new("echo/ping", 1));
 }
 

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_training_that_failed_is_no_promotion() {
-        let text = r#"{"kind":"rate_too_high","promoted":false,"truth":null,"round":3}"#;
+        let text = r#"{"kind":"rate_too_high","promoted":false,"truth":null,"loses_class":false,"round":3}"#;
         let failed: Retraining = serde_json::from_str(text).expect("as the bench prints it");
         assert!(!failed.is_wrong() && !failed.is_clearly_better());
     }

@@ -1,7 +1,7 @@
 //! Who a node is, whom it talks to, and how both prove it.
 //!
 //! A site has a certificate authority. Every node, client and observer has a certificate of it with
-//! two DNS names: the one that all peers have ([`PEER`]), which is what TLS checks, and
+//! two DNS names: the one that all peers have (`peer.ekya`), which is what TLS checks, and
 //! `NAME.ROLE.ekya`, which says who it is. Both sides of a connection show theirs; what a peer says of
 //! itself otherwise counts for nothing.
 

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use crate::link::{Link, ReplyTo};
 use crate::peer::{Address, Failure};
 use crate::reference::Ref;
-use crate::wire::{Messages, Remote};
+use crate::wire::{Messages, Remote, told};
 
 /// The number of the actor that a node itself is.
 pub(crate) const NODE: u64 = 0;
@@ -74,10 +74,9 @@ impl<A: Remote> Export for Exported<A> {
 impl Exports {
     /// Publishes an actor under its name. One that was published under that name before, and has
     /// ended, is forgotten.
-    pub(crate) fn publish<A: Remote>(&self, actor: &Ref<A>) -> u64 {
+    pub(crate) fn publish<A: Remote>(&self, actor: &Ref<A>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.add(number, actor);
-        number
     }
 
     /// Publishes the actor that the node itself is.
@@ -151,9 +150,6 @@ impl Exports {
             }
             Failure::Stopped
         };
-        if let Some(reply) = reply {
-            reply.fail(&failure);
-        }
-        Err(failure)
+        Err(told(reply, failure))
     }
 }

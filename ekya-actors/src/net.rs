@@ -129,8 +129,6 @@ pub(crate) struct Net {
     pub(crate) shelf: Arc<Shelf>,
     handshakes: Arc<Semaphore>,
     dials: Arc<Semaphore>,
-    /// The highest minor version to speak.
-    minor: u16,
     pub(crate) counters: Counters,
     /// Replaced when the node gets another certificate.
     dialling: Mutex<quinn::ClientConfig>,
@@ -192,7 +190,6 @@ impl Net {
             shelf: Arc::default(),
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-            minor: MINOR,
             counters: Counters::default(),
             dialling: Mutex::new(client_config(identity, settings.idle)?),
             idle: settings.idle,
@@ -307,7 +304,7 @@ impl Net {
             ..self.hello(Some(used.session), used.taken_in)
         };
         // What is greeted is in use: from here on nothing may fail, nor be waited for.
-        let minor = self.minor.min(prefix.minor);
+        let minor = MINOR.min(prefix.minor);
         let first = own.to_bytes(minor).unwrap_or_default();
         Ok(Some(Connected {
             link: Arc::clone(&link),
@@ -351,7 +348,7 @@ impl Net {
         let link = self.admitted(&connection)?;
         let (mut send, mut recv) = connection.open_bi().await.map_err(|e| ended(&link, &e))?;
         let (session, taken_in) = link.last_known();
-        let bytes = self.hello(session, taken_in).to_bytes(self.minor);
+        let bytes = self.hello(session, taken_in).to_bytes(MINOR);
         let bytes = bytes.map_err(|error| hello_failed(&connection, &link, error.into()))?;
         send.write_all(&bytes).await.map_err(|e| ended(&link, &e))?;
         let (_, hello) = match read_hello(&mut recv).await {
@@ -656,9 +653,12 @@ fn take_all(bytes: &mut BytesMut, frames: &mut Vec<Frame>) -> Result<(), frame::
 fn deliver(exports: &Exports, link: &Arc<Link>, may_call: bool, delivery: Delivery) {
     let Delivery { to, payload, reply } = delivery;
     let is_tell = reply.is_none();
-    let session = link.session();
     let delivered = exports.deliver(link, may_call, &to, &payload, reply);
-    if let (Err(_), true, Some(session)) = (delivered, is_tell, session) {
+    // Only then: the session is behind the link's lock, which every message wants.
+    if delivered.is_err()
+        && is_tell
+        && let Some(session) = link.session()
+    {
         link.refuse(session, to.actor);
     }
 }

@@ -186,13 +186,12 @@ impl<A: Actor> Shell<A> {
 
     /// Starts the actor, or its successors until one does not panic or is to wait.
     fn start(&mut self) {
-        while let Some(actor) = &mut self.actor {
+        while self.pause.is_none()
+            && let Some(actor) = &mut self.actor
+        {
             match guarded(|| actor.started(&mut self.ctx)) {
                 Ok(()) => return,
                 Err(panic) => self.replace(panic),
-            }
-            if self.pause.is_some() {
-                return;
             }
         }
     }
@@ -217,9 +216,7 @@ impl<A: Actor> Shell<A> {
             && let Err(panic) = body.deliver(actor, &mut self.ctx)
         {
             self.replace(panic);
-            if self.pause.is_none() {
-                self.start();
-            }
+            self.start();
         }
     }
 
@@ -244,9 +241,7 @@ impl<A: Actor> Shell<A> {
         let supervision = self.supervision.as_mut().zip(pause);
         let successor = supervision.and_then(|(one, pause)| Some((one.instance()?, pause)));
         self.succeed(successor, ExitReason::WithGroup(whom));
-        if self.pause.is_none() {
-            self.start();
-        }
+        self.start();
     }
 
     fn succeed(&mut self, successor: Option<(A, Duration)>, reason: ExitReason) {

@@ -12,7 +12,7 @@ use crate::envelope::{Deliver, FarAsk, Tell};
 use crate::frame::MESSAGE_MAX;
 use crate::link::ReplyTo;
 use crate::peer::{Address, Failure};
-use crate::reference::{Ref, SendError};
+use crate::reference::{AskError, Ref};
 
 /// How a type of message travels; see [`Message::WIRE`].
 pub struct Wire<M: Message> {
@@ -156,10 +156,12 @@ impl<A: Actor> Messages<A> {
         payload: &[u8],
         reply: Option<ReplyTo>,
     ) -> Result<(), Failure> {
-        let refused = |text: String| Failure::Refused(text);
         let taken = match self.takes.get(&to.message) {
-            None => Err(refused(format!("{} takes no such message", actor.name()))),
-            Some(takes) if takes.version != to.version => Err(refused(format!(
+            None => Err(Failure::Refused(format!(
+                "{} takes no such message",
+                actor.name()
+            ))),
+            Some(takes) if takes.version != to.version => Err(Failure::Refused(format!(
                 "{} is known in version {} here, not {}",
                 takes.name, takes.version, to.version
             ))),
@@ -205,13 +207,13 @@ fn deliver<A: Handler<M>, M: Message>(
         }
     };
     // What is not accepted has told its asker.
-    actor.accept(body).map_err(|error| match error {
-        SendError::Overloaded { .. } => Failure::Overloaded,
-        _ => Failure::Stopped,
-    })
+    actor
+        .accept(body)
+        .map_err(|error| AskError::from(error).into())
 }
 
-fn told(reply: Option<ReplyTo>, failure: Failure) -> Failure {
+/// Lets an asker know of a failure.
+pub(crate) fn told(reply: Option<ReplyTo>, failure: Failure) -> Failure {
     if let Some(reply) = reply {
         reply.fail(&failure);
     }

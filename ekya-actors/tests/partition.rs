@@ -4,11 +4,11 @@
 mod relay;
 mod site;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ekya_actors::{AskError, Detection, Node, Ref, SendError};
 use relay::Relay;
-use site::{Add, Counter, PATIENCE, Site};
+use site::{Add, Counter, PATIENCE, Site, until};
 
 /// A connection breaks after this silence.
 const IDLE: Duration = Duration::from_millis(300);
@@ -61,14 +61,6 @@ fn patient() -> Detection {
         probe_every: Duration::from_secs(20),
         answer_within: Duration::from_secs(5),
         suspect_for: Duration::from_secs(60),
-    }
-}
-
-async fn until(what: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !what() {
-        assert!(start.elapsed() < PATIENCE, "not in time");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

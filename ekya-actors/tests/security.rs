@@ -11,17 +11,9 @@ use ekya_actors::security::authority::Authority;
 use ekya_actors::security::{Identity, IdentityError, Role};
 use ekya_actors::{AskError, ConnectError, FindError, Node, Ref};
 use intruder::{Intruder, greeting, header};
-use site::{Add, Counter, PATIENCE, Site, connect};
+use site::{Add, Counter, PATIENCE, Site, connect, until};
 
 const PROTOCOL: &[u8] = b"ekya/1";
-
-async fn until(what: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !what() {
-        assert!(start.elapsed() < PATIENCE, "not in time");
-        tokio::task::yield_now().await;
-    }
-}
 
 /// Two nodes that go on talking, whatever a third does to the second.
 struct Friends {

@@ -139,3 +139,12 @@ impl Message for Local {
 impl Handler<Local> for Counter {
     fn handle(&mut self, _: Local, _: &mut Ctx<Self>) {}
 }
+
+/// Waits until something is so.
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !what() {
+        assert!(start.elapsed() < PATIENCE, "not in time");
+        tokio::task::yield_now().await;
+    }
+}

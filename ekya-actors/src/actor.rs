@@ -1,14 +1,17 @@
 //! What an actor is: state, and one handler for each type of message.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::envelope::{Deliver, Tell};
+use crate::envelope::{Body, Deliver};
 use crate::reference::{Mailbox, Ref, SendError};
+use crate::reply::{Reply, To};
 use crate::wire::Wire;
 
-/// Timers that an actor may have running.
-const TIMERS_MAX: usize = 1024;
+/// Futures and timers that an actor may have running.
+const TASKS_MAX: usize = 1024;
 
 /// A message, and the type of its answer.
 pub trait Message: Sized + Send + 'static {
@@ -47,21 +50,83 @@ pub trait Actor: Send + Sized + 'static {
     fn stopping(&mut self) {}
 }
 
-/// Handles one type of message.
+/// Handles one type of message, and answers it when the handler returns.
 pub trait Handler<M: Message>: Actor {
     /// Handles a message. A panic ends this actor, and no other.
     fn handle(&mut self, message: M, ctx: &mut Ctx<Self>) -> M::Reply;
 }
+
+/// Takes one type of message, and answers it whenever it can: what an actor implements in place of
+/// [`Handler`] to work on several messages at a time.
+///
+/// ```
+/// # use std::time::Duration;
+/// use ekya_actors::{Actor, Ctx, Handler, Message, Receive, Reply, System};
+///
+/// /// Answers those who wait once somebody opens it.
+/// #[derive(Default)]
+/// struct Gate(Vec<Reply<Wait>>);
+/// impl Actor for Gate {}
+///
+/// struct Wait;
+/// impl Message for Wait {
+///     type Reply = ();
+/// }
+/// impl Receive<Wait> for Gate {
+///     fn receive(&mut self, _: Wait, reply: Reply<Wait>, _: &mut Ctx<Self>) {
+///         self.0.push(reply);
+///     }
+/// }
+///
+/// struct Open;
+/// impl Message for Open {
+///     type Reply = ();
+/// }
+/// impl Handler<Open> for Gate {
+///     fn handle(&mut self, _: Open, _: &mut Ctx<Self>) {
+///         self.0.drain(..).for_each(|waiting| waiting.send(()));
+///     }
+/// }
+/// # let system = System::start().unwrap();
+/// # let gate = system.spawn("gate", Gate::default(), 4).unwrap();
+/// # let waiting = std::thread::spawn({
+/// #     let gate = gate.clone();
+/// #     move || gate.ask_blocking(Wait, Duration::from_secs(9))
+/// # });
+/// # while !waiting.is_finished() {
+/// #     gate.tell(Open).unwrap_or_default();
+/// #     std::thread::yield_now();
+/// # }
+/// # assert_eq!(waiting.join().unwrap(), Ok(()));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` handles no `{M}`",
+    note = "implement `Handler<{M}>` for `{Self}`"
+)]
+pub trait Receive<M: Message>: Actor {
+    /// Takes a message. A panic ends this actor, and no other.
+    fn receive(&mut self, message: M, reply: Reply<M>, ctx: &mut Ctx<Self>);
+}
+
+impl<A: Handler<M>, M: Message> Receive<M> for A {
+    fn receive(&mut self, message: M, reply: Reply<M>, ctx: &mut Ctx<Self>) {
+        let answer = self.handle(message, ctx);
+        reply.send(answer);
+    }
+}
+
+/// A future whose output is for the actor.
+pub(crate) type Task<A> = Pin<Box<dyn Future<Output = Box<dyn Deliver<A>>> + Send>>;
 
 /// What a handler may do besides changing its actor's state. Takes effect when the handler returns.
 pub struct Ctx<A: Actor> {
     mailbox: Arc<Mailbox<A>>,
     /// Set by [`stop`](Self::stop).
     pub(crate) stopping: bool,
-    /// Timers to be started.
-    pub(crate) timers: Vec<(Duration, Box<dyn Deliver<A>>)>,
-    /// Timers that run already.
-    pub(crate) timers_running: usize,
+    /// To be run.
+    pub(crate) tasks: Vec<Task<A>>,
+    /// How many run already.
+    pub(crate) tasks_running: usize,
 }
 
 impl<A: Actor> Ctx<A> {
@@ -69,8 +134,8 @@ impl<A: Actor> Ctx<A> {
         Self {
             mailbox,
             stopping: false,
-            timers: Vec::new(),
-            timers_running: 0,
+            tasks: Vec::new(),
+            tasks_running: 0,
         }
     }
 
@@ -93,17 +158,43 @@ impl<A: Actor> Ctx<A> {
     /// restarts.
     ///
     /// # Errors
-    /// [`SendError::Overloaded`] when 1024 timers run already.
+    /// [`SendError::Overloaded`] when 1024 timers and futures run already.
     pub fn after<M: Message>(&mut self, delay: Duration, message: M) -> Result<(), SendError>
     where
-        A: Handler<M>,
+        A: Receive<M>,
     {
-        if self.timers.len() + self.timers_running >= TIMERS_MAX {
+        self.run(async move {
+            tokio::time::sleep(delay).await;
+            message
+        })
+    }
+
+    /// Runs a future beside the handlers and hands the actor its output as a message, past its
+    /// mailbox: so an actor asks others without waiting for them. Forgotten when the actor stops or
+    /// restarts; a panic in it ends this actor.
+    ///
+    /// # Errors
+    /// [`SendError::Overloaded`] when 1024 timers and futures run already.
+    pub fn run<M: Message>(
+        &mut self,
+        future: impl Future<Output = M> + Send + 'static,
+    ) -> Result<(), SendError>
+    where
+        A: Receive<M>,
+    {
+        self.run_task(Box::pin(async move {
+            let body: Box<dyn Deliver<A>> = Box::new(Body::here(future.await, To::Nobody));
+            body
+        }))
+    }
+
+    pub(crate) fn run_task(&mut self, task: Task<A>) -> Result<(), SendError> {
+        if self.tasks.len() + self.tasks_running >= TASKS_MAX {
             return Err(SendError::Overloaded {
                 actor: Arc::clone(self.mailbox.name()),
             });
         }
-        self.timers.push((delay, Box::new(Tell(message))));
+        self.tasks.push(task);
         Ok(())
     }
 }

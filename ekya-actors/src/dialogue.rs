@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 
 use crate::frame::Frame;
-use crate::hello::{Hello, SessionId};
-use crate::peer::{Address, Event, Failure, Misbehaviour, Peer, Unsent};
+use crate::hello::{Hello, MINOR, SessionId, WITH_STREAMS};
+use crate::peer::{Address, Event, Failure, Misbehaviour, Peer, Unsent, Unstreamed};
 use crate::session::Violation;
 
 /// Acknowledgements alone are written when so many frames are not acknowledged.
@@ -31,6 +31,8 @@ pub(crate) struct Dialogue<S> {
     connection: Option<Connection>,
     /// Counts connections.
     connections: u64,
+    /// The minor version of the protocol that is spoken.
+    minor: u16,
 }
 
 /// A session with an incarnation of the other node.
@@ -57,6 +59,8 @@ struct Connection {
 pub(crate) enum SendFailure {
     Overloaded,
     Lost(String),
+    /// The other side speaks a version of the protocol that has no such thing.
+    Old,
 }
 
 /// What to do with a connection.
@@ -103,7 +107,13 @@ impl<S> Dialogue<S> {
             sessions: 0,
             connection: None,
             connections: 0,
+            minor: MINOR,
         }
+    }
+
+    /// Speaks a minor version of the protocol from now on.
+    pub(crate) const fn speak(&mut self, minor: u16) {
+        self.minor = minor;
     }
 
     /// The session that there is now.
@@ -167,6 +177,53 @@ impl<S> Dialogue<S> {
         Ok(talk.peer.ask(to, payload, within_millis, sink)?)
     }
 
+    /// Asks for a stream of items; the call's number.
+    ///
+    /// # Errors
+    /// [`SendFailure`]; `sink` is dropped.
+    pub(crate) fn stream(
+        &mut self,
+        session: u64,
+        to: Address,
+        payload: &[u8],
+        room: u32,
+        sink: S,
+    ) -> Result<u64, SendFailure> {
+        if self.minor < WITH_STREAMS {
+            return Err(SendFailure::Old);
+        }
+        let talk = self.talk(session)?;
+        Ok(talk.peer.stream(to, payload, room, sink)?)
+    }
+
+    /// What waits for the answer to a call from here.
+    pub(crate) fn sink(&self, call: u64) -> Option<&S> {
+        self.talk.as_ref()?.peer.sink(call)
+    }
+
+    /// Has room for so many items more of a stream.
+    pub(crate) fn make_room(&mut self, session: u64, call: u64, room: u32) {
+        if let Ok(talk) = self.talk(session)
+            && let Err(misbehaviour) = talk.peer.make_room(call, room)
+        {
+            talk.misbehaviour = Some(misbehaviour);
+        }
+    }
+
+    /// Sends an item of the stream that answers a call of the other side.
+    ///
+    /// # Errors
+    /// [`Unstreamed`].
+    pub(crate) fn item(
+        &mut self,
+        session: u64,
+        call: u64,
+        payload: &[u8],
+    ) -> Result<(), Unstreamed> {
+        let talk = self.talk(session).map_err(|_| Unstreamed::Gone)?;
+        talk.peer.item(call, payload)
+    }
+
     /// Nobody waits for the answer any more.
     pub(crate) fn cancel(&mut self, session: u64, call: u64) -> Option<S> {
         self.talk(session).ok()?.peer.cancel(call)
@@ -174,6 +231,10 @@ impl<S> Dialogue<S> {
 
     /// Answers a call of the other side.
     pub(crate) fn answer(&mut self, session: u64, call: u64, result: Result<&[u8], &Failure>) {
+        let result = match result {
+            Err(Failure::Unanswered) if self.minor < WITH_STREAMS => Err(&Failure::Stopped),
+            result => result,
+        };
         if let Ok(talk) = self.talk(session)
             && let Err(misbehaviour) = talk.peer.answer(call, result)
         {

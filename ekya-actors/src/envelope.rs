@@ -2,21 +2,22 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::actor::{Actor, Ctx, Handler, Message};
-use crate::link::ReplyTo;
-use crate::peer::Failure;
+use crate::actor::{Actor, Ctx, Message, Receive};
 use crate::reference::AskError;
+use crate::reply::{Reply, To};
+use crate::watch::ExitReason;
 
 /// What becomes of a message: it is handled, or it is failed.
 pub(crate) trait Deliver<A: Actor>: Send {
     /// Runs the handler.
     ///
     /// # Errors
-    /// The text of the handler's panic.
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), String>;
+    /// Why the actor cannot go on.
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), ExitReason>;
 
     /// Tells whoever waits for the answer that there will be none.
     fn fail(self: Box<Self>, why: AskError);
@@ -31,77 +32,35 @@ pub(crate) struct Envelope<A: Actor> {
     pub(crate) place: OwnedSemaphorePermit,
 }
 
-/// A message whose answer nobody waits for.
-pub(crate) struct Tell<M>(pub(crate) M);
-
-impl<A: Handler<M>, M: Message> Deliver<A> for Tell<M> {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), String> {
-        guarded(|| actor.handle(self.0, ctx)).map(drop)
-    }
-
-    fn fail(self: Box<Self>, _: AskError) {}
-}
-
-/// A message whose answer somebody waits for.
-pub(crate) struct Ask<M: Message> {
+/// A message and where its answer goes.
+pub(crate) struct Body<M: Message> {
     pub(crate) message: M,
-    pub(crate) reply: oneshot::Sender<Result<M::Reply, AskError>>,
-}
-
-impl<A: Handler<M>, M: Message> Deliver<A> for Ask<M> {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), String> {
-        let Self { message, reply } = *self;
-        if reply.is_closed() {
-            // The deadline has passed: an overloaded actor must not work for nobody.
-            return Ok(());
-        }
-        let (answer, result) = match guarded(|| actor.handle(message, ctx)) {
-            Ok(answer) => (Ok(answer), Ok(())),
-            Err(panic) => (Err(ctx.mailbox().panicked(&panic)), Err(panic)),
-        };
-        // An asker that has gone meanwhile does not want it any more.
-        drop(reply.send(answer));
-        result
-    }
-
-    fn fail(self: Box<Self>, why: AskError) {
-        drop(self.reply.send(Err(why)));
-    }
-}
-
-/// A message of another node, which waits for the answer.
-pub(crate) struct FarAsk<M> {
-    pub(crate) message: M,
-    pub(crate) reply: ReplyTo,
-    /// Names the span of the asker, so that the logs of both nodes can be put together.
+    pub(crate) to: To<M>,
+    /// Names the span of an asker on another node, so that the logs of both can be put together.
     pub(crate) span: tracing::Span,
 }
 
-impl<A: Handler<M>, M: Message> Deliver<A> for FarAsk<M> {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), String> {
-        let Self {
-            message,
-            reply,
-            span,
-        } = *self;
-        if reply.is_too_late() {
+impl<M: Message> Body<M> {
+    /// A message of this process.
+    pub(crate) const fn here(message: M, to: To<M>) -> Self {
+        let span = tracing::Span::none();
+        Self { message, to, span }
+    }
+}
+
+impl<A: Receive<M>, M: Message> Deliver<A> for Body<M> {
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Ctx<A>) -> Result<(), ExitReason> {
+        let Self { message, to, span } = *self;
+        if !to.is_in_time() {
             return Ok(());
         }
+        let reply = Reply::new(to, Arc::clone(ctx.mailbox().name()));
         let _entered = span.enter();
-        match guarded(|| actor.handle(message, ctx)) {
-            Ok(answer) => {
-                reply.send::<M>(&answer);
-                Ok(())
-            }
-            Err(panic) => {
-                reply.fail(&Failure::Panicked(panic.clone()));
-                Err(panic)
-            }
-        }
+        guarded(|| actor.receive(message, reply, ctx)).map_err(ExitReason::Panicked)
     }
 
     fn fail(self: Box<Self>, why: AskError) {
-        self.reply.fail(&why.into());
+        self.to.fail(why);
     }
 }
 

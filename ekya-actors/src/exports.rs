@@ -8,7 +8,10 @@ use parking_lot::RwLock;
 
 use crate::link::{Link, ReplyTo};
 use crate::peer::{Address, Failure};
+use crate::reception::Watch;
 use crate::reference::Ref;
+use crate::reply::Reply;
+use crate::watch::ExitReason;
 use crate::wire::{Messages, Remote, told};
 
 /// The number of the actor that a node itself is.
@@ -20,7 +23,8 @@ trait Export: Send + Sync {
 
     fn describe(&self) -> Published;
 
-    fn has_ended(&self) -> bool;
+    /// Why the actor has ended, once it has.
+    fn end(&self) -> Option<ExitReason>;
 }
 
 /// An actor that other nodes may call.
@@ -50,6 +54,8 @@ pub(crate) struct Exports {
 struct Tables {
     numbers: HashMap<u64, Arc<dyn Export>>,
     names: BTreeMap<String, u64>,
+    /// Those who wait for an actor's end, by its number.
+    watchers: HashMap<u64, Vec<Reply<Watch>>>,
 }
 
 impl<A: Remote> Export for Exported<A> {
@@ -66,8 +72,33 @@ impl<A: Remote> Export for Exported<A> {
         }
     }
 
-    fn has_ended(&self) -> bool {
-        self.actor.has_ended()
+    fn end(&self) -> Option<ExitReason> {
+        self.actor.end()
+    }
+}
+
+/// An actor that is forgotten, and those who wait for its end.
+struct Over {
+    reason: ExitReason,
+    watchers: Vec<Reply<Watch>>,
+}
+
+impl Over {
+    fn tell(self) {
+        for watcher in self.watchers {
+            watcher.send(self.reason.clone());
+        }
+    }
+}
+
+impl Tables {
+    fn forget(&mut self, number: u64) -> Over {
+        let export = self.numbers.remove(&number);
+        let reason = export.and_then(|export| export.end());
+        Over {
+            reason: reason.unwrap_or(ExitReason::Stopped),
+            watchers: self.watchers.remove(&number).unwrap_or_default(),
+        }
     }
 }
 
@@ -92,10 +123,10 @@ impl Exports {
         };
         let mut tables = self.tables.write();
         let before = tables.names.insert(actor.name().to_owned(), number);
-        if let Some(before) = before {
-            tables.numbers.remove(&before);
-        }
+        let over = before.map(|before| tables.forget(before));
         tables.numbers.insert(number, Arc::new(export));
+        drop(tables);
+        over.into_iter().for_each(Over::tell);
     }
 
     /// Forgets an actor that has ended; another of its name may have been published meanwhile.
@@ -104,14 +135,29 @@ impl Exports {
         let Some(&number) = tables.names.get(name) else {
             return;
         };
-        if tables
-            .numbers
-            .get(&number)
-            .is_none_or(|export| export.has_ended())
-        {
-            tables.names.remove(name);
-            tables.numbers.remove(&number);
+        let export = tables.numbers.get(&number);
+        if export.is_some_and(|export| export.end().is_none()) {
+            return;
         }
+        tables.names.remove(name);
+        let over = tables.forget(number);
+        drop(tables);
+        over.tell();
+    }
+
+    /// Answers when an actor has ended, or has ended already.
+    pub(crate) fn watch(&self, actor: u64, reply: Reply<Watch>) {
+        let mut tables = self.tables.write();
+        if !tables.numbers.contains_key(&actor) {
+            drop(tables);
+            return reply.send(ExitReason::Stopped);
+        }
+        let watchers = tables.watchers.entry(actor).or_default();
+        // Those who have gone are looked for as seldom as to cost little on the whole.
+        if watchers.len().is_power_of_two() {
+            watchers.retain(Reply::is_wanted);
+        }
+        watchers.push(reply);
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Published> {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::Message;
 use crate::dialogue::SendFailure;
 use crate::link::Link;
 use crate::peer::{Address, Failure};
+use crate::reception;
 use crate::reference::{AskError, SendError};
+use crate::watch::ExitReason;
 use crate::wire::Wire;
 
 /// Where an actor of another node is, during one session with that node.
@@ -77,6 +79,33 @@ impl Far {
         })
     }
 
+    /// Asks for a stream, with room for so many items.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub(crate) fn stream<M: Message>(
+        self: &Arc<Self>,
+        message: &M,
+        room: u32,
+    ) -> Result<Flowing, SendError> {
+        let (to, payload) = self.addressed(message)?;
+        let asked = self.link.stream(self.session, to, &payload, room);
+        let (call, items, end) = asked.map_err(|failure| self.unsent(failure))?;
+        Ok(Flowing {
+            far: Arc::clone(self),
+            call,
+            items,
+            end: Some(end),
+            taken: 0,
+            refill: (room / 2).max(1),
+        })
+    }
+
+    /// The reason for the actor's end, once there is one.
+    pub(crate) async fn ended(&self) -> ExitReason {
+        reception::ended(self).await
+    }
+
     /// What an answer is for the asker; `None` is none in time.
     ///
     /// # Errors
@@ -92,8 +121,13 @@ impl Far {
             Some(Ok(bytes)) => bytes,
             Some(Err(failure)) => return Err(failed(actor, failure, within)),
         };
+        self.decoded::<M>(&bytes)
+    }
+
+    fn decoded<M: Message>(&self, bytes: &[u8]) -> Result<M::Reply, AskError> {
         let wire = self.wire::<M>()?;
-        wire.decode_reply(&bytes).map_err(|error| {
+        wire.decode_reply(bytes).map_err(|error| {
+            let actor = self.shared_name();
             let why = format!("its answer is malformed: {error}");
             AskError::Refused { actor, why }
         })
@@ -130,6 +164,10 @@ impl Far {
         match failure {
             SendFailure::Overloaded => SendError::Overloaded { actor },
             SendFailure::Lost(why) => SendError::Lost { actor, why },
+            SendFailure::Old => {
+                let why = "its node speaks a version of the protocol that has no streams";
+                self.untransportable(why.to_owned())
+            }
         }
     }
 }
@@ -143,7 +181,63 @@ fn failed(actor: Arc<str>, failure: Failure, within: Duration) -> AskError {
         Failure::Deadline => AskError::Deadline { actor, within },
         Failure::Refused(why) => AskError::Refused { actor, why },
         Failure::Lost(why) => AskError::Lost { actor, why },
+        Failure::Unanswered => AskError::Unanswered { actor },
     }
+}
+
+/// A stream of items that comes; dropping it cancels it.
+pub(crate) struct Flowing {
+    far: Arc<Far>,
+    call: u64,
+    items: mpsc::Receiver<Bytes>,
+    /// Absent once it has been heard.
+    end: Option<oneshot::Receiver<Result<Bytes, Failure>>>,
+    /// Items taken since room was made for more.
+    taken: u32,
+    /// Room is made for so many at a time.
+    refill: u32,
+}
+
+impl Flowing {
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// Why the stream has ended.
+    ///
+    /// # Cancel safety
+    /// May be called again.
+    pub(crate) async fn next<M: Message>(&mut self) -> Result<Option<M::Reply>, AskError> {
+        if let Some(bytes) = self.items.recv().await {
+            self.taken += 1;
+            if self.taken == self.refill {
+                let Far { link, session, .. } = &*self.far;
+                link.make_room(*session, self.call, self.taken);
+                self.taken = 0;
+            }
+            return self.far.decoded::<M>(&bytes).map(Some);
+        }
+        let Some(end) = &mut self.end else {
+            return Ok(None);
+        };
+        let answer = end.await;
+        self.end = None;
+        match answer.unwrap_or_else(|_| Err(gone())) {
+            Ok(_) => Ok(None),
+            Err(failure) => Err(failed(self.far.shared_name(), failure, Duration::MAX)),
+        }
+    }
+}
+
+impl Drop for Flowing {
+    fn drop(&mut self) {
+        if self.end.is_some() {
+            self.far.link.cancel(self.far.session, self.call);
+        }
+    }
+}
+
+fn gone() -> Failure {
+    Failure::Lost("the link has gone".to_owned())
 }
 
 impl Calling<'_> {
@@ -153,7 +247,7 @@ impl Calling<'_> {
         let answer = (&mut self.answer).await;
         self.is_answered = true;
         // The link answers every call before it goes.
-        answer.unwrap_or_else(|_| Err(Failure::Lost("the link has gone".to_owned())))
+        answer.unwrap_or_else(|_| Err(gone()))
     }
 }
 

@@ -38,6 +38,12 @@ pub(crate) enum Kind {
     Reply,
     /// A message that could not be accepted, and was not an ask.
     Refusal,
+    /// A message that is to be answered by a stream of items. Since minor version 2, as the next two.
+    Stream,
+    /// One of them.
+    Item,
+    /// There is room for more of them.
+    More,
 }
 
 /// A frame that was read.
@@ -64,13 +70,16 @@ pub(crate) enum FrameError {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Ack,
         Self::Tell,
         Self::Ask,
         Self::Cancel,
         Self::Reply,
         Self::Refusal,
+        Self::Stream,
+        Self::Item,
+        Self::More,
     ];
 
     fn of(byte: u8) -> Result<Self, FrameError> {

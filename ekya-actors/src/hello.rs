@@ -14,7 +14,9 @@ const MAGIC: &[u8; 4] = b"EKYA";
 /// Versions with another one cannot talk to each other.
 pub(crate) const MAJOR: u16 = 1;
 /// Versions with a lower one are still talked to, without what came since.
-pub(crate) const MINOR: u16 = 1;
+pub(crate) const MINOR: u16 = 2;
+/// The first that has streams of replies, and tells an answer that was left out from an actor's end.
+pub(crate) const WITH_STREAMS: u16 = 2;
 /// Magic, versions, codec, length.
 pub(crate) const PREFIX: usize = 11;
 /// Bytes of the rest.

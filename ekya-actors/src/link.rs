@@ -1,18 +1,19 @@
 //! What a node has to do with one other node, whether or not there is a connection now.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actor::Message;
 use crate::dialogue::{Dialogue, Greeting, InFlight, SendFailure, Untold};
 use crate::frame::Frame;
 use crate::hello::{Hello, SessionId};
-use crate::peer::{Address, Event, Failure, Misbehaviour};
+use crate::peer::{Address, Call, Event, Failure, Misbehaviour, Unstreamed, Wants};
 use crate::security::Who;
 use crate::session::Violation;
 
@@ -25,7 +26,25 @@ const DIAL_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::f
 /// A session with a node that is out of reach for so long ends.
 const APART_MAX: Duration = Duration::from_secs(10);
 
-type Sink = oneshot::Sender<Result<Bytes, Failure>>;
+type Answer = Result<Bytes, Failure>;
+
+/// What waits for the answer to an ask.
+pub(crate) enum Sink {
+    /// One answer.
+    Answer(oneshot::Sender<Answer>),
+    /// A stream of items, and in the end an answer that says how it ended.
+    Items(mpsc::Sender<Bytes>, oneshot::Sender<Answer>),
+}
+
+impl Sink {
+    /// Whoever has stopped waiting meanwhile does not want it.
+    fn answer(self, answer: Answer) {
+        let end = match self {
+            Self::Answer(end) | Self::Items(_, end) => end,
+        };
+        drop(end.send(answer));
+    }
+}
 
 /// This node's side of everything that it and another one say to each other.
 pub(crate) struct Link {
@@ -33,14 +52,18 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// There may be something to write.
     wake: Notify,
-    /// There is a connection.
-    came: Notify,
+    /// There is a connection, or another session, or none.
+    changed: Notify,
     /// Counts asks of the other side that it has cancelled.
     cancellations: AtomicU64,
 }
 
 struct State {
     dialogue: Dialogue<Sink>,
+    /// Streams that answer calls of the other side, by call: woken when there is room or the end.
+    streams: HashMap<u64, Arc<Notify>>,
+    /// One of them waits for room.
+    is_blocked: bool,
     /// The connection in use.
     handle: Option<quinn::Connection>,
     /// Where the other node says that it is reached.
@@ -66,6 +89,8 @@ impl Link {
     pub(crate) fn new(us: &Who, ours: u64, who: Who) -> Self {
         let state = State {
             dialogue: Dialogue::new(ours, us.name < who.name),
+            streams: HashMap::new(),
+            is_blocked: false,
             handle: None,
             address: String::new(),
             is_wanted: false,
@@ -77,7 +102,7 @@ impl Link {
             who,
             state: Mutex::new(state),
             wake: Notify::new(),
-            came: Notify::new(),
+            changed: Notify::new(),
             cancellations: AtomicU64::new(0),
         }
     }
@@ -123,8 +148,9 @@ impl Link {
         to: Address,
         payload: &[u8],
         within_millis: u32,
-    ) -> Result<(u64, oneshot::Receiver<Result<Bytes, Failure>>), SendFailure> {
+    ) -> Result<(u64, oneshot::Receiver<Answer>), SendFailure> {
         let (sink, answer) = oneshot::channel();
+        let sink = Sink::Answer(sink);
         let mut state = self.state.lock();
         let call = state
             .dialogue
@@ -132,6 +158,44 @@ impl Link {
         drop(state);
         self.wake.notify_one();
         Ok((call, answer))
+    }
+
+    /// Asks for a stream with room for so many items: the call's number, its items and its end.
+    ///
+    /// # Errors
+    /// [`SendFailure`].
+    pub(crate) fn stream(
+        &self,
+        session: u64,
+        to: Address,
+        payload: &[u8],
+        room: u32,
+    ) -> Result<(u64, mpsc::Receiver<Bytes>, oneshot::Receiver<Answer>), SendFailure> {
+        let (items, coming) = mpsc::channel(room as usize);
+        let (end, ended) = oneshot::channel();
+        let sink = Sink::Items(items, end);
+        let mut state = self.state.lock();
+        let call = state.dialogue.stream(session, to, payload, room, sink)?;
+        drop(state);
+        self.wake.notify_one();
+        Ok((call, coming, ended))
+    }
+
+    /// Has room for so many items more of a stream.
+    pub(crate) fn make_room(&self, session: u64, call: u64, room: u32) {
+        self.state.lock().dialogue.make_room(session, call, room);
+        self.wake.notify_one();
+    }
+
+    fn item(&self, session: u64, call: u64, payload: &[u8]) -> Result<(), Unstreamed> {
+        let mut state = self.state.lock();
+        let sent = state.dialogue.item(session, call, payload);
+        state.is_blocked |= sent == Err(Unstreamed::Full);
+        drop(state);
+        if sent.is_ok() {
+            self.wake.notify_one();
+        }
+        sent
     }
 
     /// Nobody waits for the answer any more.
@@ -143,7 +207,12 @@ impl Link {
     }
 
     fn answer(&self, session: u64, call: u64, result: Result<&[u8], &Failure>) {
-        self.state.lock().dialogue.answer(session, call, result);
+        let mut state = self.state.lock();
+        state.dialogue.answer(session, call, result);
+        if state.dialogue.session() == Some(session) {
+            state.streams.remove(&call);
+        }
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -155,6 +224,23 @@ impl Link {
     pub(crate) fn refuse(&self, session: u64, actor: u64) {
         self.state.lock().dialogue.refuse(session, actor);
         self.wake.notify_one();
+    }
+
+    /// Waits until the session has ended.
+    pub(crate) async fn over(&self, session: u64) {
+        loop {
+            // Before looking, so that an end meanwhile is not missed.
+            let changed = self.changed.notified();
+            if self.session() != Some(session) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Speaks a minor version of the protocol from now on.
+    pub(crate) fn speak(&self, minor: u16) {
+        self.state.lock().dialogue.speak(minor);
     }
 
     /// What a dialler says of the session in its greeting.
@@ -180,7 +266,11 @@ impl Link {
         {
             state.dialogue.disconnected(connection);
         }
+        let before = state.dialogue.session();
         let greeting = state.dialogue.greet(hello, is_dialled, &mut lost)?;
+        if state.dialogue.session() != before {
+            state.end_streams();
+        }
         let mut replaced = None;
         if let Greeting::Use(_) = greeting {
             state.address.clone_from(&hello.address);
@@ -193,7 +283,7 @@ impl Link {
             old.close(crate::net::REPLACED, b"a newer connection");
         }
         self.wake.notify_one();
-        self.came.notify_waiters();
+        self.changed.notify_waiters();
         Ok(greeting)
     }
 
@@ -220,8 +310,9 @@ impl Link {
             return None;
         }
         if has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX {
-            let lost = state.dialogue.end();
+            let lost = state.end();
             tell_lost(lost, "its node was out of reach for too long");
+            self.changed.notify_waiters();
         }
         if now < state.dial_at || state.address.is_empty() {
             return None;
@@ -234,10 +325,11 @@ impl Link {
     /// Ends the session: what waits for answers is lost.
     pub(crate) fn end(&self, why: &str) {
         let mut state = self.state.lock();
-        let lost = state.dialogue.end();
+        let lost = state.end();
         let handle = state.handle.take();
         drop(state);
         tell_lost(lost, why);
+        self.changed.notify_waiters();
         if let Some(handle) = handle {
             handle.close(crate::net::ENDED, why.as_bytes());
         }
@@ -271,12 +363,12 @@ impl Link {
     pub(crate) async fn connected(&self) -> quinn::Connection {
         loop {
             // Before looking, so that one that comes meanwhile is not missed.
-            let came = self.came.notified();
+            let changed = self.changed.notified();
             let now = self.state.lock().handle.clone();
             if let Some(handle) = now.filter(|handle| handle.close_reason().is_none()) {
                 return handle;
             }
-            came.await;
+            changed.await;
         }
     }
 
@@ -337,20 +429,29 @@ impl Link {
         for frame in frames.drain(..) {
             match state.dialogue.receive(connection, frame)? {
                 None | Some(Event::Refused(_)) => {}
-                Some(Event::Cancelled) => cancelled += 1,
+                Some(Event::Cancelled(call)) => {
+                    cancelled += 1;
+                    state.wake_stream(call);
+                }
+                Some(Event::More(call)) => state.wake_stream(call),
+                Some(Event::Item(call, item)) => state.take_item(call, item),
                 Some(Event::Answered(sink, result)) => answered.push((sink, result)),
                 Some(Event::Message { to, payload, call }) => {
-                    let reply = call.map(|call| ReplyTo {
-                        link: Arc::clone(self),
-                        session,
-                        call: Some(call.id),
-                        cancellations: self.cancellations.load(Ordering::Acquire),
-                        deadline: now + Duration::from_millis(call.within_millis.into()),
+                    let reply = call.map(|call| {
+                        let cancellations = self.cancellations.load(Ordering::Acquire);
+                        ReplyTo {
+                            link: Arc::clone(self),
+                            session,
+                            call: Some(call.id),
+                            cancellations,
+                            wants: state.begin(call, now),
+                        }
                     });
                     deliveries.push(Delivery { to, payload, reply });
                 }
             }
         }
+        state.wake_blocked();
         let is_due = state.dialogue.has_to_write();
         if cancelled > 0 {
             self.cancellations.fetch_add(cancelled, Ordering::Release);
@@ -360,16 +461,61 @@ impl Link {
             self.wake.notify_one();
         }
         for (sink, result) in answered {
-            // Whoever has stopped waiting meanwhile does not want it.
-            drop(sink.send(result));
+            sink.answer(result);
         }
         Ok(())
     }
 }
 
+impl State {
+    /// Begins to answer a call.
+    fn begin(&mut self, call: Call, now: Instant) -> Wanted {
+        match call.wants {
+            Wants::Answer(within) => Wanted::By(now + Duration::from_millis(within.into())),
+            Wants::Items => {
+                let changed = Arc::<Notify>::default();
+                self.streams.insert(call.id, Arc::clone(&changed));
+                Wanted::Items(changed)
+            }
+        }
+    }
+
+    fn wake_stream(&self, call: u64) {
+        if let Some(stream) = self.streams.get(&call) {
+            stream.notify_waiters();
+        }
+    }
+
+    /// What was taken in by the other side has left room for items.
+    fn wake_blocked(&mut self) {
+        if std::mem::take(&mut self.is_blocked) {
+            self.streams.values().for_each(|one| one.notify_waiters());
+        }
+    }
+
+    fn take_item(&self, call: u64, item: Bytes) {
+        if let Some(Sink::Items(items, _)) = self.dialogue.sink(call) {
+            // There is room: the dialogue counts it. Whoever has gone has cancelled.
+            let _ = items.try_send(item);
+        }
+    }
+
+    /// Ends the session: what waited for answers.
+    fn end(&mut self) -> Vec<Sink> {
+        self.end_streams();
+        self.dialogue.end()
+    }
+
+    fn end_streams(&mut self) {
+        for (_, stream) in self.streams.drain() {
+            stream.notify_waiters();
+        }
+    }
+}
+
 fn tell_lost(lost: Vec<Sink>, why: &str) {
     for sink in lost {
-        drop(sink.send(Err(Failure::Lost(why.to_owned()))));
+        sink.answer(Err(Failure::Lost(why.to_owned())));
     }
 }
 
@@ -382,17 +528,63 @@ pub(crate) struct ReplyTo {
     call: Option<u64>,
     /// How many asks had been cancelled when this one came.
     cancellations: u64,
-    deadline: Instant,
+    wants: Wanted,
+}
+
+/// What the asker waits for.
+enum Wanted {
+    /// One answer, until then.
+    By(Instant),
+    /// Items; wakes when there may be room, or nobody who waits.
+    Items(Arc<Notify>),
 }
 
 impl ReplyTo {
     /// Whether nobody waits any more.
     pub(crate) fn is_too_late(&self) -> bool {
-        let is_wanted = |call| self.link.is_answering(self.session, call);
         // Asking the link takes its lock, which is wanted for every message.
         let may_be_cancelled =
             self.link.cancellations.load(Ordering::Acquire) != self.cancellations;
-        Instant::now() >= self.deadline || may_be_cancelled && !self.call.is_some_and(is_wanted)
+        match &self.wants {
+            Wanted::By(deadline) => {
+                Instant::now() >= *deadline || may_be_cancelled && !self.is_awaited()
+            }
+            Wanted::Items(_) => !self.is_awaited(),
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        let is_wanted = |call| self.link.is_answering(self.session, call);
+        self.call.is_some_and(is_wanted)
+    }
+
+    /// Whether a stream is waited for.
+    pub(crate) const fn wants_items(&self) -> bool {
+        matches!(self.wants, Wanted::Items(_))
+    }
+
+    /// Wakes when there may be room for items, or nobody who waits for them.
+    pub(crate) fn changed(&self) -> Option<&Notify> {
+        match &self.wants {
+            Wanted::By(_) => None,
+            Wanted::Items(changed) => Some(changed),
+        }
+    }
+
+    /// Sends an item.
+    ///
+    /// # Errors
+    /// [`Unstreamed`].
+    pub(crate) fn item(&self, payload: &[u8]) -> Result<(), Unstreamed> {
+        let call = self.call.ok_or(Unstreamed::Gone)?;
+        self.link.item(self.session, call, payload)
+    }
+
+    /// Ends a stream in good order.
+    pub(crate) fn end(mut self) {
+        if let Some(call) = self.call.take() {
+            self.link.answer(self.session, call, Ok(&[]));
+        }
     }
 
     pub(crate) fn send<M: Message>(mut self, answer: &M::Reply) {
@@ -421,10 +613,9 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            let failure = if Instant::now() >= self.deadline {
-                Failure::Deadline
-            } else {
-                Failure::Stopped
+            let failure = match self.wants {
+                Wanted::By(deadline) if Instant::now() >= deadline => Failure::Deadline,
+                _ => Failure::Stopped,
             };
             self.link.answer(self.session, call, Err(&failure));
         }

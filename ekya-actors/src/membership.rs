@@ -40,30 +40,15 @@ const NOTICE_EVERY: Duration = Duration::from_secs(5);
 /// A node as others know it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Member {
-    #[serde(with = "shared_text")]
+    #[serde(with = "crate::shared_text")]
     pub(crate) name: Arc<str>,
     /// Where it is dialled, as `host:port`.
-    #[serde(with = "shared_text")]
+    #[serde(with = "crate::shared_text")]
     pub(crate) address: Arc<str>,
     /// Higher at every start.
     pub(crate) incarnation: u64,
     /// Counts how often it was taken for dead since, and was not.
     pub(crate) rejoined: u32,
-}
-
-/// Shared text as any text.
-mod shared_text {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(text)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
-        Ok(String::deserialize(from)?.into())
-    }
 }
 
 /// Something that the rest of the node must hear of, or do.
@@ -421,7 +406,7 @@ impl Codec<Member> for Postman {
 /// What a node says of itself, on its way.
 #[derive(Serialize, Deserialize)]
 struct Notice {
-    #[serde(with = "shared_text")]
+    #[serde(with = "crate::shared_text")]
     name: Arc<str>,
     /// Incarnation, and a number within it.
     number: (u64, u64),

@@ -295,6 +295,8 @@ impl Net {
             .await
             .map_err(|why| hello_failed(&connection, &link, why))?;
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let minor = MINOR.min(prefix.minor);
+        link.speak(minor);
         let Some(used) = self.greet(&link, &hello, &connection, false)? else {
             return Ok(None);
         };
@@ -304,7 +306,6 @@ impl Net {
             ..self.hello(Some(used.session), used.taken_in)
         };
         // What is greeted is in use: from here on nothing may fail, nor be waited for.
-        let minor = MINOR.min(prefix.minor);
         let first = own.to_bytes(minor).unwrap_or_default();
         Ok(Some(Connected {
             link: Arc::clone(&link),
@@ -351,12 +352,13 @@ impl Net {
         let bytes = self.hello(session, taken_in).to_bytes(MINOR);
         let bytes = bytes.map_err(|error| hello_failed(&connection, &link, error.into()))?;
         send.write_all(&bytes).await.map_err(|e| ended(&link, &e))?;
-        let (_, hello) = match read_hello(&mut recv).await {
+        let (prefix, hello) = match read_hello(&mut recv).await {
             Ok(read) => read,
             // The other side keeps the connection that it has.
             Err(_) if is_duplicate(&connection) => return Ok((link, None)),
             Err(why) => return Err(hello_failed(&connection, &link, why)),
         };
+        link.speak(MINOR.min(prefix.minor));
         let greeted = self.greet(&link, &hello, &connection, true)?;
         let connected = greeted.map(|used| Connected {
             link: Arc::clone(&link),

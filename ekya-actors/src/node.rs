@@ -9,29 +9,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::actor::{Actor, Ctx, Handler, Message};
-use crate::exports::{Exports, NODE, Published};
+use crate::exports::Exports;
 use crate::far::Far;
 use crate::gossip::{Gossip, Input, MemberState};
 use crate::link::Link;
 use crate::membership::{Detection, NOTICE_MAX};
 use crate::net::{ConnectError, IDLE, ListenError, Net, Settings};
 use crate::payload::{self, Payload, PayloadError};
+use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Reception};
 use crate::reference::{AskError, Ref};
 use crate::security::{Access, Identity, IdentityError, Who};
 use crate::system::{ShutdownError, SpawnError, StartError, System};
-use crate::wire::{Messages, Remote, Wire};
-
-/// Messages that wait for the actor that a node is.
-const RECEPTION_CAPACITY: usize = 1024;
-
-/// Name of that actor; no other may have it.
-const RECEPTION: &str = "node";
+use crate::wire::Remote;
 
 /// Time that a node takes to look something up.
 const LOOKUP_WITHIN: Duration = Duration::from_secs(2);
@@ -222,9 +215,7 @@ impl Builder {
         let (stop, stopped) = watch::channel(false);
         let heard = (inputs, self.detection);
         let (net, network, thread) = start_network(&self.identity, settings, heard, stopped)?;
-        let reception = Reception {
-            exports: Arc::clone(&exports),
-        };
+        let reception = Reception::new(Arc::clone(&exports));
         let reception = system.spawn(RECEPTION, reception, RECEPTION_CAPACITY)?;
         exports.publish_node(&reception);
         let gone = Arc::downgrade(&exports);
@@ -371,7 +362,7 @@ impl Node {
         let not_connected = || FindError::NotConnected(node.to_owned());
         let link = self.inner.net.link(node).ok_or_else(not_connected)?;
         let session = link.session().ok_or_else(not_connected)?;
-        let reception = reception_of(&link, session);
+        let reception = reception::of(&link, session);
         Ok((link, session, reception))
     }
 
@@ -539,61 +530,4 @@ impl std::fmt::Debug for Node {
 fn now_micros() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(1, |since| since.as_micros() as u64)
-}
-
-/// The actor that a node is, for other nodes.
-struct Reception {
-    exports: Arc<Exports>,
-}
-
-impl Actor for Reception {}
-
-impl Remote for Reception {
-    const TYPE: &'static str = "ekya/node";
-
-    fn messages(messages: &mut Messages<Self>) {
-        messages.add::<Find>().add::<List>();
-    }
-}
-
-fn reception_of(link: &Arc<Link>, session: u64) -> Ref<Reception> {
-    Ref::there(Arc::new(Far {
-        name: format!("node {}", link.who().name).into(),
-        link: Arc::clone(link),
-        session,
-        actor: NODE,
-        generation: 0,
-    }))
-}
-
-/// Asks for an actor by its name.
-#[derive(Serialize, Deserialize)]
-struct Find {
-    name: String,
-}
-
-impl Message for Find {
-    type Reply = Option<Published>;
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/find", 1));
-}
-
-impl Handler<Find> for Reception {
-    fn handle(&mut self, Find { name }: Find, _: &mut Ctx<Self>) -> Option<Published> {
-        self.exports.find(&name)
-    }
-}
-
-/// Asks for all published actors.
-#[derive(Serialize, Deserialize)]
-struct List;
-
-impl Message for List {
-    type Reply = Vec<Published>;
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/list", 1));
-}
-
-impl Handler<List> for Reception {
-    fn handle(&mut self, _: List, _: &mut Ctx<Self>) -> Vec<Published> {
-        self.exports.all()
-    }
 }

@@ -4,7 +4,7 @@
 //! an answer. Every ask that was accepted ends exactly once: with its answer, with a [`Failure`], or
 //! by being [cancelled](Peer::cancel) by whoever asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ const OUTBOX: Bounds = Bounds {
 
 /// Asks that wait for an answer, in either direction.
 const CALLS_MAX: usize = 1 << 16;
+
+/// Items of a stream that may be on their way.
+pub(crate) const ROOM_MAX: u32 = 1 << 12;
 
 /// Bytes of a text in a [`Failure`].
 const TEXT_MAX: usize = 512;
@@ -43,7 +46,14 @@ pub(crate) struct Address {
 #[derive(Serialize, Deserialize)]
 struct AskHead {
     call: u64,
-    within_millis: u32,
+    /// For how long the answer is waited for; of a stream, for how many items there is room.
+    within_millis_or_room: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MoreRoom {
+    call: u64,
+    room: u32,
 }
 
 /// Why an ask of another node has no answer.
@@ -63,6 +73,8 @@ pub(crate) enum Failure {
     Refused(String),
     /// The session has ended: the message may or may not have been handled.
     Lost(String),
+    /// The actor has handled the message and gone on without an answer.
+    Unanswered,
 }
 
 /// What a frame of the peer means.
@@ -76,7 +88,11 @@ pub(crate) enum Event<S> {
         call: Option<Call>,
     },
     /// Nobody waits for the answer to one of its calls any more.
-    Cancelled,
+    Cancelled(u64),
+    /// There is room for more items of a stream that answers one of its calls.
+    More(u64),
+    /// An item of the stream that answers a call from here.
+    Item(u64, Bytes),
     /// An answer to an ask from here.
     Answered(S, Result<Bytes, Failure>),
     /// A tell from here that the actor could not accept.
@@ -87,7 +103,16 @@ pub(crate) enum Event<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) id: u64,
-    pub(crate) within_millis: u32,
+    pub(crate) wants: Wants,
+}
+
+/// What an asker waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// One answer, for so many milliseconds.
+    Answer(u32),
+    /// A stream of items.
+    Items,
 }
 
 /// The peer does not keep to the protocol. The session is over.
@@ -105,6 +130,18 @@ pub(crate) enum Misbehaviour {
     /// It does not take in its answers.
     #[error("answers pile up that it does not take in")]
     Deaf,
+    /// It sends items for which it was given no room.
+    #[error("an item of call {0} came for which there is no room")]
+    Uninvited(u64),
+}
+
+/// An item was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unstreamed {
+    /// There is no room for it now.
+    Full,
+    /// Nobody waits for it.
+    Gone,
 }
 
 /// A message was not accepted, and will not be sent.
@@ -120,10 +157,18 @@ pub(crate) enum Unsent {
 pub(crate) struct Peer<S> {
     session: Session,
     /// Asks from here that wait for an answer.
-    calls: HashMap<u64, S>,
+    calls: HashMap<u64, Asked<S>>,
     next_call: u64,
-    /// Asks of the peer that are being answered.
-    answering: HashSet<u64>,
+    /// Asks of the peer that are being answered, and how many items each has room for.
+    answering: HashMap<u64, u32>,
+}
+
+/// An ask from here.
+#[derive(Debug)]
+struct Asked<S> {
+    sink: S,
+    /// How many items may still come.
+    room: u32,
 }
 
 impl<S> Peer<S> {
@@ -132,7 +177,7 @@ impl<S> Peer<S> {
             session: Session::new(OUTBOX),
             calls: HashMap::new(),
             next_call: 1,
-            answering: HashSet::new(),
+            answering: HashMap::new(),
         }
     }
 
@@ -164,28 +209,93 @@ impl<S> Peer<S> {
         within_millis: u32,
         sink: S,
     ) -> Result<u64, Unsent> {
+        let asked = Asked { sink, room: 0 };
+        self.call(Kind::Ask, to, payload, within_millis, asked)
+    }
+
+    /// Asks for a stream, with room for so many items, at most [`ROOM_MAX`]. Its number.
+    ///
+    /// # Errors
+    /// [`Unsent`]; `sink` is dropped.
+    pub(crate) fn stream(
+        &mut self,
+        to: Address,
+        payload: &[u8],
+        room: u32,
+        sink: S,
+    ) -> Result<u64, Unsent> {
+        let asked = Asked { sink, room };
+        self.call(Kind::Stream, to, payload, room, asked)
+    }
+
+    fn call(
+        &mut self,
+        kind: Kind,
+        to: Address,
+        payload: &[u8],
+        within_millis_or_room: u32,
+        asked: Asked<S>,
+    ) -> Result<u64, Unsent> {
         if self.calls.len() >= CALLS_MAX {
             return Err(Unsent::Full);
         }
         let call = self.next_call;
         let head = AskHead {
             call,
-            within_millis,
+            within_millis_or_room,
         };
         let body = body(&to, Some(&head), payload)?;
-        let queued = self.session.queue(Kind::Ask, body);
+        let queued = self.session.queue(kind, body);
         queued.map_err(|_| Unsent::Full)?;
         self.next_call += 1;
-        self.calls.insert(call, sink);
+        self.calls.insert(call, asked);
         Ok(call)
+    }
+
+    /// What waits for the answer to a call from here.
+    pub(crate) fn sink(&self, call: u64) -> Option<&S> {
+        self.calls.get(&call).map(|asked| &asked.sink)
+    }
+
+    /// Has room for so many items more of the stream that answers a call.
+    ///
+    /// # Errors
+    /// [`Misbehaviour::Deaf`].
+    pub(crate) fn make_room(&mut self, call: u64, room: u32) -> Result<(), Misbehaviour> {
+        let Some(asked) = self.calls.get_mut(&call) else {
+            return Ok(());
+        };
+        asked.room += room;
+        let mut body = Vec::new();
+        // Twelve bytes always fit.
+        let _ = encode(&MoreRoom { call, room }, &mut body, BODY_MAX);
+        self.must_queue(Kind::More, body.into())
     }
 
     /// Waits for an answer no longer. What waited for it, if it still did.
     pub(crate) fn cancel(&mut self, call: u64) -> Option<S> {
-        let sink = self.calls.remove(&call)?;
+        let asked = self.calls.remove(&call)?;
         // When even this does not fit, the peer works for nobody.
         let _ = self.session.queue(Kind::Cancel, number(call));
-        Some(sink)
+        Some(asked.sink)
+    }
+
+    /// Sends an item of the stream that answers a call of the peer.
+    ///
+    /// # Errors
+    /// [`Unstreamed`].
+    pub(crate) fn item(&mut self, call: u64, payload: &[u8]) -> Result<(), Unstreamed> {
+        let room = self.answering.get_mut(&call).ok_or(Unstreamed::Gone)?;
+        if *room == 0 && !crate::plant::is(crate::plant::Bug::IgnoredRoom) {
+            return Err(Unstreamed::Full);
+        }
+        let mut body = Vec::with_capacity(8 + payload.len());
+        body.extend(call.to_le_bytes());
+        body.extend(payload);
+        let queued = self.session.queue(Kind::Item, body.into());
+        queued.map_err(|_| Unstreamed::Full)?;
+        *room = room.saturating_sub(1);
+        Ok(())
     }
 
     /// Answers a call of the peer; one that it has cancelled needs no answer.
@@ -197,7 +307,7 @@ impl<S> Peer<S> {
         call: u64,
         result: Result<&[u8], &Failure>,
     ) -> Result<(), Misbehaviour> {
-        if !self.answering.remove(&call) {
+        if self.answering.remove(&call).is_none() {
             return Ok(());
         }
         let fits = |payload: &[u8]| payload.len() <= MESSAGE_MAX;
@@ -221,7 +331,7 @@ impl<S> Peer<S> {
 
     /// Whether the peer waits for the answer to its call.
     pub(crate) fn is_answering(&self, call: u64) -> bool {
-        self.answering.contains(&call)
+        self.answering.contains_key(&call)
     }
 
     /// Says that a tell of the peer could not be accepted.
@@ -278,11 +388,20 @@ impl<S> Peer<S> {
                 let call = None;
                 Some(Event::Message { to, payload, call })
             }),
-            Kind::Ask => self.receive_ask(&body),
+            Kind::Ask | Kind::Stream => self.receive_ask(frame.kind, &body),
             Kind::Cancel => {
                 let call = decode(&body).map_err(malformed("cancel"))?;
-                let is_answering = self.answering.remove(&call);
-                Ok(is_answering.then_some(Event::Cancelled))
+                let answering = self.answering.remove(&call);
+                Ok(answering.map(|_| Event::Cancelled(call)))
+            }
+            Kind::Item => self.receive_item(&body),
+            Kind::More => {
+                let MoreRoom { call, room } = decode(&body).map_err(malformed("more"))?;
+                let has = self.answering.get_mut(&call);
+                Ok(has.map(|has| {
+                    *has = has.saturating_add(room).min(ROOM_MAX);
+                    Event::More(call)
+                }))
             }
             Kind::Reply => self.receive_reply(&body),
             Kind::Refusal => {
@@ -292,27 +411,41 @@ impl<S> Peer<S> {
         }
     }
 
-    fn receive_ask(&mut self, body: &Bytes) -> Result<Option<Event<S>>, Misbehaviour> {
+    fn receive_ask(&mut self, kind: Kind, body: &Bytes) -> Result<Option<Event<S>>, Misbehaviour> {
         let (to, head, payload) = message(body, true)?;
         let Some(AskHead {
-            call,
-            within_millis,
+            call: id,
+            within_millis_or_room,
         }) = head
         else {
             return Ok(None);
         };
         if self.answering.len() >= CALLS_MAX {
-            self.fail(call, &Failure::Overloaded)?;
+            self.fail(id, &Failure::Overloaded)?;
             return Ok(None);
         }
-        if !self.answering.insert(call) {
-            return Err(Misbehaviour::CallTwice(call));
+        let (wants, room) = match kind {
+            Kind::Stream => (Wants::Items, within_millis_or_room.min(ROOM_MAX)),
+            _ => (Wants::Answer(within_millis_or_room), 0),
+        };
+        if self.answering.insert(id, room).is_some() {
+            return Err(Misbehaviour::CallTwice(id));
         }
-        let call = Some(Call {
-            id: call,
-            within_millis,
-        });
+        let call = Some(Call { id, wants });
         Ok(Some(Event::Message { to, payload, call }))
+    }
+
+    fn receive_item(&mut self, body: &Bytes) -> Result<Option<Event<S>>, Misbehaviour> {
+        let (call, rest) = decode_first::<u64>(body).map_err(malformed("item"))?;
+        // Of a stream that was cancelled meanwhile, items still come.
+        let Some(asked) = self.calls.get_mut(&call) else {
+            return Ok(None);
+        };
+        if asked.room == 0 {
+            return Err(Misbehaviour::Uninvited(call));
+        }
+        asked.room -= 1;
+        Ok(Some(Event::Item(call, body.slice_ref(rest))))
     }
 
     fn receive_reply(&mut self, body: &Bytes) -> Result<Option<Event<S>>, Misbehaviour> {
@@ -324,13 +457,13 @@ impl<S> Peer<S> {
             Ok(body.slice_ref(rest))
         };
         // One that was cancelled meanwhile is answered all the same, and nobody listens.
-        let sink = self.calls.remove(&call);
-        Ok(sink.map(|sink| Event::Answered(sink, result)))
+        let asked = self.calls.remove(&call);
+        Ok(asked.map(|asked| Event::Answered(asked.sink, result)))
     }
 
     /// Ends the session: what waits for answers.
     pub(crate) fn end(self) -> impl Iterator<Item = S> {
-        self.calls.into_values()
+        self.calls.into_values().map(|asked| asked.sink)
     }
 }
 

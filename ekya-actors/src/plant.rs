@@ -6,6 +6,8 @@
 pub(crate) enum Bug {
     /// Frames that were taken in before are taken in again.
     LostDedupe,
+    /// Items are sent for which the asker has no room.
+    IgnoredRoom,
     /// Two frames that are read together change places.
     #[cfg(test)]
     ReorderedDelivery,

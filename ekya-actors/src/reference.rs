@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
-use crate::actor::{Actor, Handler, Message};
-use crate::envelope::{Ask, Deliver, Envelope, Tell};
+use crate::actor::{Actor, Message, Receive};
+use crate::envelope::{Body, Deliver, Envelope};
 use crate::far::Far;
-use crate::peer::Failure;
+use crate::peer::{Failure, ROOM_MAX};
+use crate::reply::To;
 use crate::runtime::{self, Post};
-use crate::system::ExitReason;
+use crate::stream::{Replies, StreamBody, Streams};
+use crate::watch::{Exit, ExitReason};
 
 /// A reference to an actor, in this process or on another node. Clones refer to the same actor.
 ///
@@ -82,9 +84,15 @@ pub enum AskError {
         /// The actor's name.
         actor: Arc<str>,
     },
-    /// The actor has ended; the message was not handled.
+    /// The actor has ended; the message was not handled, or not to its end.
     #[error("{actor} has stopped")]
     Stopped {
+        /// The actor's name.
+        actor: Arc<str>,
+    },
+    /// The actor has handled the message and gone on without an answer.
+    #[error("{actor} has left the message unanswered")]
+    Unanswered {
         /// The actor's name.
         actor: Arc<str>,
     },
@@ -168,6 +176,7 @@ impl From<AskError> for Failure {
                 Self::Refused(why)
             }
             AskError::Lost { why, .. } => Self::Lost(why),
+            AskError::Unanswered { .. } => Self::Unanswered,
         }
     }
 }
@@ -181,6 +190,8 @@ pub(crate) struct Mailbox<A: Actor> {
     generation: AtomicU64,
     /// Why the actor has ended, once it has.
     end: OnceLock<ExitReason>,
+    /// Wakes those who wait for the end.
+    over: Notify,
     /// Somebody wants it to stop.
     stop: Notify,
     post: Post<A>,
@@ -193,6 +204,7 @@ impl<A: Actor> Mailbox<A> {
             places: Arc::new(Semaphore::new(capacity)),
             generation: AtomicU64::new(0),
             end: OnceLock::new(),
+            over: Notify::new(),
             stop: Notify::new(),
             post,
         }
@@ -211,6 +223,18 @@ impl<A: Actor> Mailbox<A> {
         // The first reason stays.
         let _ = self.end.set(reason);
         self.places.close();
+        self.over.notify_waiters();
+    }
+
+    async fn ended_by(&self) -> ExitReason {
+        loop {
+            // Before looking, so that an end meanwhile is not missed.
+            let over = self.over.notified();
+            if let Some(reason) = self.end.get() {
+                return reason.clone();
+            }
+            over.await;
+        }
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, SendError> {
@@ -272,10 +296,10 @@ impl<A: Actor> Ref<A> {
     /// [`SendError`]; the message is dropped.
     pub fn tell<M: Message>(&self, message: M) -> Result<(), SendError>
     where
-        A: Handler<M>,
+        A: Receive<M>,
     {
         match &self.target {
-            Target::Here(mailbox) => mailbox.send(Box::new(Tell(message))),
+            Target::Here(mailbox) => mailbox.send(Box::new(Body::here(message, To::Nobody))),
             Target::There(far) => far.tell(&message),
         }
     }
@@ -290,7 +314,7 @@ impl<A: Actor> Ref<A> {
     /// When the future is dropped, the message is not handled if that has not begun.
     pub async fn ask<M: Message>(&self, message: M, within: Duration) -> Result<M::Reply, AskError>
     where
-        A: Handler<M>,
+        A: Receive<M>,
     {
         match &self.target {
             Target::Here(mailbox) => {
@@ -316,7 +340,7 @@ impl<A: Actor> Ref<A> {
         within: Duration,
     ) -> Result<M::Reply, AskError>
     where
-        A: Handler<M>,
+        A: Receive<M>,
     {
         if runtime::is_current_thread() {
             return Err(AskError::OnRuntimeThread {
@@ -335,6 +359,29 @@ impl<A: Actor> Ref<A> {
         }
     }
 
+    /// Sends a message that is answered by a stream of items, of which at most `room` (1 to 4096) are
+    /// on their way at a time.
+    ///
+    /// # Errors
+    /// [`SendError`]; the message is dropped.
+    pub fn stream<M: Message>(&self, message: M, room: u32) -> Result<Replies<M>, SendError>
+    where
+        A: Streams<M>,
+    {
+        let room = room.clamp(1, ROOM_MAX);
+        match &self.target {
+            Target::Here(mailbox) => {
+                let (to, replies) = Replies::here(mailbox, room as usize);
+                mailbox.send(Box::new(StreamBody { message, to }))?;
+                Ok(replies)
+            }
+            Target::There(far) => {
+                let flowing = far.stream(&message, room)?;
+                Ok(Replies::there(flowing, far.shared_name()))
+            }
+        }
+    }
+
     /// Stops an actor of this process once it has handled what it has accepted before; the mailbox's
     /// bound does not apply. Another node's actors are that node's to stop: nothing happens.
     pub fn stop(&self) {
@@ -344,11 +391,28 @@ impl<A: Actor> Ref<A> {
         }
     }
 
-    /// Whether an actor of this process has ended for good.
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Waits until the actor has ended for good; restarts are no end. Runs anywhere.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn ended(&self) -> Exit {
+        let reason = match &self.target {
+            Target::Here(mailbox) => mailbox.ended_by().await,
+            Target::There(far) => far.ended().await,
+        };
+        Exit {
+            actor: self.shared_name(),
+            node: self.node().map(Arc::from),
+            reason,
+            restarted: false,
+        }
+    }
+
+    /// Why an actor of this process has ended for good, once it has.
+    pub(crate) fn end(&self) -> Option<ExitReason> {
         match &self.target {
-            Target::Here(mailbox) => mailbox.end.get().is_some(),
-            Target::There(_) => false,
+            Target::Here(mailbox) => mailbox.end.get().cloned(),
+            Target::There(_) => None,
         }
     }
 
@@ -405,10 +469,10 @@ impl<A: Actor> Mailbox<A> {
         message: M,
     ) -> Result<oneshot::Receiver<Result<M::Reply, AskError>>, SendError>
     where
-        A: Handler<M>,
+        A: Receive<M>,
     {
         let (reply, answer) = oneshot::channel();
-        self.send(Box::new(Ask { message, reply }))?;
+        self.send(Box::new(Body::here(message, To::Here(reply))))?;
         Ok(answer)
     }
 
@@ -424,24 +488,25 @@ impl<A: Actor> Mailbox<A> {
             }),
             Some(Ok(answer)) => answer,
             // The actor has ended with the message in its mailbox.
-            Some(Err(_)) => Err(self.ended()),
+            Some(Err(_)) => Err(self.unheard()),
         }
     }
 
-    fn ended(&self) -> AskError {
-        match self.end.get() {
-            Some(ExitReason::Panicked(panic)) => self.panicked(panic),
-            _ => AskError::Stopped {
-                actor: Arc::clone(&self.name),
+    /// What an end is for those who wait for an answer.
+    pub(crate) fn failed_by(&self, reason: &ExitReason) -> AskError {
+        let actor = Arc::clone(&self.name);
+        match reason {
+            ExitReason::Panicked(panic) => AskError::ActorPanicked {
+                actor,
+                panic: panic.clone(),
             },
+            _ => AskError::Stopped { actor },
         }
     }
 
-    pub(crate) fn panicked(&self, panic: &str) -> AskError {
-        AskError::ActorPanicked {
-            actor: Arc::clone(&self.name),
-            panic: panic.to_owned(),
-        }
+    /// For those who wait for an answer to a message that the actor's end has left in its mailbox.
+    pub(crate) fn unheard(&self) -> AskError {
+        self.failed_by(self.end.get().unwrap_or(&ExitReason::Stopped))
     }
 
     pub(crate) fn restarted(&self) -> AskError {

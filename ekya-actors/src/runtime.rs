@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,13 @@ use actix::fut::wrap_future;
 use actix::{ActorContext, ActorFutureExt, Addr, AsyncContext, Context};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::actor::{Actor, Ctx};
+use crate::actor::{Actor, Ctx, Task};
 use crate::envelope::{Deliver, Envelope, guarded};
 use crate::reference::Mailbox;
+use crate::reply::Fallen;
 use crate::supervision::Supervision;
-use crate::system::{Exit, ExitReason, Registry};
+use crate::system::Registry;
+use crate::watch::{Exit, ExitReason};
 
 /// Messages an actor handles before the others get their turn.
 const SLICE_MESSAGES: u32 = 64;
@@ -191,7 +194,7 @@ impl<A: Actor> Shell<A> {
         {
             match guarded(|| actor.started(&mut self.ctx)) {
                 Ok(()) => return,
-                Err(panic) => self.replace(panic),
+                Err(panic) => self.replace(ExitReason::Panicked(panic)),
             }
         }
     }
@@ -212,23 +215,29 @@ impl<A: Actor> Shell<A> {
 
     fn deliver(&mut self, body: Box<dyn Deliver<A>>) {
         // Without an actor the body is dropped, which its asker sees as the actor's end.
-        if let Some(actor) = &mut self.actor
-            && let Err(panic) = body.deliver(actor, &mut self.ctx)
-        {
-            self.replace(panic);
-            self.start();
+        let Some(actor) = &mut self.actor else {
+            return;
+        };
+        let (delivered, fallen) = Fallen::during(|| body.deliver(actor, &mut self.ctx));
+        match delivered {
+            Ok(()) => fallen.fail(None),
+            Err(reason) => {
+                fallen.fail(Some(&self.mailbox().failed_by(&reason)));
+                self.replace(reason);
+                self.start();
+            }
         }
     }
 
-    /// Replaces an actor that has panicked, if it is supervised and has restarts left; ends it
+    /// Replaces an actor that cannot go on, if it is supervised and has restarts left; ends it
     /// otherwise.
-    fn replace(&mut self, panic: String) {
-        self.discard();
+    fn replace(&mut self, reason: ExitReason) {
+        self.discard(&reason);
         self.ctx = Ctx::new(Arc::clone(self.mailbox()));
         let name = Arc::clone(self.mailbox().name());
         let supervision = self.supervision.as_mut();
         let successor = supervision.and_then(|supervision| supervision.successor(&name));
-        self.succeed(successor, ExitReason::Panicked(panic));
+        self.succeed(successor, reason);
     }
 
     /// Is restarted, or ends, because another of its group has panicked.
@@ -236,11 +245,12 @@ impl<A: Actor> Shell<A> {
         if self.actor.is_none() {
             return;
         }
-        self.discard();
+        let reason = ExitReason::WithGroup(whom);
+        self.discard(&reason);
         self.ctx = Ctx::new(Arc::clone(self.mailbox()));
         let supervision = self.supervision.as_mut().zip(pause);
         let successor = supervision.and_then(|(one, pause)| Some((one.instance()?, pause)));
-        self.succeed(successor, ExitReason::WithGroup(whom));
+        self.succeed(successor, reason);
         self.start();
     }
 
@@ -253,15 +263,19 @@ impl<A: Actor> Shell<A> {
         self.pause = Some(pause).filter(|pause| !pause.is_zero());
         self.registry.tell_watchers(&Exit {
             actor: Arc::clone(self.mailbox().name()),
+            node: None,
             reason,
             restarted: true,
         });
     }
 
-    /// Drops the actor. Its destructor is the user's code too.
-    fn discard(&mut self) {
+    /// Drops the actor, and with it the replies that it has kept. Its destructor is the user's code
+    /// too.
+    fn discard(&mut self, reason: &ExitReason) {
         let actor = self.actor.take();
-        if let Err(panic) = guarded(|| drop(actor)) {
+        let (dropped, fallen) = Fallen::during(|| guarded(|| drop(actor)));
+        fallen.fail(Some(&self.mailbox().failed_by(reason)));
+        if let Err(panic) = dropped {
             tracing::error!(
                 actor = &**self.ctx.mailbox().name(),
                 panic,
@@ -271,11 +285,12 @@ impl<A: Actor> Shell<A> {
     }
 
     fn end(&mut self, reason: ExitReason) {
-        self.discard();
+        self.discard(&reason);
         self.ctx.stopping = true;
         self.mailbox().close(reason.clone());
         self.registry.remove(&Exit {
             actor: Arc::clone(self.mailbox().name()),
+            node: None,
             reason,
             restarted: false,
         });
@@ -323,19 +338,28 @@ impl<A: Actor> Shell<A> {
             return;
         }
         let generation = self.mailbox().generation();
-        for (delay, body) in std::mem::take(&mut self.ctx.timers) {
-            self.ctx.timers_running += 1;
-            context.run_later(delay, move |shell, context| {
-                shell.ring(generation, body);
+        for task in std::mem::take(&mut self.ctx.tasks) {
+            self.ctx.tasks_running += 1;
+            let task = wrap_future::<_, Self>(guarded_task(task));
+            context.spawn(task.map(move |output, shell, context| {
+                shell.arrive(generation, output);
                 shell.settle(context);
-            });
+            }));
         }
     }
 
-    fn ring(&mut self, generation: u64, body: Box<dyn Deliver<A>>) {
-        if generation == self.mailbox().generation() {
-            self.ctx.timers_running = self.ctx.timers_running.saturating_sub(1);
-            self.deliver(body);
+    /// Takes the output of a task; that of one from before a restart is forgotten.
+    fn arrive(&mut self, generation: u64, output: Result<Box<dyn Deliver<A>>, String>) {
+        if generation != self.mailbox().generation() {
+            return;
+        }
+        self.ctx.tasks_running = self.ctx.tasks_running.saturating_sub(1);
+        match output {
+            Ok(body) => self.deliver(body),
+            Err(panic) => {
+                self.replace(ExitReason::Panicked(panic));
+                self.start();
+            }
         }
     }
 
@@ -349,6 +373,15 @@ impl<A: Actor> Shell<A> {
             context.wait(wrap_future(tokio::task::yield_now()));
         }
     }
+}
+
+/// A task; a panic in it is its text.
+async fn guarded_task<A: Actor>(mut task: Task<A>) -> Result<Box<dyn Deliver<A>>, String> {
+    std::future::poll_fn(move |context| {
+        let polled = guarded(|| task.as_mut().poll(context));
+        polled.map_or_else(|panic| Poll::Ready(Err(panic)), |poll| poll.map(Ok))
+    })
+    .await
 }
 
 // The actor inside is never pinned.

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use crate::dialogue::{Dialogue, Greeting, SendFailure};
 use crate::frame;
 use crate::hello::Hello;
-use crate::peer::{Address, Event, Failure};
+use crate::peer::{Address, Event, Failure, Unstreamed, Wants};
 use crate::plant::{self, Bug};
 
 /// Steps of a run, and those after which the network is good.
@@ -40,6 +40,25 @@ struct Side {
     next_ask: u64,
     /// Asks of the other side that are to be answered: session, call, payload.
     to_answer: VecDeque<(u64, u64, u64)>,
+    /// By call: streams from the other side, and the last item that came.
+    streams: BTreeMap<u64, Incoming>,
+    /// Streams for the other side.
+    to_stream: Vec<Outgoing>,
+}
+
+/// A stream that was asked for.
+struct Incoming {
+    ask: Sink,
+    session: u64,
+    last: u64,
+}
+
+/// A stream that was begun.
+struct Outgoing {
+    session: u64,
+    call: u64,
+    ask: Sink,
+    sent: u64,
 }
 
 /// A side of a connection.
@@ -83,6 +102,8 @@ fn side(who: usize, incarnation: u64) -> Side {
         asked: HashMap::new(),
         next_ask: 1,
         to_answer: VecDeque::new(),
+        streams: BTreeMap::new(),
+        to_stream: Vec::new(),
     }
 }
 
@@ -97,6 +118,7 @@ fn address(message: u64) -> Address {
 
 const TOLD: u64 = 1;
 const ASKED: u64 = 2;
+const STREAMED: u64 = 3;
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -123,10 +145,14 @@ impl World {
     fn step(&mut self, is_bad: bool) {
         let who = self.rng.random_range(0..2);
         match self.rng.random_range(0..100) {
-            0..25 => self.tell(who),
-            25..35 => self.ask(who),
-            35..40 => self.cancel(who),
-            40..50 => self.answer(who),
+            0..20 => self.tell(who),
+            20..27 => self.ask(who),
+            27..30 => self.ask_stream(who),
+            30..35 => self.cancel(who),
+            35..42 => self.answer(who),
+            42..46 => self.send_item(who),
+            46..47 => self.end_stream(who),
+            47..50 => self.make_room(who),
             50..70 => self.write(who),
             70..93 => self.deliver(who),
             93..96 => self.dial(who),
@@ -146,6 +172,7 @@ impl World {
         match side.dialogue.tell(session, address(TOLD), &payload) {
             Ok(()) => *number += 1,
             Err(SendFailure::Overloaded) => {}
+            Err(SendFailure::Old) => self.fault = Some("both are of today".to_owned()),
             Err(SendFailure::Lost(why)) => self.fault = Some(format!("the session of now: {why}")),
         }
     }
@@ -165,6 +192,74 @@ impl World {
         }
     }
 
+    fn ask_stream(&mut self, who: usize) {
+        let room = self.rng.random_range(1..5);
+        let side = &mut self.sides[who];
+        let Some(session) = side.dialogue.session() else {
+            return;
+        };
+        let ask = side.next_ask;
+        let to = address(STREAMED);
+        let asked = side
+            .dialogue
+            .stream(session, to, &payload(session, ask), room, ask);
+        if let Ok(call) = asked {
+            side.next_ask += 1;
+            side.asked.insert(ask, ());
+            let last = 0;
+            side.streams.insert(call, Incoming { ask, session, last });
+        }
+    }
+
+    fn make_room(&mut self, who: usize) {
+        let room = self.rng.random_range(1..4);
+        let nth = self.rng.random_range(0..8);
+        let side = &mut self.sides[who];
+        if let Some((call, stream)) = side.streams.iter().nth(nth) {
+            side.dialogue.make_room(stream.session, *call, room);
+        }
+    }
+
+    fn send_item(&mut self, who: usize) {
+        let side = &mut self.sides[who];
+        if side.to_stream.is_empty() {
+            return;
+        }
+        let nth = self.rng.random_range(0..side.to_stream.len());
+        let stream = &mut side.to_stream[nth];
+        let item = payload(stream.ask, stream.sent + 1);
+        match side.dialogue.item(stream.session, stream.call, &item) {
+            Ok(()) => stream.sent += 1,
+            Err(Unstreamed::Full) => {}
+            Err(Unstreamed::Gone) => drop(side.to_stream.swap_remove(nth)),
+        }
+    }
+
+    fn end_stream(&mut self, who: usize) {
+        let side = &mut self.sides[who];
+        if let Some(stream) = side.to_stream.pop() {
+            let end = payload(stream.ask, stream.sent);
+            side.dialogue
+                .answer(stream.session, stream.call, Ok(&end[..]));
+        }
+    }
+
+    fn heard_item(&mut self, who: usize, call: u64, item: &[u8]) {
+        let (ask, number) = parsed(item);
+        let Some(stream) = self.sides[who].streams.get_mut(&call) else {
+            self.fault = Some(format!("an item of call {call}, which is no stream"));
+            return;
+        };
+        if stream.ask != ask || number != stream.last + 1 {
+            let (wanted, last) = (stream.ask, stream.last);
+            self.fault = Some(format!(
+                "item {number} of {ask} came after {last} of {wanted}"
+            ));
+            return;
+        }
+        stream.last = number;
+    }
+
     /// Calls are numbered from 1 within a session.
     fn cancel(&mut self, who: usize) {
         let call = self.rng.random_range(1..60);
@@ -178,7 +273,9 @@ impl World {
 
     /// An ask ends exactly once.
     fn ended(&mut self, who: usize, ask: Sink) {
-        if self.sides[who].asked.remove(&ask).is_none() {
+        let side = &mut self.sides[who];
+        side.streams.retain(|_, stream| stream.ask != ask);
+        if side.asked.remove(&ask).is_none() {
             self.fault = Some(format!("ask {ask} of node {who} has ended twice"));
         }
     }
@@ -360,8 +457,17 @@ impl World {
                 let side = &mut self.sides[who];
                 match call {
                     Some(call) => {
-                        let here = side.dialogue.session().unwrap_or(0);
-                        side.to_answer.push_back((here, call.id, number));
+                        let session = side.dialogue.session().unwrap_or(0);
+                        if call.wants == Wants::Items {
+                            side.to_stream.push(Outgoing {
+                                session,
+                                call: call.id,
+                                ask: number,
+                                sent: 0,
+                            });
+                        } else {
+                            side.to_answer.push_back((session, call.id, number));
+                        }
                     }
                     None => {
                         assert_eq!(to.message, TOLD);
@@ -378,6 +484,17 @@ impl World {
                     }
                 }
             }
+            Event::Item(call, item) => self.heard_item(who, call, &item),
+            Event::Answered(ask, Ok(end)) if end.len() == 16 => {
+                let streams = &self.sides[who].streams;
+                let stream = streams.values().find(|stream| stream.ask == ask);
+                let heard = stream.map(|stream| stream.last);
+                if heard != Some(parsed(&end).1) {
+                    self.fault = Some(format!("of stream {ask} only {heard:?} came: {end:?}"));
+                    return;
+                }
+                self.ended(who, ask);
+            }
             Event::Answered(ask, Ok(answer)) => {
                 if answer[..] != ask.to_le_bytes() {
                     self.fault = Some(format!("ask {ask} got another's answer"));
@@ -389,7 +506,7 @@ impl World {
             Event::Answered(ask, Err(failure)) => {
                 self.fault = Some(format!("ask {ask} failed: {failure:?}"));
             }
-            Event::Cancelled | Event::Refused(_) => {}
+            Event::Cancelled(_) | Event::More(_) | Event::Refused(_) => {}
         }
     }
 
@@ -459,6 +576,9 @@ impl World {
             for who in 0..2 {
                 while !self.sides[who].to_answer.is_empty() {
                     self.answer(who);
+                }
+                while !self.sides[who].to_stream.is_empty() {
+                    self.end_stream(who);
                 }
                 self.write_all(who);
             }
@@ -558,7 +678,7 @@ fn promises_hold_on_every_network() {
 
 #[test]
 fn planted_bugs_are_found() {
-    for bug in [Bug::LostDedupe, Bug::ReorderedDelivery] {
+    for bug in [Bug::LostDedupe, Bug::ReorderedDelivery, Bug::IgnoredRoom] {
         plant::set(Some(bug));
         let found = (0..2000).any(|seed| World::new(seed).run().is_err());
         plant::set(None);

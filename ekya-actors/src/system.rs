@@ -14,34 +14,13 @@ use crate::envelope::guarded;
 use crate::reference::{Mailbox, Ref};
 use crate::runtime::{self, Runtime, Shell};
 use crate::supervision::{Group, Member, Restarts, Supervision};
+use crate::watch::{Exit, ExitReason};
 
 /// Runs the actors of a process on a thread of its own. Clones are the same system; when the last is
 /// dropped, its actors stop.
 #[derive(Clone)]
 pub struct System {
     inner: Arc<Inner>,
-}
-
-/// Why an actor has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExitReason {
-    /// It stopped itself, or was stopped.
-    Stopped,
-    /// It panicked, with this text.
-    Panicked(String),
-    /// Another of its [`Group`] panicked: this one.
-    WithGroup(Arc<str>),
-}
-
-/// The end of an actor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// The actor's name.
-    pub actor: Arc<str>,
-    /// Why it ended.
-    pub reason: ExitReason,
-    /// Whether a new instance has taken its place, behind the same references.
-    pub restarted: bool,
 }
 
 /// Why the system could not be started.
@@ -287,6 +266,11 @@ impl Registry {
             ExitReason::WithGroup(whom) => {
                 tracing::warn!(actor, %whom, restarted, "actor follows one of its group");
             }
+            ExitReason::WithLinked(whom) => {
+                tracing::warn!(actor, %whom, restarted, "actor follows one that it is linked to");
+            }
+            // Actors of other nodes are watched by those whom it concerns.
+            ExitReason::Lost(_) => {}
         }
         // Not under the lock: a watcher may add another.
         let watchers = self.watchers.lock().clone();

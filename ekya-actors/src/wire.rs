@@ -6,13 +6,15 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::actor::{Actor, Handler, Message};
+use crate::actor::{Actor, Message, Receive};
 use crate::codec::{self, CodecError};
-use crate::envelope::{Deliver, FarAsk, Tell};
+use crate::envelope::Body;
 use crate::frame::MESSAGE_MAX;
 use crate::link::ReplyTo;
 use crate::peer::{Address, Failure};
 use crate::reference::{AskError, Ref};
+use crate::reply::To;
+use crate::stream::{Outlet, StreamBody, Streams};
 
 /// How a type of message travels; see [`Message::WIRE`].
 pub struct Wire<M: Message> {
@@ -105,6 +107,8 @@ pub struct Messages<A: Actor> {
 struct Takes<A: Actor> {
     name: &'static str,
     version: u16,
+    /// Whether it is answered by a stream.
+    is_stream: bool,
     deliver: Delivering<A>,
 }
 
@@ -118,15 +122,41 @@ impl<A: Actor> Messages<A> {
     #[track_caller]
     pub fn add<M: Message>(&mut self) -> &mut Self
     where
-        A: Handler<M>,
+        A: Receive<M>,
     {
         let Some(wire) = M::WIRE else {
             panic!("{} has no Message::WIRE", std::any::type_name::<M>());
         };
+        self.insert(&wire, false, deliver::<A, M>)
+    }
+
+    /// Adds a message that is answered by a stream.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    #[track_caller]
+    pub fn add_stream<M: Message>(&mut self) -> &mut Self
+    where
+        A: Streams<M>,
+    {
+        let Some(wire) = M::WIRE else {
+            panic!("{} has no Message::WIRE", std::any::type_name::<M>());
+        };
+        self.insert(&wire, true, deliver_stream::<A, M>)
+    }
+
+    #[track_caller]
+    fn insert<M: Message>(
+        &mut self,
+        wire: &Wire<M>,
+        is_stream: bool,
+        deliver: Delivering<A>,
+    ) -> &mut Self {
         let takes = Takes {
             name: wire.name,
             version: wire.version,
-            deliver: deliver::<A, M>,
+            is_stream,
+            deliver,
         };
         if let Some(other) = self.takes.insert(wire.id(), takes) {
             panic!("two messages called {} or {}", wire.name, other.name);
@@ -156,6 +186,7 @@ impl<A: Actor> Messages<A> {
         payload: &[u8],
         reply: Option<ReplyTo>,
     ) -> Result<(), Failure> {
+        let wants_items = reply.as_ref().is_some_and(ReplyTo::wants_items);
         let taken = match self.takes.get(&to.message) {
             None => Err(Failure::Refused(format!(
                 "{} takes no such message",
@@ -164,6 +195,15 @@ impl<A: Actor> Messages<A> {
             Some(takes) if takes.version != to.version => Err(Failure::Refused(format!(
                 "{} is known in version {} here, not {}",
                 takes.name, takes.version, to.version
+            ))),
+            Some(takes) if takes.is_stream != wants_items => Err(Failure::Refused(format!(
+                "{} is answered by {}",
+                takes.name,
+                if wants_items {
+                    "one answer"
+                } else {
+                    "a stream"
+                }
             ))),
             Some(takes) => return (takes.deliver)(actor, to, payload, reply),
         };
@@ -178,38 +218,54 @@ impl<A: Actor> fmt::Debug for Messages<A> {
     }
 }
 
-fn deliver<A: Handler<M>, M: Message>(
+fn deliver<A: Receive<M>, M: Message>(
     actor: &Ref<A>,
     to: &Address,
     payload: &[u8],
     reply: Option<ReplyTo>,
 ) -> Result<(), Failure> {
-    let Some(wire) = M::WIRE else {
-        return Err(told(reply, Failure::Stopped));
+    let (name, message) = match decoded::<M>(payload) {
+        Ok(decoded) => decoded,
+        Err(failure) => return Err(told(reply, failure)),
     };
-    let message = match wire.decode(payload) {
-        Ok(message) => message,
-        Err(error) => {
-            let text = format!("{} is malformed: {error}", wire.name);
-            return Err(told(reply, Failure::Refused(text)));
-        }
-    };
-    let body: Box<dyn Deliver<A>> = match reply {
-        None => Box::new(Tell(message)),
+    let body = match reply {
+        None => Body::here(message, To::Nobody),
         Some(reply) => {
-            let (actor, message_name, trace) = (actor.name(), wire.name, to.trace);
+            let (actor, message_name, trace) = (actor.name(), name, to.trace);
             let span = tracing::debug_span!("ask", actor, message = message_name, trace);
-            Box::new(FarAsk {
-                message,
-                reply,
-                span,
-            })
+            let to = To::There(reply);
+            Body { message, to, span }
         }
     };
     // What is not accepted has told its asker.
     actor
-        .accept(body)
+        .accept(Box::new(body))
         .map_err(|error| AskError::from(error).into())
+}
+
+fn deliver_stream<A: Streams<M>, M: Message>(
+    actor: &Ref<A>,
+    _: &Address,
+    payload: &[u8],
+    reply: Option<ReplyTo>,
+) -> Result<(), Failure> {
+    let (message, reply) = match (decoded::<M>(payload), reply) {
+        (Ok((_, message)), Some(reply)) => (message, reply),
+        (Err(failure), reply) => return Err(told(reply, failure)),
+        // A stream is never told.
+        (Ok(_), None) => return Err(Failure::Stopped),
+    };
+    let to = Outlet::There(reply);
+    let accepted = actor.accept(Box::new(StreamBody { message, to }));
+    accepted.map_err(|error| AskError::from(error).into())
+}
+
+/// A message and its name.
+fn decoded<M: Message>(payload: &[u8]) -> Result<(&'static str, M), Failure> {
+    let wire = M::WIRE.ok_or(Failure::Stopped)?;
+    let decoded = wire.decode(payload);
+    let malformed = |error| Failure::Refused(format!("{} is malformed: {error}", wire.name));
+    Ok((wire.name, decoded.map_err(malformed)?))
 }
 
 /// Lets an asker know of a failure.

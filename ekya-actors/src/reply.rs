@@ -1,0 +1,137 @@
+//! The answer to a message, on its way back: when the handler returns, or later.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::actor::Message;
+use crate::link::ReplyTo;
+use crate::peer::Failure;
+use crate::reference::AskError;
+
+/// Answers one message, from wherever it is taken to: an actor may keep it and go on with other
+/// messages meanwhile. Dropped without an answer, the asker hears [`AskError::Unanswered`].
+pub struct Reply<M: Message> {
+    to: To<M>,
+    actor: Arc<str>,
+}
+
+/// Where an answer goes.
+pub(crate) enum To<M: Message> {
+    /// The message was told, or is answered already.
+    Nobody,
+    /// To somebody in this process.
+    Here(oneshot::Sender<Result<M::Reply, AskError>>),
+    /// To somebody on another node.
+    There(ReplyTo),
+}
+
+impl<M: Message> Reply<M> {
+    pub(crate) const fn new(to: To<M>, actor: Arc<str>) -> Self {
+        Self { to, actor }
+    }
+
+    /// Answers.
+    pub fn send(mut self, answer: M::Reply) {
+        match self.to.take() {
+            To::Nobody => {}
+            // An asker that has gone meanwhile does not want it any more.
+            To::Here(sender) => drop(sender.send(Ok(answer))),
+            To::There(reply) => reply.send::<M>(&answer),
+        }
+    }
+
+    /// Whether somebody waits for the answer; nobody does after a tell, nor after the deadline.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self.to, To::Nobody) && self.to.is_in_time()
+    }
+}
+
+impl<M: Message> To<M> {
+    const fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Nobody)
+    }
+
+    /// Whether the message is still to be handled: an overloaded actor must not work for nobody.
+    pub(crate) fn is_in_time(&self) -> bool {
+        match self {
+            Self::Nobody => true,
+            Self::Here(sender) => !sender.is_closed(),
+            Self::There(reply) => !reply.is_too_late(),
+        }
+    }
+
+    pub(crate) fn fail(self, why: AskError) {
+        match self {
+            Self::Nobody => {}
+            Self::Here(sender) => drop(sender.send(Err(why))),
+            Self::There(reply) => reply.fail(&Failure::from(why)),
+        }
+    }
+}
+
+impl<M: Message> Drop for Reply<M> {
+    fn drop(&mut self) {
+        let to = self.to.take();
+        if matches!(to, To::Nobody) {
+            return;
+        }
+        let actor = Arc::clone(&self.actor);
+        let fail = move |why: Option<&AskError>| {
+            to.fail(why.map_or(AskError::Unanswered { actor }, AskError::clone));
+        };
+        Fallen::add(Box::new(fail));
+    }
+}
+
+impl<M: Message> std::fmt::Debug for Reply<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Reply");
+        debug.field("actor", &self.actor);
+        debug.field("is_wanted", &self.is_wanted()).finish()
+    }
+}
+
+/// Fails one reply, for a reason or for want of an answer.
+pub(crate) type Fail = Box<dyn FnOnce(Option<&AskError>)>;
+
+thread_local! {
+    static FALLEN: RefCell<Option<Vec<Fail>>> = const { RefCell::new(None) };
+}
+
+/// Replies that go down with their actor. Why is known only after they were dropped: a panic has its
+/// text once it has been caught.
+pub(crate) struct Fallen(Vec<Fail>);
+
+impl Fallen {
+    /// Runs what may drop an actor's replies, and keeps them.
+    pub(crate) fn during<R>(run: impl FnOnce() -> R) -> (R, Self) {
+        let before = FALLEN.replace(Some(Vec::new()));
+        let result = run();
+        let fallen = FALLEN.replace(before);
+        (result, Self(fallen.unwrap_or_default()))
+    }
+
+    /// Keeps one, or fails it at once where nothing is known to go down.
+    pub(crate) fn add(fail: Fail) {
+        let fail = FALLEN.with_borrow_mut(|fallen| match fallen {
+            Some(fallen) => {
+                fallen.push(fail);
+                None
+            }
+            None => Some(fail),
+        });
+        if let Some(fail) = fail {
+            fail(None);
+        }
+    }
+
+    /// Lets those who wait know, for a reason or for want of an answer.
+    pub(crate) fn fail(self, why: Option<&AskError>) {
+        for fail in self.0 {
+            fail(why);
+        }
+    }
+}

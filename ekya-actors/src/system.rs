@@ -142,6 +142,12 @@ impl System {
         self.inner.registry.names()
     }
 
+    /// Stops the actor of this name, once it has handled what it has accepted before; whether there is
+    /// one.
+    pub fn stop(&self, name: &str) -> bool {
+        self.inner.registry.stop(name)
+    }
+
     /// Calls `watcher` whenever an actor ends or is restarted. It runs on the actors' thread: it
     /// should tell an actor and return.
     pub fn on_exit(&self, watcher: impl Fn(&Exit) + Send + Sync + 'static) {
@@ -279,6 +285,11 @@ impl Registry {
                 tracing::error!(actor, panic, "panic while hearing of an actor's end");
             }
         }
+    }
+
+    fn stop(&self, name: &str) -> bool {
+        let stop = self.actors.lock().running.get(name).cloned();
+        stop.map(|stop| stop()).is_some()
     }
 
     fn stop_all(&self) {

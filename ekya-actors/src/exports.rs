@@ -1,27 +1,31 @@
 //! The actors of a node that other nodes may call, by number and by name.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use crate::link::{Link, ReplyTo};
-use crate::peer::{Address, Failure};
+use crate::link::ReplyTo;
+use crate::peer::Failure;
 use crate::reception::Watch;
 use crate::reference::Ref;
 use crate::reply::Reply;
 use crate::watch::ExitReason;
-use crate::wire::{Messages, Remote, told};
+use crate::wire::{Letter, Messages, Remote, told};
 
 /// The number of the actor that a node itself is.
 pub(crate) const NODE: u64 = 0;
 
 /// An actor whose type is forgotten.
 trait Export: Send + Sync {
-    fn deliver(&self, to: &Address, payload: &[u8], reply: Option<ReplyTo>) -> Result<(), Failure>;
+    fn deliver(&self, letter: Letter<'_>, reply: Option<ReplyTo>) -> Result<(), Failure>;
 
     fn describe(&self) -> Published;
+
+    /// A [`Ref`], if the caller knows of what type.
+    fn actor(&self) -> &(dyn Any + Send + Sync);
 
     /// Why the actor has ended, once it has.
     fn end(&self) -> Option<ExitReason>;
@@ -59,8 +63,8 @@ struct Tables {
 }
 
 impl<A: Remote> Export for Exported<A> {
-    fn deliver(&self, to: &Address, payload: &[u8], reply: Option<ReplyTo>) -> Result<(), Failure> {
-        self.messages.deliver(&self.actor, to, payload, reply)
+    fn deliver(&self, letter: Letter<'_>, reply: Option<ReplyTo>) -> Result<(), Failure> {
+        self.messages.deliver(&self.actor, letter, reply)
     }
 
     fn describe(&self) -> Published {
@@ -70,6 +74,10 @@ impl<A: Remote> Export for Exported<A> {
             actor_type: A::TYPE.to_owned(),
             generation: self.actor.generation(),
         }
+    }
+
+    fn actor(&self) -> &(dyn Any + Send + Sync) {
+        &self.actor
     }
 
     fn end(&self) -> Option<ExitReason> {
@@ -105,9 +113,9 @@ impl Tables {
 impl Exports {
     /// Publishes an actor under its name. One that was published under that name before, and has
     /// ended, is forgotten.
-    pub(crate) fn publish<A: Remote>(&self, actor: &Ref<A>) {
+    pub(crate) fn publish<A: Remote>(&self, actor: &Ref<A>) -> Published {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        self.add(number, actor);
+        self.add(number, actor)
     }
 
     /// Publishes the actor that the node itself is.
@@ -115,18 +123,27 @@ impl Exports {
         self.add(NODE, actor);
     }
 
-    fn add<A: Remote>(&self, number: u64, actor: &Ref<A>) {
+    fn add<A: Remote>(&self, number: u64, actor: &Ref<A>) -> Published {
         let export = Exported {
             number,
             actor: actor.clone(),
             messages: Messages::of(),
         };
+        let published = export.describe();
         let mut tables = self.tables.write();
         let before = tables.names.insert(actor.name().to_owned(), number);
         let over = before.map(|before| tables.forget(before));
         tables.numbers.insert(number, Arc::new(export));
         drop(tables);
         over.into_iter().for_each(Over::tell);
+        published
+    }
+
+    /// The actor of a number, if it is of this type.
+    pub(crate) fn actor<A: Remote>(&self, number: u64) -> Option<Ref<A>> {
+        let tables = self.tables.read();
+        let export = tables.numbers.get(&number)?;
+        export.actor().downcast_ref::<Ref<A>>().cloned()
     }
 
     /// Forgets an actor that has ended; another of its name may have been published meanwhile.
@@ -181,21 +198,13 @@ impl Exports {
     /// Why it could not be handed over.
     pub(crate) fn deliver(
         &self,
-        from: &Link,
-        may_call: bool,
-        to: &Address,
-        payload: &[u8],
+        letter: Letter<'_>,
         reply: Option<ReplyTo>,
     ) -> Result<(), Failure> {
-        let failure = if to.actor != NODE && !may_call {
-            Failure::Refused(format!("{} may call no actor", from.who()))
-        } else {
-            let export = self.tables.read().numbers.get(&to.actor).cloned();
-            if let Some(export) = export {
-                return export.deliver(to, payload, reply);
-            }
-            Failure::Stopped
-        };
-        Err(told(reply, failure))
+        let export = self.tables.read().numbers.get(&letter.to.actor).cloned();
+        match export {
+            Some(export) => export.deliver(letter, reply),
+            None => Err(told(reply, Failure::Stopped)),
+        }
     }
 }

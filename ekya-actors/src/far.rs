@@ -101,6 +101,13 @@ impl Far {
         })
     }
 
+    /// Asks its node to stop the actor.
+    pub(crate) fn stop(&self) {
+        let actor = self.actor;
+        // Who is out of reach ends with the session, or goes on.
+        drop(reception::of(&self.link, self.session).tell(reception::Stop { actor }));
+    }
+
     /// The reason for the actor's end, once there is one.
     pub(crate) async fn ended(&self) -> ExitReason {
         reception::ended(self).await

@@ -73,6 +73,7 @@
 //! one is spoken. Messages have a version each, which both sides must know.
 
 mod actor;
+mod arrange;
 mod codec;
 mod compute;
 pub mod device;
@@ -86,6 +87,8 @@ mod frame;
 pub mod fuzzing;
 mod gossip;
 mod hello;
+mod holdings;
+mod hosting;
 mod link;
 mod membership;
 mod net;
@@ -103,6 +106,7 @@ pub mod sfq;
 mod shared_text;
 #[cfg(test)]
 mod simulation;
+mod spawning;
 mod stream;
 mod supervision;
 mod system;
@@ -110,10 +114,13 @@ mod watch;
 mod wire;
 
 pub use actor::{Actor, Ctx, Handler, Message, Receive};
+pub use arrange::{Arrangement, Needs, Room};
 pub use compute::{Compute, ComputeError, SubmitError};
 pub use device::{Device, Grant, GrantError, JobHandle, JobUsage, Lease, LeaseError};
 pub use envelope::guarded;
 pub use gossip::MemberState;
+pub use holdings::Holding;
+pub use hosting::{Order, Refusal, Spawn};
 pub use membership::Detection;
 pub use net::{ConnectError, ListenError};
 pub use node::{Builder, Connections, FindError, Node, NodeError, NoticeError, PeerState};
@@ -121,6 +128,7 @@ pub use payload::{Payload, PayloadError};
 pub use reference::{AskError, Ref, SendError};
 pub use reply::Reply;
 pub use sfq::JobId;
+pub use spawning::PlaceError;
 pub use stream::{ItemError, Items, Replies, Streams};
 pub use supervision::{Backoff, Group, Restarts};
 pub use system::{ShutdownError, SpawnError, StartError, System};

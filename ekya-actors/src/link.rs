@@ -558,6 +558,11 @@ impl ReplyTo {
         self.call.is_some_and(is_wanted)
     }
 
+    /// The session that it belongs to.
+    pub(crate) fn session(&self) -> (Arc<Link>, u64) {
+        (Arc::clone(&self.link), self.session)
+    }
+
     /// Whether a stream is waited for.
     pub(crate) const fn wants_items(&self) -> bool {
         matches!(self.wants, Wanted::Items(_))

@@ -27,6 +27,7 @@ use crate::link::{ACK_DELAY, Delivery, Link};
 use crate::membership::Member;
 use crate::payload::Shelf;
 use crate::security::{Access, Identity, IdentityError, PEER, Role, Who, tls};
+use crate::wire::Letter;
 
 /// Connections that are being accepted at a time.
 const HANDSHAKES_MAX: usize = 64;
@@ -485,7 +486,7 @@ impl Net {
         link: &Link,
         connection: &quinn::Connection,
     ) -> tokio::task::JoinHandle<()> {
-        let may_fetch = link.who().role != Role::Observer;
+        let may_fetch = link.who().role.may_call();
         let (shelf, connection) = (Arc::clone(&self.shelf), connection.clone());
         tokio::spawn(async move {
             while let Ok((send, recv)) = connection.accept_bi().await {
@@ -505,7 +506,6 @@ impl Net {
         serial: u64,
         recv: &mut RecvStream,
     ) -> Result<(), String> {
-        let may_call = matches!(link.who().role, Role::Node | Role::Client);
         let (mut bytes, mut frames) = (BytesMut::new(), Vec::<Frame>::new());
         let mut deliveries = Vec::new();
         loop {
@@ -518,7 +518,7 @@ impl Net {
             let taken = take_all(&mut bytes, &mut frames);
             let received = link.receive(serial, &mut frames, &mut deliveries);
             for delivery in deliveries.drain(..) {
-                deliver(&self.exports, link, may_call, delivery);
+                deliver(&self.exports, link, delivery);
             }
             let wrong = taken.err().map(|error| error.to_string());
             let wrong = wrong.or(received.err().map(|error| error.to_string()));
@@ -652,10 +652,15 @@ fn take_all(bytes: &mut BytesMut, frames: &mut Vec<Frame>) -> Result<(), frame::
     Ok(())
 }
 
-fn deliver(exports: &Exports, link: &Arc<Link>, may_call: bool, delivery: Delivery) {
+fn deliver(exports: &Exports, link: &Arc<Link>, delivery: Delivery) {
     let Delivery { to, payload, reply } = delivery;
     let is_tell = reply.is_none();
-    let delivered = exports.deliver(link, may_call, &to, &payload, reply);
+    let letter = Letter {
+        from: link.who(),
+        to,
+        payload: &payload,
+    };
+    let delivered = exports.deliver(letter, reply);
     // Only then: the session is behind the link's lock, which every message wants.
     if delivered.is_err()
         && is_tell

@@ -13,16 +13,19 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::exports::Exports;
+use crate::device::Device;
+use crate::exports::{Exports, Published};
 use crate::far::Far;
 use crate::gossip::{Gossip, Input, MemberState};
+use crate::holdings::Holdings;
+use crate::hosting::Hosting;
 use crate::link::Link;
 use crate::membership::{Detection, NOTICE_MAX};
 use crate::net::{ConnectError, IDLE, ListenError, Net, Settings};
 use crate::payload::{self, Payload, PayloadError};
 use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Reception};
 use crate::reference::{AskError, Ref};
-use crate::security::{Access, Identity, IdentityError, Who};
+use crate::security::{Access, Identity, IdentityError, Role, Who};
 use crate::system::{ShutdownError, SpawnError, StartError, System};
 use crate::wire::Remote;
 
@@ -41,6 +44,8 @@ struct Inner {
     gossip: Gossip,
     exports: Arc<Exports>,
     access: Arc<Access>,
+    hosting: Arc<Hosting>,
+    reception: Ref<Reception>,
     network: Handle,
     stop: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -56,6 +61,7 @@ pub struct Builder {
     access: Arc<Access>,
     detection: Detection,
     idle: Duration,
+    devices: Vec<(String, Device)>,
 }
 
 /// Why a node did not start.
@@ -118,6 +124,15 @@ pub enum NoticeError {
     /// Too much waits for the membership.
     #[error("the membership is overloaded")]
     Overloaded,
+}
+
+/// Where a node is asked for something.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) node: Arc<str>,
+    pub(crate) reception: Ref<Reception>,
+    /// None for this node itself.
+    pub(crate) session: Option<(Arc<Link>, u64)>,
 }
 
 /// Another node, as this one sees it.
@@ -195,6 +210,13 @@ impl Builder {
         self
     }
 
+    /// Lets actors be spawned that need a share of this device, of a kind such as `"gpu"`.
+    #[must_use]
+    pub fn device(mut self, kind: impl Into<String>, device: Device) -> Self {
+        self.devices.push((kind.into(), device));
+        self
+    }
+
     /// Starts the node's threads, one for actors and one for the network, and listens.
     ///
     /// # Errors
@@ -215,13 +237,20 @@ impl Builder {
         let (stop, stopped) = watch::channel(false);
         let heard = (inputs, self.detection);
         let (net, network, thread) = start_network(&self.identity, settings, heard, stopped)?;
-        let reception = Reception::new(Arc::clone(&exports));
+        let holdings = Holdings::new(self.devices);
+        let weak = system.downgrade();
+        let hosting = Hosting::new(weak, Arc::clone(&exports), holdings, network.clone());
+        let hosting = Arc::new(hosting);
+        let reception = Reception::new(Arc::clone(&exports), Arc::clone(&hosting));
         let reception = system.spawn(RECEPTION, reception, RECEPTION_CAPACITY)?;
         exports.publish_node(&reception);
-        let gone = Arc::downgrade(&exports);
+        let gone = (Arc::downgrade(&exports), Arc::downgrade(&hosting));
         system.on_exit(move |exit| {
-            if let Some(exports) = gone.upgrade().filter(|_| !exit.restarted) {
+            if let (Some(exports), Some(hosting), false) =
+                (gone.0.upgrade(), gone.1.upgrade(), exit.restarted)
+            {
                 exports.withdraw(&exit.actor);
+                hosting.ended(&exit.actor);
             }
         });
         let inner = Inner {
@@ -230,6 +259,8 @@ impl Builder {
             gossip,
             exports,
             access: self.access,
+            hosting,
+            reception,
             network,
             stop,
             thread: Mutex::new(Some(thread)),
@@ -293,6 +324,7 @@ impl Node {
             access: Arc::default(),
             detection: Detection::default(),
             idle: IDLE,
+            devices: Vec::new(),
         }
     }
 
@@ -322,7 +354,7 @@ impl Node {
 
     /// Lets other nodes find an actor by its name and call it, until it ends.
     pub fn publish<A: Remote>(&self, actor: &Ref<A>) {
-        self.inner.exports.publish(actor);
+        drop(self.inner.exports.publish(actor));
     }
 
     /// Connects to the node at an address; its name. From then on, the connection is made again
@@ -344,48 +376,72 @@ impl Node {
         Ok(link.who().clone())
     }
 
-    /// Names and types of the actors that a connected node has published.
+    /// Names and types of the actors that a connected node, or this one, has published.
     ///
     /// # Errors
     /// [`FindError`].
     pub async fn published_by(&self, node: &str) -> Result<Vec<(String, String)>, FindError> {
-        let (_, _, reception) = self.reception(node)?;
-        let all = reception.ask(List, LOOKUP_WITHIN).await?;
+        let desk = self.desk(node)?;
+        let all = desk.reception.ask(List, LOOKUP_WITHIN).await?;
         Ok(all
             .into_iter()
             .map(|one| (one.name, one.actor_type))
             .collect())
     }
 
-    /// The actor that a connected node is.
-    fn reception(&self, node: &str) -> Result<(Arc<Link>, u64, Ref<Reception>), FindError> {
-        let not_connected = || FindError::NotConnected(node.to_owned());
-        let link = self.inner.net.link(node).ok_or_else(not_connected)?;
-        let session = link.session().ok_or_else(not_connected)?;
-        let reception = reception::of(&link, session);
-        Ok((link, session, reception))
-    }
-
-    /// A reference to an actor of a connected node, by its name.
+    /// A reference to an actor of a connected node, or of this one, by its name.
     ///
     /// # Errors
     /// [`FindError`].
     pub async fn find<A: Remote>(&self, actor: &str, node: &str) -> Result<Ref<A>, FindError> {
-        let (link, session, reception) = self.reception(node)?;
+        let desk = self.desk(node)?;
         let name = actor.to_owned();
-        let found = reception.ask(Find { name }, LOOKUP_WITHIN).await?;
-        let Some(found) = found else {
-            let (node, actor) = (node.to_owned(), actor.to_owned());
-            return Err(FindError::Unknown { node, actor });
-        };
-        if found.actor_type != A::TYPE {
-            return Err(FindError::OtherType {
-                node: node.to_owned(),
-                actor: actor.to_owned(),
-                theirs: found.actor_type,
-                ours: A::TYPE,
+        let found = desk.reception.ask(Find { name }, LOOKUP_WITHIN).await?;
+        let found = found.ok_or_else(|| FindError::Unknown {
+            node: node.to_owned(),
+            actor: actor.to_owned(),
+        })?;
+        self.reference(&desk, found)
+    }
+
+    /// Where a connected node, or this one, is asked for something.
+    pub(crate) fn desk(&self, node: &str) -> Result<Desk, FindError> {
+        if *self.who().name == *node {
+            return Ok(Desk {
+                node: Arc::clone(&self.who().name),
+                reception: self.inner.reception.clone(),
+                session: None,
             });
         }
+        let not_connected = || FindError::NotConnected(node.to_owned());
+        let link = self.inner.net.link(node).ok_or_else(not_connected)?;
+        let session = link.session().ok_or_else(not_connected)?;
+        Ok(Desk {
+            node: Arc::clone(&link.who().name),
+            reception: reception::of(&link, session),
+            session: Some((link, session)),
+        })
+    }
+
+    /// To what was found or spawned there.
+    pub(crate) fn reference<A: Remote>(
+        &self,
+        desk: &Desk,
+        found: Published,
+    ) -> Result<Ref<A>, FindError> {
+        let other_type = |found: &Published| FindError::OtherType {
+            node: desk.node.to_string(),
+            actor: found.name.clone(),
+            theirs: found.actor_type.clone(),
+            ours: A::TYPE,
+        };
+        if found.actor_type != A::TYPE {
+            return Err(other_type(&found));
+        }
+        let Some((link, session)) = desk.session.clone() else {
+            let here = self.inner.exports.actor(found.actor);
+            return here.ok_or_else(|| other_type(&found));
+        };
         Ok(Ref::there(Arc::new(Far {
             name: found.name.into(),
             link,
@@ -393,6 +449,20 @@ impl Node {
             actor: found.actor,
             generation: found.generation,
         })))
+    }
+
+    /// Where all nodes that there is a connection with, and this one, are asked for something.
+    pub(crate) fn desks(&self) -> Vec<Desk> {
+        let links = self.inner.net.links();
+        let nodes = links.iter().map(|link| link.who());
+        let nodes = nodes
+            .filter(|who| who.role == Role::Node)
+            .chain([self.who()]);
+        nodes.filter_map(|who| self.desk(&who.name).ok()).collect()
+    }
+
+    pub(crate) fn hosting(&self) -> &Hosting {
+        &self.inner.hosting
     }
 
     /// Keeps bytes for other nodes to fetch, for so long.

@@ -8,6 +8,10 @@ pub(crate) enum Bug {
     LostDedupe,
     /// Items are sent for which the asker has no room.
     IgnoredRoom,
+    /// Grants are accepted that are older than the one in force, or have lapsed.
+    StaleGrant,
+    /// A device is taken for one millionth larger than it is.
+    OffByOne,
     /// Two frames that are read together change places.
     #[cfg(test)]
     ReorderedDelivery,

@@ -1,13 +1,17 @@
-//! The actor that a node itself is, for other nodes: it finds actors, and tells of their end.
+//! The actor that a node itself is, for other nodes: it finds actors, tells of their end, and spawns
+//! what is asked for. What observers may ask for is marked so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekya_sched::Share;
 use serde::{Deserialize, Serialize};
 
 use crate::actor::{Actor, Ctx, Handler, Message, Receive};
+use crate::arrange::{Needs, Room};
 use crate::exports::{Exports, NODE, Published};
 use crate::far::Far;
+use crate::hosting::{Hosting, Refusal};
 use crate::link::Link;
 use crate::reference::{AskError, Ref};
 use crate::reply::Reply;
@@ -29,11 +33,12 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// The actor that a node is, for other nodes.
 pub(crate) struct Reception {
     exports: Arc<Exports>,
+    hosting: Arc<Hosting>,
 }
 
 impl Reception {
-    pub(crate) const fn new(exports: Arc<Exports>) -> Self {
-        Self { exports }
+    pub(crate) const fn new(exports: Arc<Exports>, hosting: Arc<Hosting>) -> Self {
+        Self { exports, hosting }
     }
 }
 
@@ -43,7 +48,12 @@ impl Remote for Reception {
     const TYPE: &'static str = "ekya/node";
 
     fn messages(messages: &mut Messages<Self>) {
-        messages.add::<Find>().add::<List>().add::<Watch>();
+        messages.add::<Find>().for_observers::<Find>();
+        messages.add::<List>().for_observers::<List>();
+        messages.add::<Watch>().for_observers::<Watch>();
+        messages.add::<Look>().for_observers::<Look>();
+        messages.add::<Reserve>().add::<Release>();
+        messages.add::<Place>().add::<Stop>();
     }
 }
 
@@ -104,6 +114,129 @@ impl Message for Watch {
 impl Receive<Watch> for Reception {
     fn receive(&mut self, Watch { actor }: Watch, reply: Reply<Watch>, _: &mut Ctx<Self>) {
         self.exports.watch(actor, reply);
+    }
+}
+
+/// Asks what is free, and whether a type of actor is offered.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Look {
+    pub(crate) actor_type: String,
+}
+
+impl Message for Look {
+    type Reply = (Vec<Room>, bool);
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/look", 1));
+}
+
+impl Handler<Look> for Reception {
+    fn handle(&mut self, Look { actor_type }: Look, _: &mut Ctx<Self>) -> (Vec<Room>, bool) {
+        (self.hosting.rooms(), self.hosting.offers(&actor_type))
+    }
+}
+
+/// [`Needs`] on the wire.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct WireNeeds {
+    kind: String,
+    micro: u32,
+}
+
+impl From<&Needs> for WireNeeds {
+    fn from(needs: &Needs) -> Self {
+        Self {
+            kind: needs.kind.clone(),
+            micro: needs.share.micro(),
+        }
+    }
+}
+
+impl From<&WireNeeds> for Needs {
+    fn from(needs: &WireNeeds) -> Self {
+        Self::of(&*needs.kind, Share::from_micro(needs.micro))
+    }
+}
+
+/// Reserves all of this for a while, or nothing; the numbers of the reservations.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Reserve {
+    pub(crate) needs: Vec<WireNeeds>,
+    pub(crate) within: Duration,
+}
+
+impl Message for Reserve {
+    type Reply = Result<Vec<u64>, Refusal>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/reserve", 1));
+}
+
+impl Handler<Reserve> for Reception {
+    fn handle(&mut self, reserve: Reserve, _: &mut Ctx<Self>) -> Result<Vec<u64>, Refusal> {
+        let needs: Vec<Needs> = reserve.needs.iter().map(Needs::from).collect();
+        self.hosting.reserve(&needs, reserve.within)
+    }
+}
+
+/// Gives reservations back.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Release {
+    pub(crate) reservations: Vec<u64>,
+}
+
+impl Message for Release {
+    type Reply = ();
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/release", 1));
+}
+
+impl Handler<Release> for Reception {
+    fn handle(&mut self, Release { reservations }: Release, _: &mut Ctx<Self>) {
+        self.hosting.release(&reservations);
+    }
+}
+
+/// Spawns an actor.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// [`Remote::TYPE`].
+    pub(crate) actor_type: String,
+    pub(crate) name: String,
+    pub(crate) args: Vec<u8>,
+    pub(crate) mailbox: u32,
+    pub(crate) needs: Option<WireNeeds>,
+    /// What was reserved for it before.
+    pub(crate) reservation: Option<u64>,
+    pub(crate) restarts: u32,
+    pub(crate) restarts_within: Duration,
+    /// First and most.
+    pub(crate) backoff: [Duration; 2],
+    pub(crate) is_detached: bool,
+}
+
+impl Message for Place {
+    type Reply = Result<Published, Refusal>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/place", 1));
+}
+
+impl Receive<Place> for Reception {
+    fn receive(&mut self, place: Place, reply: Reply<Place>, _: &mut Ctx<Self>) {
+        let owner = reply.session();
+        let hosted = self.hosting.host(place, owner);
+        reply.send(hosted);
+    }
+}
+
+/// Stops an actor that was spawned for another node.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Stop {
+    pub(crate) actor: u64,
+}
+
+impl Message for Stop {
+    type Reply = bool;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/stop", 1));
+}
+
+impl Handler<Stop> for Reception {
+    fn handle(&mut self, Stop { actor }: Stop, _: &mut Ctx<Self>) -> bool {
+        self.hosting.stop(actor)
     }
 }
 

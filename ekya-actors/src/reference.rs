@@ -382,12 +382,16 @@ impl<A: Actor> Ref<A> {
         }
     }
 
-    /// Stops an actor of this process once it has handled what it has accepted before; the mailbox's
-    /// bound does not apply. Another node's actors are that node's to stop: nothing happens.
+    /// Stops an actor once it has handled what it has accepted before; the mailbox's bound does not
+    /// apply. Of another node's actors, only those end that were [spawned](crate::Node::spawn_on) from
+    /// another one; whether that gets there is seen by [`ended`](Self::ended).
     pub fn stop(&self) {
-        if let Target::Here(mailbox) = &self.target {
-            mailbox.post.stop();
-            mailbox.stop.notify_one();
+        match &self.target {
+            Target::Here(mailbox) => {
+                mailbox.post.stop();
+                mailbox.stop.notify_one();
+            }
+            Target::There(far) => far.stop(),
         }
     }
 

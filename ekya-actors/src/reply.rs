@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::actor::Message;
-use crate::link::ReplyTo;
+use crate::link::{Link, ReplyTo};
 use crate::peer::Failure;
 use crate::reference::AskError;
 
@@ -39,6 +39,14 @@ impl<M: Message> Reply<M> {
             // An asker that has gone meanwhile does not want it any more.
             To::Here(sender) => drop(sender.send(Ok(answer))),
             To::There(reply) => reply.send::<M>(&answer),
+        }
+    }
+
+    /// The session with the node of whoever waits; none for this process.
+    pub(crate) fn session(&self) -> Option<(Arc<Link>, u64)> {
+        match &self.to {
+            To::There(reply) => Some(reply.session()),
+            To::Nobody | To::Here(_) => None,
         }
     }
 

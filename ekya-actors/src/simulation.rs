@@ -660,7 +660,7 @@ fn parsed(payload: &[u8]) -> (u64, u64) {
 }
 
 /// Seeds to try: `EKYA_SEEDS=FROM..TO`, by default those that continuous integration tries.
-fn seeds() -> std::ops::Range<u64> {
+pub(crate) fn seeds() -> std::ops::Range<u64> {
     let wanted = std::env::var("EKYA_SEEDS").ok();
     let range = wanted.as_deref().and_then(|text| text.split_once(".."));
     let parsed = range.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -148,6 +148,10 @@ impl System {
         self.inner.registry.stop(name)
     }
 
+    pub(crate) fn downgrade(&self) -> WeakSystem {
+        WeakSystem(Arc::downgrade(&self.inner))
+    }
+
     /// Calls `watcher` whenever an actor ends or is restarted. It runs on the actors' thread: it
     /// should tell an actor and return.
     pub fn on_exit(&self, watcher: impl Fn(&Exit) + Send + Sync + 'static) {
@@ -214,6 +218,16 @@ impl Drop for Inner {
     /// Does not wait: it may run on the very thread that is to end.
     fn drop(&mut self) {
         self.runtime.stop();
+    }
+}
+
+/// A [`System`] that lives only as long as others want it.
+pub(crate) struct WeakSystem(Weak<Inner>);
+
+impl WeakSystem {
+    pub(crate) fn upgrade(&self) -> Option<System> {
+        let inner = self.0.upgrade()?;
+        Some(System { inner })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::link::ReplyTo;
 use crate::peer::{Address, Failure};
 use crate::reference::{AskError, Ref};
 use crate::reply::To;
+use crate::security::Who;
 use crate::stream::{Outlet, StreamBody, Streams};
 
 /// How a type of message travels; see [`Message::WIRE`].
@@ -104,16 +105,27 @@ pub struct Messages<A: Actor> {
     takes: HashMap<u64, Takes<A>>,
 }
 
+/// A message that has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Letter<'a> {
+    /// Who has sent it.
+    pub(crate) from: &'a Who,
+    pub(crate) to: Address,
+    pub(crate) payload: &'a [u8],
+}
+
 struct Takes<A: Actor> {
     name: &'static str,
     version: u16,
+    /// Whether observers may send it, too.
+    is_look: bool,
     /// Whether it is answered by a stream.
     is_stream: bool,
     deliver: Delivering<A>,
 }
 
 /// Decodes a message and hands it over.
-type Delivering<A> = fn(&Ref<A>, &Address, &[u8], Option<ReplyTo>) -> Result<(), Failure>;
+type Delivering<A> = fn(&Ref<A>, Letter<'_>, Option<ReplyTo>) -> Result<(), Failure>;
 
 impl<A: Actor> Messages<A> {
     /// # Panics
@@ -155,12 +167,27 @@ impl<A: Actor> Messages<A> {
         let takes = Takes {
             name: wire.name,
             version: wire.version,
+            is_look: false,
             is_stream,
             deliver,
         };
         if let Some(other) = self.takes.insert(wire.id(), takes) {
             panic!("two messages called {} or {}", wire.name, other.name);
         }
+        self
+    }
+
+    /// Lets observers send a message, too: one that only looks.
+    ///
+    /// # Panics
+    /// When it was not added.
+    #[track_caller]
+    pub fn for_observers<M: Message>(&mut self) -> &mut Self {
+        let id = M::WIRE.map(|wire| wire.id());
+        let Some(takes) = id.and_then(|id| self.takes.get_mut(&id)) else {
+            panic!("{} was not added", std::any::type_name::<M>());
+        };
+        takes.is_look = true;
         self
     }
 
@@ -182,10 +209,10 @@ impl<A: Actor> Messages<A> {
     pub(crate) fn deliver(
         &self,
         actor: &Ref<A>,
-        to: &Address,
-        payload: &[u8],
+        letter: Letter<'_>,
         reply: Option<ReplyTo>,
     ) -> Result<(), Failure> {
+        let Letter { from, to, .. } = letter;
         let wants_items = reply.as_ref().is_some_and(ReplyTo::wants_items);
         let taken = match self.takes.get(&to.message) {
             None => Err(Failure::Refused(format!(
@@ -196,6 +223,9 @@ impl<A: Actor> Messages<A> {
                 "{} is known in version {} here, not {}",
                 takes.name, takes.version, to.version
             ))),
+            Some(takes) if !takes.is_look && !from.role.may_call() => {
+                Err(Failure::Refused(format!("{from} may call no actor")))
+            }
             Some(takes) if takes.is_stream != wants_items => Err(Failure::Refused(format!(
                 "{} is answered by {}",
                 takes.name,
@@ -205,7 +235,7 @@ impl<A: Actor> Messages<A> {
                     "a stream"
                 }
             ))),
-            Some(takes) => return (takes.deliver)(actor, to, payload, reply),
+            Some(takes) => return (takes.deliver)(actor, letter, reply),
         };
         taken.map_err(|failure| told(reply, failure))
     }
@@ -220,18 +250,17 @@ impl<A: Actor> fmt::Debug for Messages<A> {
 
 fn deliver<A: Receive<M>, M: Message>(
     actor: &Ref<A>,
-    to: &Address,
-    payload: &[u8],
+    letter: Letter<'_>,
     reply: Option<ReplyTo>,
 ) -> Result<(), Failure> {
-    let (name, message) = match decoded::<M>(payload) {
+    let (name, message) = match decoded::<M>(letter.payload) {
         Ok(decoded) => decoded,
         Err(failure) => return Err(told(reply, failure)),
     };
     let body = match reply {
         None => Body::here(message, To::Nobody),
         Some(reply) => {
-            let (actor, message_name, trace) = (actor.name(), name, to.trace);
+            let (actor, message_name, trace) = (actor.name(), name, letter.to.trace);
             let span = tracing::debug_span!("ask", actor, message = message_name, trace);
             let to = To::There(reply);
             Body { message, to, span }
@@ -245,11 +274,10 @@ fn deliver<A: Receive<M>, M: Message>(
 
 fn deliver_stream<A: Streams<M>, M: Message>(
     actor: &Ref<A>,
-    _: &Address,
-    payload: &[u8],
+    letter: Letter<'_>,
     reply: Option<ReplyTo>,
 ) -> Result<(), Failure> {
-    let (message, reply) = match (decoded::<M>(payload), reply) {
+    let (message, reply) = match (decoded::<M>(letter.payload), reply) {
         (Ok((_, message)), Some(reply)) => (message, reply),
         (Err(failure), reply) => return Err(told(reply, failure)),
         // A stream is never told.

@@ -28,6 +28,14 @@ pub enum Role {
     Observer,
 }
 
+impl Role {
+    /// Whether it may send messages to actors and fetch payloads.
+    #[must_use]
+    pub const fn may_call(self) -> bool {
+        matches!(self, Self::Node | Self::Client)
+    }
+}
+
 /// Who a certificate is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who {

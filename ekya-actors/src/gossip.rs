@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::membership::{Detection, Member, Membership, Output};
@@ -16,7 +17,7 @@ use crate::net::Net;
 const INBOX: usize = 1024;
 
 /// Another node that is taken to be alive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberState {
     /// Its name.
     pub name: String,

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::arrange::{Needs, Room, fit};
 use crate::device::{Device, Grant, JobHandle};
 use crate::plant::{self, Bug};
+use crate::state::DeviceState;
 
 /// Reservations that a node holds at a time.
 const RESERVED_MAX: usize = 4096;
@@ -105,6 +106,11 @@ impl Holdings {
             free_micro: device.free_at(now).micro(),
         };
         self.devices.iter().map(room).collect()
+    }
+
+    pub(crate) fn devices(&self) -> Vec<DeviceState> {
+        let state = |(kind, device): &(String, Device)| DeviceState::of(kind, device);
+        self.devices.iter().map(state).collect()
     }
 
     /// Reserves all that is needed, or nothing; the numbers of the reservations, in the order of the

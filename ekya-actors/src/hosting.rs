@@ -22,8 +22,9 @@ use crate::frame::MESSAGE_MAX;
 use crate::holdings::{Holding, Holdings, Shortage};
 use crate::link::Link;
 use crate::reception::{Place, WireNeeds};
+use crate::state::DeviceState;
 use crate::supervision::{Backoff, Restarts};
-use crate::system::{SpawnError, WeakSystem};
+use crate::system::{SpawnError, System, WeakSystem};
 use crate::wire::Remote;
 
 /// Actors that a node runs for others, at most.
@@ -219,6 +220,15 @@ impl Hosting {
 
     pub(crate) fn offers(&self, actor_type: &str) -> bool {
         self.offers.read().contains_key(actor_type)
+    }
+
+    /// Its actors, if they still run.
+    pub(crate) fn system(&self) -> Option<System> {
+        self.system.upgrade()
+    }
+
+    pub(crate) fn devices(&self) -> Vec<DeviceState> {
+        self.holdings.devices()
     }
 
     pub(crate) fn rooms(&self) -> Vec<Room> {

@@ -201,6 +201,14 @@ impl Net {
         &self.who
     }
 
+    pub(crate) const fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    pub(crate) const fn gossip(&self) -> &Gossip {
+        &self.gossip
+    }
+
     pub(crate) fn address(&self) -> &str {
         &self.address
     }

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -19,15 +21,20 @@ use crate::far::Far;
 use crate::gossip::{Gossip, Input, MemberState};
 use crate::holdings::Holdings;
 use crate::hosting::Hosting;
+use crate::incarnation::{self, IncarnationError};
 use crate::link::Link;
 use crate::membership::{Detection, NOTICE_MAX};
 use crate::net::{ConnectError, IDLE, ListenError, Net, Settings};
 use crate::payload::{self, Payload, PayloadError};
-use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Reception};
+use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Reception, StateOf};
 use crate::reference::{AskError, Ref};
 use crate::security::{Access, Identity, IdentityError, Role, Who};
+use crate::state::NodeState;
 use crate::system::{ShutdownError, SpawnError, StartError, System};
 use crate::wire::Remote;
+
+/// Pieces of a node's state that may be on their way.
+const STATE_ROOM: u32 = 64;
 
 /// Time that a node takes to look something up.
 const LOOKUP_WITHIN: Duration = Duration::from_secs(2);
@@ -58,6 +65,7 @@ pub struct Builder {
     listen: SocketAddr,
     advertised: Option<String>,
     incarnation: Option<u64>,
+    folder: Option<PathBuf>,
     access: Arc<Access>,
     detection: Detection,
     idle: Duration,
@@ -77,6 +85,9 @@ pub enum NodeError {
     /// No port, or no identity.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Its starts cannot be counted.
+    #[error(transparent)]
+    Incarnation(#[from] IncarnationError),
     /// The actor that the node is could not be spawned.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
@@ -136,7 +147,7 @@ pub(crate) struct Desk {
 }
 
 /// Another node, as this one sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerState {
     /// Who it is.
     pub who: Who,
@@ -151,7 +162,7 @@ pub struct PeerState {
 }
 
 /// Connections since the start of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Connections {
     /// Accepted, TLS and greeting included.
     pub accepted: u64,
@@ -180,8 +191,15 @@ impl Builder {
         self
     }
 
-    /// A number that is higher at every start of the node. Without it, the time in microseconds: on a
-    /// machine whose clock may be set back, count the starts in a file.
+    /// Keeps in this folder what has to outlast the node: the number of its last start. Without one,
+    /// the time stands for that number, which must not be set back between two starts then.
+    #[must_use]
+    pub fn keep_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// A number that is higher at every start of the node, where somebody else counts them.
     #[must_use]
     pub const fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);
@@ -222,11 +240,16 @@ impl Builder {
     /// # Errors
     /// [`NodeError`].
     pub fn start(self) -> Result<Node, NodeError> {
+        let incarnation = match (self.incarnation, &self.folder) {
+            (Some(incarnation), _) => incarnation,
+            (None, Some(folder)) => incarnation::next(folder)?,
+            (None, None) => incarnation::now_micros(),
+        };
         let system = System::start()?;
         let exports = Arc::<Exports>::default();
         let (gossip, inputs) = Gossip::new();
         let settings = Settings {
-            incarnation: self.incarnation.unwrap_or_else(now_micros),
+            incarnation,
             listen: self.listen,
             address: self.advertised,
             access: Arc::clone(&self.access),
@@ -241,7 +264,8 @@ impl Builder {
         let weak = system.downgrade();
         let hosting = Hosting::new(weak, Arc::clone(&exports), holdings, network.clone());
         let hosting = Arc::new(hosting);
-        let reception = Reception::new(Arc::clone(&exports), Arc::clone(&hosting));
+        let reception =
+            Reception::new(Arc::clone(&exports), Arc::clone(&hosting), Arc::clone(&net));
         let reception = system.spawn(RECEPTION, reception, RECEPTION_CAPACITY)?;
         exports.publish_node(&reception);
         let gone = (Arc::downgrade(&exports), Arc::downgrade(&hosting));
@@ -321,6 +345,7 @@ impl Node {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertised: None,
             incarnation: None,
+            folder: None,
             access: Arc::default(),
             detection: Detection::default(),
             idle: IDLE,
@@ -524,18 +549,7 @@ impl Node {
     /// Every other node that there has been a connection with.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerState> {
-        let links = self.inner.net.links();
-        let state = |link: &Arc<Link>| {
-            let in_flight = link.in_flight();
-            PeerState {
-                who: link.who().clone(),
-                is_connected: link.is_connected(),
-                frames_waiting: in_flight.frames,
-                asks: in_flight.asks,
-                its_asks: in_flight.their_asks,
-            }
-        };
-        links.iter().map(state).collect()
+        peers(&self.inner.net)
     }
 
     /// The other nodes of the cluster that are taken to be alive.
@@ -560,15 +574,31 @@ impl Node {
     /// Counts connections.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        let counters = &self.inner.net.counters;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        Connections {
-            accepted: read(&counters.accepted),
-            validated: read(&counters.validated),
-            turned_away: read(&counters.turned_away),
-            failed_handshakes: read(&counters.failed_handshakes),
-            misbehaved: read(&counters.misbehaved),
+        connections(&self.inner.net)
+    }
+
+    /// What this node is doing.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        state(&self.inner.net, self.system(), &self.inner.hosting)
+    }
+
+    /// What a connected node, or this one, is doing. Observers may ask for it, too.
+    ///
+    /// # Errors
+    /// [`FindError`].
+    pub async fn state_of(&self, node: &str) -> Result<NodeState, FindError> {
+        let desk = self.desk(node)?;
+        let asked = desk.reception.stream(StateOf, STATE_ROOM);
+        let mut pieces = asked.map_err(AskError::from)?;
+        let mut whole = None;
+        while let Some(piece) = pieces.next(LOOKUP_WITHIN).await? {
+            NodeState::add(&mut whole, piece);
         }
+        let overloaded = || AskError::Overloaded {
+            actor: desk.reception.name().into(),
+        };
+        Ok(whole.ok_or_else(overloaded)?)
     }
 
     /// Says goodbye to all peers, stops all actors, and ends the threads.
@@ -597,7 +627,41 @@ impl std::fmt::Debug for Node {
     }
 }
 
-fn now_micros() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(1, |since| since.as_micros() as u64)
+/// What a node is doing.
+pub(crate) fn state(net: &Net, system: &System, hosting: &Hosting) -> NodeState {
+    let (actors, types) = system.state();
+    let (who, address) = (net.who().clone(), net.address().to_owned());
+    let mut state = NodeState::new(who, address, net.incarnation(), connections(net));
+    state.actors = actors;
+    state.types = types;
+    state.devices = hosting.devices();
+    state.peers = peers(net);
+    state.members = net.gossip().members();
+    state
+}
+
+fn peers(net: &Net) -> Vec<PeerState> {
+    let state = |link: &Arc<Link>| {
+        let in_flight = link.in_flight();
+        PeerState {
+            who: link.who().clone(),
+            is_connected: link.is_connected(),
+            frames_waiting: in_flight.frames,
+            asks: in_flight.asks,
+            its_asks: in_flight.their_asks,
+        }
+    };
+    net.links().iter().map(state).collect()
+}
+
+fn connections(net: &Net) -> Connections {
+    let counters = &net.counters;
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Connections {
+        accepted: read(&counters.accepted),
+        validated: read(&counters.validated),
+        turned_away: read(&counters.turned_away),
+        failed_handshakes: read(&counters.failed_handshakes),
+        misbehaved: read(&counters.misbehaved),
+    }
 }

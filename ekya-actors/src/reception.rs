@@ -13,8 +13,12 @@ use crate::exports::{Exports, NODE, Published};
 use crate::far::Far;
 use crate::hosting::{Hosting, Refusal};
 use crate::link::Link;
+use crate::net::Net;
+use crate::node;
 use crate::reference::{AskError, Ref};
 use crate::reply::Reply;
+use crate::state::Piece;
+use crate::stream::{Items, Streams};
 use crate::watch::ExitReason;
 use crate::wire::{Messages, Remote, Wire};
 
@@ -34,11 +38,16 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Reception {
     exports: Arc<Exports>,
     hosting: Arc<Hosting>,
+    net: Arc<Net>,
 }
 
 impl Reception {
-    pub(crate) const fn new(exports: Arc<Exports>, hosting: Arc<Hosting>) -> Self {
-        Self { exports, hosting }
+    pub(crate) const fn new(exports: Arc<Exports>, hosting: Arc<Hosting>, net: Arc<Net>) -> Self {
+        Self {
+            exports,
+            hosting,
+            net,
+        }
     }
 }
 
@@ -52,6 +61,7 @@ impl Remote for Reception {
         messages.add::<List>().for_observers::<List>();
         messages.add::<Watch>().for_observers::<Watch>();
         messages.add::<Look>().for_observers::<Look>();
+        messages.add_stream::<StateOf>().for_observers::<StateOf>();
         messages.add::<Reserve>().add::<Release>();
         messages.add::<Place>().add::<Stop>();
     }
@@ -132,6 +142,45 @@ impl Handler<Look> for Reception {
     fn handle(&mut self, Look { actor_type }: Look, _: &mut Ctx<Self>) -> (Vec<Room>, bool) {
         (self.hosting.rooms(), self.hosting.offers(&actor_type))
     }
+}
+
+/// Asks what the node is doing; answered in pieces.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct StateOf;
+
+impl Message for StateOf {
+    type Reply = Piece;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/state", 1));
+}
+
+impl Streams<StateOf> for Reception {
+    fn stream(&mut self, _: StateOf, items: Items<StateOf>, ctx: &mut Ctx<Self>) {
+        let Some(system) = self.hosting.system() else {
+            return;
+        };
+        let pieces = node::state(&self.net, &system, &self.hosting).into_pieces();
+        let sending = async move {
+            for piece in pieces {
+                if items.send(piece).await.is_err() {
+                    break;
+                }
+            }
+            Sent
+        };
+        // When too many are being answered, the stream ends without a piece.
+        drop(ctx.run(sending));
+    }
+}
+
+/// A state has been sent.
+struct Sent;
+
+impl Message for Sent {
+    type Reply = ();
+}
+
+impl Handler<Sent> for Reception {
+    fn handle(&mut self, _: Sent, _: &mut Ctx<Self>) {}
 }
 
 /// [`Needs`] on the wire.

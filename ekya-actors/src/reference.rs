@@ -17,7 +17,10 @@ use crate::far::Far;
 use crate::peer::{Failure, ROOM_MAX};
 use crate::reply::To;
 use crate::runtime::{self, Post};
+use crate::state::ActorState;
+use crate::stats::Stats;
 use crate::stream::{Replies, StreamBody, Streams};
+use crate::system::Running;
 use crate::watch::{Exit, ExitReason};
 
 /// A reference to an actor, in this process or on another node. Clones refer to the same actor.
@@ -187,7 +190,9 @@ pub(crate) struct Mailbox<A: Actor> {
     /// Free places. The bound of the runtime below is not one: every clone of an address may exceed
     /// it.
     places: Arc<Semaphore>,
+    capacity: usize,
     generation: AtomicU64,
+    stats: Stats,
     /// Why the actor has ended, once it has.
     end: OnceLock<ExitReason>,
     /// Wakes those who wait for the end.
@@ -198,11 +203,13 @@ pub(crate) struct Mailbox<A: Actor> {
 }
 
 impl<A: Actor> Mailbox<A> {
-    pub(crate) fn new(name: &str, capacity: usize, post: Post<A>) -> Self {
+    pub(crate) fn new(name: &str, capacity: usize, stats: Stats, post: Post<A>) -> Self {
         Self {
             name: name.into(),
             places: Arc::new(Semaphore::new(capacity)),
+            capacity,
             generation: AtomicU64::new(0),
+            stats,
             end: OnceLock::new(),
             over: Notify::new(),
             stop: Notify::new(),
@@ -214,7 +221,12 @@ impl<A: Actor> Mailbox<A> {
         self.generation.load(Ordering::Acquire)
     }
 
+    pub(crate) const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     pub(crate) fn next_generation(&self) {
+        self.stats.restarted();
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -242,7 +254,10 @@ impl<A: Actor> Mailbox<A> {
         place.map_err(|refused| {
             let actor = Arc::clone(&self.name);
             match refused {
-                TryAcquireError::NoPermits => SendError::Overloaded { actor },
+                TryAcquireError::NoPermits => {
+                    self.stats.refused();
+                    SendError::Overloaded { actor }
+                }
                 TryAcquireError::Closed => SendError::Stopped { actor },
             }
         })
@@ -387,10 +402,7 @@ impl<A: Actor> Ref<A> {
     /// another one; whether that gets there is seen by [`ended`](Self::ended).
     pub fn stop(&self) {
         match &self.target {
-            Target::Here(mailbox) => {
-                mailbox.post.stop();
-                mailbox.stop.notify_one();
-            }
+            Target::Here(mailbox) => mailbox.stop(),
             Target::There(far) => far.stop(),
         }
     }
@@ -527,6 +539,25 @@ impl<A: Actor> Mailbox<A> {
     /// The actor's name.
     pub(crate) const fn name(&self) -> &Arc<str> {
         &self.name
+    }
+}
+
+impl<A: Actor> Running for Mailbox<A> {
+    fn stop(&self) {
+        self.post.stop();
+        self.stop.notify_one();
+    }
+
+    fn state(&self) -> ActorState {
+        ActorState {
+            name: self.name.to_string(),
+            actor_type: self.stats.of_type.name.to_owned(),
+            waiting: self
+                .capacity
+                .saturating_sub(self.places.available_permits()),
+            capacity: self.capacity,
+            counts: (&self.stats.own).into(),
+        }
     }
 }
 

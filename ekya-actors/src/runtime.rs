@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -222,8 +223,10 @@ impl<A: Actor> Shell<A> {
         match delivered {
             Ok(()) => fallen.fail(None),
             Err(reason) => {
-                fallen.fail(Some(&self.mailbox().failed_by(&reason)));
+                let why = self.mailbox().failed_by(&reason);
                 self.replace(reason);
+                // Only now: whoever hears of it may ask the successor at once.
+                fallen.fail(Some(&why));
                 self.start();
             }
         }
@@ -288,6 +291,8 @@ impl<A: Actor> Shell<A> {
         self.discard(&reason);
         self.ctx.stopping = true;
         self.mailbox().close(reason.clone());
+        let ended = &self.mailbox().stats().of_type.ended;
+        ended.fetch_add(1, Ordering::Relaxed);
         self.registry.remove(&Exit {
             actor: Arc::clone(self.mailbox().name()),
             node: None,
@@ -407,7 +412,9 @@ impl<A: Actor> actix::Handler<Parcel<A>> for Shell<A> {
             Parcel::Follow { whom, pause } => self.follow(whom, pause),
         }
         self.settle(context);
-        self.share_thread(start.elapsed(), context);
+        let handled = start.elapsed();
+        self.mailbox().stats().handled(handled);
+        self.share_thread(handled, context);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::actor::Actor;
 use crate::envelope::guarded;
 use crate::reference::{Mailbox, Ref};
 use crate::runtime::{self, Runtime, Shell};
+use crate::state::{ActorState, TypeState};
+use crate::stats::Types;
 use crate::supervision::{Group, Member, Restarts, Supervision};
 use crate::watch::{Exit, ExitReason};
 
@@ -142,6 +145,18 @@ impl System {
         self.inner.registry.names()
     }
 
+    /// What its actors are doing, by name, and what all actors of each type have done.
+    #[must_use]
+    pub fn state(&self) -> (Vec<ActorState>, Vec<TypeState>) {
+        let registry = &self.inner.registry;
+        let running: Vec<_> = registry.actors.lock().running.values().cloned().collect();
+        let types = registry.types.all();
+        (
+            running.iter().map(|actor| actor.state()).collect(),
+            types.iter().map(|of_type| (&**of_type).into()).collect(),
+        )
+    }
+
     /// Stops the actor of this name, once it has handled what it has accepted before; whether there is
     /// one.
     pub fn stop(&self, name: &str) -> bool {
@@ -193,10 +208,11 @@ impl System {
             return Err(SpawnError::Capacity { actor, capacity });
         }
         let (post, incoming) = Runtime::post();
-        let mailbox = Arc::new(Mailbox::new(name, capacity, post));
-        let me = Ref::here(Arc::clone(&mailbox));
         let registry = &self.inner.registry;
-        registry.add(&me)?;
+        let stats = registry.types.of::<A>();
+        let mailbox = Arc::new(Mailbox::new(name, capacity, stats, post));
+        registry.add(Arc::clone(&mailbox))?;
+        let me = Ref::here(Arc::clone(&mailbox));
         // If the thread has ended, the shell is dropped, and that takes the name back.
         let shell = Shell::new(actor, mailbox, Arc::clone(registry), supervision);
         if self.inner.runtime.run(incoming, shell) {
@@ -239,18 +255,25 @@ pub(crate) struct Registry {
     actors: Mutex<Actors>,
     emptied: Condvar,
     watchers: Mutex<Vec<Watcher>>,
+    types: Types,
 }
 
 #[derive(Default)]
 struct Actors {
-    /// What stops each.
-    running: BTreeMap<Arc<str>, Arc<dyn Fn() + Send + Sync>>,
+    running: BTreeMap<Arc<str>, Arc<dyn Running>>,
     closed: bool,
 }
 
+/// An actor whose type is forgotten.
+pub(crate) trait Running: Send + Sync {
+    fn stop(&self);
+
+    fn state(&self) -> ActorState;
+}
+
 impl Registry {
-    fn add<A: Actor>(&self, actor: &Ref<A>) -> Result<(), SpawnError> {
-        let name = actor.shared_name();
+    fn add<A: Actor>(&self, mailbox: Arc<Mailbox<A>>) -> Result<(), SpawnError> {
+        let name = Arc::clone(mailbox.name());
         let mut actors = self.actors.lock();
         if actors.closed {
             return Err(SpawnError::Stopped(name.to_string()));
@@ -258,21 +281,21 @@ impl Registry {
         if actors.running.contains_key(&name) {
             return Err(SpawnError::NameTaken(name.to_string()));
         }
-        let actor = actor.clone();
-        let stop = Arc::new(move || actor.stop());
-        actors.running.insert(name, stop);
+        let spawned = &mailbox.stats().of_type.spawned;
+        spawned.fetch_add(1, Ordering::Relaxed);
+        actors.running.insert(name, mailbox);
         Ok(())
     }
 
     /// Takes note of an actor's end.
     pub(crate) fn remove(&self, exit: &Exit) {
         let mut actors = self.actors.lock();
-        let stop = actors.running.remove(&exit.actor);
+        let ended = actors.running.remove(&exit.actor);
         if actors.running.is_empty() {
             self.emptied.notify_all();
         }
         drop(actors);
-        drop(stop);
+        drop(ended);
         self.tell_watchers(exit);
     }
 
@@ -302,18 +325,18 @@ impl Registry {
     }
 
     fn stop(&self, name: &str) -> bool {
-        let stop = self.actors.lock().running.get(name).cloned();
-        stop.map(|stop| stop()).is_some()
+        let actor = self.actors.lock().running.get(name).cloned();
+        actor.map(|actor| actor.stop()).is_some()
     }
 
     fn stop_all(&self) {
-        let stops: Vec<_> = {
+        let all: Vec<_> = {
             let mut actors = self.actors.lock();
             actors.closed = true;
             actors.running.values().cloned().collect()
         };
-        for stop in stops {
-            stop();
+        for actor in all {
+            actor.stop();
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
@@ -18,7 +19,8 @@ use super::DOMAIN;
 const NAME_MAX: usize = 63;
 
 /// What a certificate allows its holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Runs actors, and is a member of the cluster.
     Node,
@@ -37,9 +39,10 @@ impl Role {
 }
 
 /// Who a certificate is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Who {
     /// Lower-case letters, digits and hyphens.
+    #[serde(with = "crate::shared_text")]
     pub name: Arc<str>,
     /// What it may do.
     pub role: Role,

@@ -1,0 +1,283 @@
+//! What a node is doing: its actors, devices, peers and members, as data that can be printed, sent
+//! and counted. Only looks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::device::{Device, JobUsage};
+use crate::gossip::MemberState;
+use crate::node::{Connections, PeerState};
+use crate::security::Who;
+use crate::stats::{Counts, OfType};
+
+/// An actor that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActorState {
+    /// Its name.
+    pub name: String,
+    /// Its type, as Rust calls it.
+    pub actor_type: String,
+    /// Messages in its mailbox.
+    pub waiting: usize,
+    /// How many may be.
+    pub capacity: usize,
+    /// What it has done.
+    pub counts: ActorCounts,
+}
+
+/// All actors of a type since the start, those that have ended included.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TypeState {
+    /// As Rust calls it.
+    pub actor_type: String,
+    /// Actors that were spawned.
+    pub spawned: u64,
+    /// Actors that have ended.
+    pub ended: u64,
+    /// What they have done.
+    pub counts: ActorCounts,
+}
+
+/// What an actor has done. Counters only grow: take the difference of two readings for a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ActorCounts {
+    /// Messages that it has handled.
+    pub handled: u64,
+    /// Messages that were refused because its mailbox was full.
+    pub refused: u64,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// Time that it has spent in handlers, in seconds.
+    pub busy_seconds: f64,
+}
+
+/// A device of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceState {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// What is granted to nobody, in micro-devices.
+    pub free_micro: u32,
+    /// What it is granted to.
+    pub jobs: Vec<JobState>,
+}
+
+/// A job on a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobState {
+    /// Its name.
+    pub name: String,
+    /// Its share in force now, in micro-devices.
+    pub share_micro: u32,
+    /// Time of its minibatches, in seconds.
+    pub busy_seconds: f64,
+    /// How many it has run.
+    pub minibatches: u64,
+    /// Time that it has waited for its turn, in seconds.
+    pub waited_seconds: f64,
+}
+
+/// What a node is doing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct NodeState {
+    /// Who it is.
+    pub who: Who,
+    /// Where it is reached.
+    pub address: String,
+    /// Counts its starts.
+    pub incarnation: u64,
+    /// Connections since its start.
+    pub connections: Connections,
+    /// Its actors, by name.
+    pub actors: Vec<ActorState>,
+    /// Types of its actors.
+    pub types: Vec<TypeState>,
+    /// Its devices.
+    pub devices: Vec<DeviceState>,
+    /// Nodes that it has had a connection with, and the messages in flight.
+    pub peers: Vec<PeerState>,
+    /// Other nodes that it takes to be alive.
+    pub members: Vec<MemberState>,
+}
+
+/// A piece of a [`NodeState`] on the wire: the whole may be longer than a message.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Piece {
+    Node(Who, String, u64, Connections),
+    Actor(ActorState),
+    Type(TypeState),
+    Device(DeviceState),
+    Peer(PeerState),
+    Member(MemberState),
+}
+
+impl NodeState {
+    pub(crate) const fn new(
+        who: Who,
+        address: String,
+        incarnation: u64,
+        connections: Connections,
+    ) -> Self {
+        Self {
+            who,
+            address,
+            incarnation,
+            connections,
+            actors: Vec::new(),
+            types: Vec::new(),
+            devices: Vec::new(),
+            peers: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    pub(crate) fn into_pieces(self) -> Vec<Piece> {
+        let node = Piece::Node(self.who, self.address, self.incarnation, self.connections);
+        let mut pieces = vec![node];
+        pieces.extend(self.actors.into_iter().map(Piece::Actor));
+        pieces.extend(self.types.into_iter().map(Piece::Type));
+        pieces.extend(self.devices.into_iter().map(Piece::Device));
+        pieces.extend(self.peers.into_iter().map(Piece::Peer));
+        pieces.extend(self.members.into_iter().map(Piece::Member));
+        pieces
+    }
+
+    /// Adds a piece to those before; the first one says whose they are.
+    pub(crate) fn add(whole: &mut Option<Self>, piece: Piece) {
+        if let Piece::Node(who, address, incarnation, connections) = piece {
+            *whole = Some(Self::new(who, address, incarnation, connections));
+            return;
+        }
+        let Some(whole) = whole else {
+            return;
+        };
+        match piece {
+            Piece::Node(..) => {}
+            Piece::Actor(actor) => whole.actors.push(actor),
+            Piece::Type(of_type) => whole.types.push(of_type),
+            Piece::Device(device) => whole.devices.push(device),
+            Piece::Peer(peer) => whole.peers.push(peer),
+            Piece::Member(member) => whole.members.push(member),
+        }
+    }
+
+    /// Sets the metrics of the [recorder](metrics::set_global_recorder) that the application has
+    /// installed; without one, nothing happens. To be called whenever they are collected. Labels are
+    /// names of types, devices, jobs and peers: their number is bounded.
+    pub fn record_metrics(&self) {
+        for of_type in &self.types {
+            record_type(of_type);
+        }
+        for device in &self.devices {
+            record_device(device);
+        }
+        for peer in &self.peers {
+            record_peer(peer);
+        }
+        let waiting: usize = self.actors.iter().map(|actor| actor.waiting).sum();
+        metrics::gauge!("ekya_actor_messages_waiting").set(waiting as f64);
+        metrics::gauge!("ekya_members").set(self.members.len() as f64);
+        let Connections {
+            accepted,
+            validated,
+            turned_away,
+            failed_handshakes,
+            misbehaved,
+        } = self.connections;
+        let outcomes = [
+            ("accepted", accepted),
+            ("validated", validated),
+            ("turned_away", turned_away),
+            ("failed", failed_handshakes),
+            ("misbehaved", misbehaved),
+        ];
+        for (outcome, count) in outcomes {
+            metrics::counter!("ekya_connections_total", "outcome" => outcome).absolute(count);
+        }
+    }
+}
+
+fn record_type(of_type: &TypeState) {
+    let label = || of_type.actor_type.clone();
+    let counts = &of_type.counts;
+    metrics::counter!("ekya_actors_spawned_total", "type" => label()).absolute(of_type.spawned);
+    metrics::counter!("ekya_actors_ended_total", "type" => label()).absolute(of_type.ended);
+    metrics::counter!("ekya_actor_restarts_total", "type" => label()).absolute(counts.restarts);
+    metrics::counter!("ekya_actor_messages_total", "type" => label()).absolute(counts.handled);
+    metrics::counter!("ekya_actor_refused_total", "type" => label()).absolute(counts.refused);
+    metrics::gauge!("ekya_actor_busy_seconds_total", "type" => label()).set(counts.busy_seconds);
+}
+
+fn record_device(device: &DeviceState) {
+    let label = || device.name.clone();
+    let free = f64::from(device.free_micro) / 1e6;
+    metrics::gauge!("ekya_device_share_free", "device" => label()).set(free);
+    for job in &device.jobs {
+        let labels = [("device", label()), ("job", job.name.clone())];
+        let share = f64::from(job.share_micro) / 1e6;
+        metrics::gauge!("ekya_device_share_granted", &labels).set(share);
+        metrics::gauge!("ekya_device_busy_seconds_total", &labels).set(job.busy_seconds);
+        metrics::gauge!("ekya_device_waited_seconds_total", &labels).set(job.waited_seconds);
+        metrics::counter!("ekya_device_minibatches_total", &labels).absolute(job.minibatches);
+    }
+}
+
+fn record_peer(peer: &PeerState) {
+    let label = || peer.who.name.to_string();
+    let connected = f64::from(u8::from(peer.is_connected));
+    metrics::gauge!("ekya_peer_connected", "peer" => label()).set(connected);
+    metrics::gauge!("ekya_peer_frames_waiting", "peer" => label()).set(peer.frames_waiting as f64);
+    metrics::gauge!("ekya_peer_asks", "peer" => label()).set(peer.asks as f64);
+    metrics::gauge!("ekya_peer_its_asks", "peer" => label()).set(peer.its_asks as f64);
+}
+
+impl From<&Counts> for ActorCounts {
+    fn from(counts: &Counts) -> Self {
+        let (handled, refused, restarts, busy_seconds) = counts.read();
+        Self {
+            handled,
+            refused,
+            restarts,
+            busy_seconds,
+        }
+    }
+}
+
+impl From<&OfType> for TypeState {
+    fn from(of_type: &OfType) -> Self {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Self {
+            actor_type: of_type.name.to_owned(),
+            spawned: read(&of_type.spawned),
+            ended: read(&of_type.ended),
+            counts: (&of_type.counts).into(),
+        }
+    }
+}
+
+impl DeviceState {
+    pub(crate) fn of(kind: &str, device: &Device) -> Self {
+        Self {
+            name: device.name().to_owned(),
+            kind: kind.to_owned(),
+            free_micro: device.free().micro(),
+            jobs: device.usage().into_iter().map(JobState::from).collect(),
+        }
+    }
+}
+
+impl From<JobUsage> for JobState {
+    fn from(usage: JobUsage) -> Self {
+        Self {
+            name: usage.name,
+            share_micro: usage.share.micro(),
+            busy_seconds: usage.busy.as_secs_f64(),
+            minibatches: usage.minibatches,
+            waited_seconds: usage.waited.as_secs_f64(),
+        }
+    }
+}

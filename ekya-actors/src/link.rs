@@ -293,14 +293,16 @@ impl Link {
     /// Wants no connection any more with an incarnation of the other node.
     pub(crate) fn give_up(&self, incarnation: u64, why: &str) {
         let mut state = self.state.lock();
-        if state
-            .dialogue
-            .theirs()
-            .is_some_and(|theirs| theirs > incarnation)
-        {
+        let theirs = state.dialogue.theirs();
+        if theirs.is_some_and(|theirs| theirs > incarnation) {
             return;
         }
         state.is_wanted = false;
+        // A node whose clock was set back has begun anew with a lower one, and is here.
+        let is_another = theirs.is_some_and(|theirs| theirs != incarnation);
+        if is_another && state.handle.is_some() {
+            return;
+        }
         drop(state);
         self.end(why);
     }

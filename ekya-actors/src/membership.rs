@@ -31,6 +31,9 @@ pub(crate) const NOTICE_MAX: usize = 512;
 /// Nodes whose notices are kept track of.
 const NOTICES_MAX: usize = 4096;
 
+/// A node may be taken for dead by mistake so often, and rejoin, without being ahead of its next start.
+const REJOINS_FOR_NOTHING: u32 = 8;
+
 /// How often a node asks to be let in.
 const KNOCK_EVERY: Duration = Duration::from_secs(1);
 
@@ -283,7 +286,7 @@ impl Membership {
         let me = self.foca.identity();
         let notice = Notice {
             name: Arc::clone(&me.name),
-            number: (me.incarnation, self.notices),
+            number: (me.rank(), self.notices),
             text: self.notice.clone(),
         };
         let mut bytes = Vec::new();
@@ -363,7 +366,19 @@ impl Identity for Member {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        (self.incarnation, self.rejoined) > (adversary.incarnation, adversary.rejoined)
+        (self.rank(), self.rejoined) > (adversary.rank(), adversary.rejoined)
+    }
+}
+
+impl Member {
+    /// Of two that have one name, the one of the higher rank is the later one: that of the higher
+    /// incarnation. But a node whose clock was set back has begun anew with a lower one, and is told
+    /// that it is dead however often it rejoins; after some times each gains it twice as much as the
+    /// one before, until it is past what the others hold to.
+    fn rank(&self) -> u64 {
+        let gained = self.rejoined.checked_sub(REJOINS_FOR_NOTHING);
+        let gained = gained.map_or(0, |times| 1_u64.checked_shl(times).unwrap_or(u64::MAX));
+        self.incarnation.saturating_add(gained)
     }
 }
 
@@ -474,7 +489,7 @@ impl Codec<Member> for Postman {
 struct Notice {
     #[serde(with = "shared_text")]
     name: Arc<str>,
-    /// Incarnation, and a number within it.
+    /// Its rank then, and a number within that.
     number: (u64, u64),
     text: Vec<u8>,
 }
@@ -794,6 +809,33 @@ mod tests {
             cluster.run(cluster.now + Duration::from_secs(10), |_| false);
             let by_it = cluster.deaths.iter().filter(|(by, _)| *by == frozen);
             assert_eq!(by_it.count(), 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_node_whose_clock_was_set_back_is_let_in_again() {
+        // In microseconds, as nodes have it that do not count their starts: by little, by an hour, and
+        // to 1970.
+        let now = 1_800_000_000_000_000;
+        for (seed, before) in (0..60).zip([now - 1, now - 3_600_000_000, 20_000_000].iter().cycle())
+        {
+            let mut cluster = Cluster::new(2, 0.1, seed);
+            cluster.start(2, 3, now);
+            assert!(cluster.run(Duration::from_secs(30), |c| c.all_know(3)));
+            cluster.nodes.remove(&member(2, now).name);
+            // Sometimes after the others have noticed.
+            let gone = Duration::from_secs(seed % 2 * 10);
+            cluster.run(cluster.now + gone, |_| false);
+            cluster.start(2, 3, *before);
+            let begun = cluster.now;
+            let others_know = |c: &Cluster| {
+                let others = c.nodes.values().filter(|node| node.me().incarnation == 1);
+                let mut know =
+                    others.map(|node| node.members().any(|one| one.incarnation == *before));
+                know.all(|knows| knows)
+            };
+            let joined = cluster.run(begun + Duration::from_secs(60), others_know);
+            assert!(joined, "seed {seed}");
         }
     }
 

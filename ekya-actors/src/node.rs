@@ -172,8 +172,10 @@ impl Builder {
         self
     }
 
-    /// A number that is higher at every start of the node. Without it, the time in microseconds: on a
-    /// machine whose clock may be set back, count the starts in a file.
+    /// A number that is higher at every start of the node. Without it, the time in microseconds. When
+    /// it is lower all the same, the clock having been set back, the node is called at once, but is
+    /// among the [members](Node::members) again only after some seconds: where that is too long, count
+    /// the starts in a file.
     #[must_use]
     pub const fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);

@@ -47,6 +47,8 @@ struct State {
     address: String,
     /// Whether there is to be a connection although there is no session.
     is_wanted: bool,
+    /// Whether something was sent that no connection took.
+    is_missed: bool,
     /// When the last connection ended.
     apart_since: Instant,
     /// When to dial next, and after how long again.
@@ -69,6 +71,7 @@ impl Link {
             handle: None,
             address: String::new(),
             is_wanted: false,
+            is_missed: false,
             apart_since: Instant::now(),
             dial_at: Instant::now(),
             dial_after: DIAL_AFTER.0,
@@ -216,7 +219,8 @@ impl Link {
     pub(crate) fn dial_now(&self, now: Instant) -> Option<String> {
         let mut state = self.state.lock();
         let has_session = state.dialogue.session().is_some();
-        if state.handle.is_some() || !has_session && !state.is_wanted {
+        let is_wanted = has_session || state.is_wanted || state.is_missed;
+        if state.handle.is_some() || !is_wanted {
             return None;
         }
         if has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX {
@@ -226,6 +230,7 @@ impl Link {
         if now < state.dial_at || state.address.is_empty() {
             return None;
         }
+        state.is_missed = false;
         state.dial_at = now + state.dial_after;
         state.dial_after = (state.dial_after * 2).min(DIAL_AFTER.1);
         Some(state.address.clone())
@@ -307,12 +312,15 @@ impl Link {
         self.end(why);
     }
 
-    /// Sends a datagram, if there is a connection.
+    /// Sends a datagram. Without a connection it is lost, and the other node is dialled once, for those
+    /// that follow: so two sides of a partition find each other again, that have given each other up.
     pub(crate) fn send_packet(&self, packet: Bytes) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if let Some(handle) = &state.handle {
             // Datagrams may be lost in any case.
             let _ = handle.send_datagram(packet);
+        } else {
+            state.is_missed = true;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Nodes that were given up and come back: with a clock that was set back.
+//! Nodes that were given up and come back: after a long partition, and with a clock that was set back.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod relay;
@@ -20,11 +20,14 @@ const FAST: Detection = Detection {
 /// A connection breaks after this silence.
 const IDLE: Duration = Duration::from_millis(300);
 
+/// More packets than attempts bring that are under way when two nodes give each other up.
+const ATTEMPTS: u64 = 24;
+
 /// Two nodes that reach each other through relays.
 struct Apart {
     site: Site,
     a: Node,
-    _b: Node,
+    b: Node,
     relays: [Relay; 2],
 }
 
@@ -42,16 +45,16 @@ impl Apart {
         let (a, b) = (start("a", &relays[0]), start("b", &relays[1]));
         a.connect(relays[1].address()).await.unwrap();
         until(|| a.members().len() == 1 && b.members().len() == 1).await;
-        Self {
-            site,
-            a,
-            _b: b,
-            relays,
-        }
+        Self { site, a, b, relays }
     }
 
     fn block(&self, is_blocked: bool) {
         self.relays.iter().for_each(|relay| relay.block(is_blocked));
+    }
+
+    /// In both directions.
+    fn packets(&self) -> u64 {
+        self.relays.iter().map(Relay::packets).sum()
     }
 }
 
@@ -59,6 +62,19 @@ fn knows(node: &Node, other: &str, incarnation: u64) -> bool {
     let is_it = |name: &str, its| name == other && its == incarnation;
     let mut members = node.members().into_iter();
     members.any(|one| is_it(&one.name, one.incarnation))
+}
+
+#[tokio::test]
+async fn two_sides_of_a_long_partition_find_each_other_again() {
+    let apart = Apart::new(1).await;
+    let (a, b) = (&apart.a, &apart.b);
+    apart.block(true);
+    until(|| a.members().is_empty() && b.members().is_empty()).await;
+    // So long that no attempt from before is under way any more.
+    let then = apart.packets();
+    until(|| apart.packets() >= then + ATTEMPTS).await;
+    apart.block(false);
+    until(|| a.members().len() == 1 && b.members().len() == 1).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use crate::actor::Message;
@@ -35,6 +35,8 @@ pub(crate) struct Link {
     wake: Notify,
     /// There is a connection.
     came: Notify,
+    /// The other side does not take in what it must.
+    misbehaved: Notify,
     /// Counts asks of the other side that it has cancelled.
     cancellations: AtomicU64,
 }
@@ -81,6 +83,7 @@ impl Link {
             state: Mutex::new(state),
             wake: Notify::new(),
             came: Notify::new(),
+            misbehaved: Notify::new(),
             cancellations: AtomicU64::new(0),
         }
     }
@@ -146,8 +149,39 @@ impl Link {
     }
 
     fn answer(&self, session: u64, call: u64, result: Result<&[u8], &Failure>) {
-        self.state.lock().dialogue.answer(session, call, result);
+        let mut state = self.state.lock();
+        state.dialogue.answer(session, call, result);
+        self.queued(state);
+    }
+
+    /// Wakes whoever has to do with an answer that was queued, or with one that could not be.
+    fn queued(&self, state: MutexGuard<'_, State>) {
+        let misbehaves = state.dialogue.misbehaviour().is_some();
+        drop(state);
         self.wake.notify_one();
+        if misbehaves {
+            self.misbehaved.notify_waiters();
+        }
+    }
+
+    /// Why the other side cannot be talked to any more over a connection, as soon as it cannot. The
+    /// writer does not notice by itself: it may wait for just this side to read.
+    pub(crate) async fn misbehaviour(&self, connection: u64) -> String {
+        loop {
+            // Before looking, so that what happens meanwhile is not missed.
+            let told = self.misbehaved.notified();
+            if let Some(why) = self.misbehaviour_now(connection) {
+                return why;
+            }
+            told.await;
+        }
+    }
+
+    fn misbehaviour_now(&self, connection: u64) -> Option<String> {
+        let state = self.state.lock();
+        let misbehaviour = state.dialogue.misbehaviour();
+        let misbehaviour = misbehaviour.filter(|_| state.dialogue.connection() == Some(connection));
+        misbehaviour.map(ToString::to_string)
     }
 
     fn is_answering(&self, session: u64, call: u64) -> bool {
@@ -156,8 +190,9 @@ impl Link {
 
     /// Tells the other side that a tell could not be accepted.
     pub(crate) fn refuse(&self, session: u64, actor: u64) {
-        self.state.lock().dialogue.refuse(session, actor);
-        self.wake.notify_one();
+        let mut state = self.state.lock();
+        state.dialogue.refuse(session, actor);
+        self.queued(state);
     }
 
     /// What a dialler says of the session in its greeting.

@@ -436,9 +436,15 @@ impl Net {
         let writing = tokio::spawn(writing);
         let listening = self.listen_for_packets(&link, &connection, member);
         let lending = self.lend_payloads(&link, &connection);
-        let read = self.read(&link, serial, &mut recv).await;
+        let read = tokio::select! {
+            biased;
+            why = link.misbehaviour(serial) => Err(why),
+            read = self.read(&link, serial, &mut recv) => read,
+        };
         if let Err(why) = &read {
+            self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
             connection.close(MISBEHAVED, why.as_bytes());
+            link.end(why);
         }
         let was_in_use = link.disconnected(serial);
         writing.abort();
@@ -521,8 +527,6 @@ impl Net {
             let wrong = taken.err().map(|error| error.to_string());
             let wrong = wrong.or(received.err().map(|error| error.to_string()));
             if let Some(why) = wrong {
-                self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
-                link.end(&why);
                 return Err(why);
             }
         }

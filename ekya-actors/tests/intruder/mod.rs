@@ -1,4 +1,5 @@
 //! A peer that has a certificate and holds to nothing: bare quinn, for tests.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -257,6 +257,11 @@ impl<S> Dialogue<S> {
         }
     }
 
+    /// Why the other side cannot be talked to any more.
+    pub(crate) fn misbehaviour(&self) -> Option<&Misbehaviour> {
+        self.talk.as_ref()?.misbehaviour.as_ref()
+    }
+
     /// What a dialler says of the session in its greeting.
     pub(crate) fn last_known(&self) -> (Option<SessionId>, u64) {
         let talk = self.talk.as_ref();

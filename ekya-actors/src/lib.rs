@@ -78,6 +78,7 @@ mod codec;
 mod compute;
 pub mod device;
 mod dialogue;
+mod door;
 mod envelope;
 mod exports;
 mod far;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actor::Message;
@@ -54,6 +54,8 @@ pub(crate) struct Link {
     wake: Notify,
     /// There is a connection, or another session, or none.
     changed: Notify,
+    /// The other side does not take in what it must.
+    misbehaved: Notify,
     /// Counts asks of the other side that it has cancelled.
     cancellations: AtomicU64,
 }
@@ -70,6 +72,8 @@ struct State {
     address: String,
     /// Whether there is to be a connection although there is no session.
     is_wanted: bool,
+    /// Whether something was sent that no connection took.
+    is_missed: bool,
     /// When the last connection ended.
     apart_since: Instant,
     /// When to dial next, and after how long again.
@@ -94,6 +98,7 @@ impl Link {
             handle: None,
             address: String::new(),
             is_wanted: false,
+            is_missed: false,
             apart_since: Instant::now(),
             dial_at: Instant::now(),
             dial_after: DIAL_AFTER.0,
@@ -103,6 +108,7 @@ impl Link {
             state: Mutex::new(state),
             wake: Notify::new(),
             changed: Notify::new(),
+            misbehaved: Notify::new(),
             cancellations: AtomicU64::new(0),
         }
     }
@@ -183,8 +189,9 @@ impl Link {
 
     /// Has room for so many items more of a stream.
     pub(crate) fn make_room(&self, session: u64, call: u64, room: u32) {
-        self.state.lock().dialogue.make_room(session, call, room);
-        self.wake.notify_one();
+        let mut state = self.state.lock();
+        state.dialogue.make_room(session, call, room);
+        self.queued(state);
     }
 
     fn item(&self, session: u64, call: u64, payload: &[u8]) -> Result<(), Unstreamed> {
@@ -212,8 +219,37 @@ impl Link {
         if state.dialogue.session() == Some(session) {
             state.streams.remove(&call);
         }
+        self.queued(state);
+    }
+
+    /// Wakes whoever has to do with an answer that was queued, or with one that could not be.
+    fn queued(&self, state: MutexGuard<'_, State>) {
+        let misbehaves = state.dialogue.misbehaviour().is_some();
         drop(state);
         self.wake.notify_one();
+        if misbehaves {
+            self.misbehaved.notify_waiters();
+        }
+    }
+
+    /// Why the other side cannot be talked to any more over a connection, as soon as it cannot. The
+    /// writer does not notice by itself: it may wait for just this side to read.
+    pub(crate) async fn misbehaviour(&self, connection: u64) -> String {
+        loop {
+            // Before looking, so that what happens meanwhile is not missed.
+            let told = self.misbehaved.notified();
+            if let Some(why) = self.misbehaviour_now(connection) {
+                return why;
+            }
+            told.await;
+        }
+    }
+
+    fn misbehaviour_now(&self, connection: u64) -> Option<String> {
+        let state = self.state.lock();
+        let misbehaviour = state.dialogue.misbehaviour();
+        let misbehaviour = misbehaviour.filter(|_| state.dialogue.connection() == Some(connection));
+        misbehaviour.map(ToString::to_string)
     }
 
     fn is_answering(&self, session: u64, call: u64) -> bool {
@@ -222,8 +258,9 @@ impl Link {
 
     /// Tells the other side that a tell could not be accepted.
     pub(crate) fn refuse(&self, session: u64, actor: u64) {
-        self.state.lock().dialogue.refuse(session, actor);
-        self.wake.notify_one();
+        let mut state = self.state.lock();
+        state.dialogue.refuse(session, actor);
+        self.queued(state);
     }
 
     /// Waits until the session has ended.
@@ -306,7 +343,8 @@ impl Link {
     pub(crate) fn dial_now(&self, now: Instant) -> Option<String> {
         let mut state = self.state.lock();
         let has_session = state.dialogue.session().is_some();
-        if state.handle.is_some() || !has_session && !state.is_wanted {
+        let is_wanted = has_session || state.is_wanted || state.is_missed;
+        if state.handle.is_some() || !is_wanted {
             return None;
         }
         if has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX {
@@ -317,6 +355,7 @@ impl Link {
         if now < state.dial_at || state.address.is_empty() {
             return None;
         }
+        state.is_missed = false;
         state.dial_at = now + state.dial_after;
         state.dial_after = (state.dial_after * 2).min(DIAL_AFTER.1);
         Some(state.address.clone())
@@ -385,24 +424,29 @@ impl Link {
     /// Wants no connection any more with an incarnation of the other node.
     pub(crate) fn give_up(&self, incarnation: u64, why: &str) {
         let mut state = self.state.lock();
-        if state
-            .dialogue
-            .theirs()
-            .is_some_and(|theirs| theirs > incarnation)
-        {
+        let theirs = state.dialogue.theirs();
+        if theirs.is_some_and(|theirs| theirs > incarnation) {
             return;
         }
         state.is_wanted = false;
+        // A node whose clock was set back has begun anew with a lower one, and is here.
+        let is_another = theirs.is_some_and(|theirs| theirs != incarnation);
+        if is_another && state.handle.is_some() {
+            return;
+        }
         drop(state);
         self.end(why);
     }
 
-    /// Sends a datagram, if there is a connection.
+    /// Sends a datagram. Without a connection it is lost, and the other node is dialled once, for those
+    /// that follow: so two sides of a partition find each other again, that have given each other up.
     pub(crate) fn send_packet(&self, packet: Bytes) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if let Some(handle) = &state.handle {
             // Datagrams may be lost in any case.
             let _ = handle.send_datagram(packet);
+        } else {
+            state.is_missed = true;
         }
     }
 

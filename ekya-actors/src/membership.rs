@@ -31,7 +31,10 @@ pub(crate) const NOTICE_MAX: usize = 512;
 /// Nodes whose notices are kept track of.
 const NOTICES_MAX: usize = 4096;
 
-/// How often a node that is alone asks to be let in.
+/// A node may be taken for dead by mistake so often, and rejoin, without being ahead of its next start.
+const REJOINS_FOR_NOTHING: u32 = 8;
+
+/// How often a node asks to be let in.
 const KNOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a node repeats its notice, for those that have joined since.
@@ -91,14 +94,19 @@ pub(crate) struct Membership {
     /// What foca's handler of notices has heard.
     heard: Arc<Mutex<Heard>>,
     timers: BinaryHeap<Reverse<Alarm>>,
-    /// Since when the node runs, at the last call.
+    /// How long the node has run, at the last call.
     now: Duration,
+    /// How long it has not, though time passed; see [`Membership::awake`].
+    stood_still: Duration,
+    late_max: Duration,
     alarms: u64,
     notice: Vec<u8>,
     notices: u64,
     next_notice: Duration,
     /// Nodes that were asked to let this one in.
     doors: Vec<Member>,
+    /// Whether another node has talked to this one, as it calls itself now.
+    is_in: bool,
     next_knock: Duration,
 }
 
@@ -114,11 +122,14 @@ impl Membership {
             heard,
             timers: BinaryHeap::new(),
             now: Duration::ZERO,
+            stood_still: Duration::ZERO,
+            late_max: detection.answer_within / 2,
             alarms: 0,
             notice: Vec::new(),
             notices: 0,
             next_notice: NOTICE_EVERY,
             doors: Vec::new(),
+            is_in: false,
             next_knock: Duration::ZERO,
         }
     }
@@ -134,36 +145,39 @@ impl Membership {
         self.foca.iter_members().map(foca::Member::id)
     }
 
-    /// Asks a node to be let in, again and again while this node is alone.
+    /// Asks a node to be let in, again and again until this node is.
     pub(crate) fn join(&mut self, now: Duration, via: Member) -> Vec<Output> {
+        let now = self.awake(now);
         self.doors.retain(|door| door.name != via.name);
         self.doors.push(via.clone());
         self.next_knock = now + KNOCK_EVERY;
-        self.run(now, |foca, ground| foca.announce(via, ground))
+        self.run(|foca, ground| foca.announce(via, ground))
     }
 
     fn knock(&mut self, now: Duration) -> Vec<Output> {
         self.next_knock = now + KNOCK_EVERY;
-        if self.members().next().is_some() {
+        if self.is_in {
             return Vec::new();
         }
-        let doors = self.doors.clone();
-        let knocks = doors.into_iter();
-        let knock = |door| self.run(now, |foca, ground| foca.announce(door, ground));
+        let known: Vec<_> = self.members().cloned().collect();
+        let knocks = self.doors.clone().into_iter().chain(known);
+        let knock = |door| self.run(|foca, ground| foca.announce(door, ground));
         knocks.flat_map(knock).collect()
     }
 
     /// Tells the others that this node goes.
     pub(crate) fn leave(&mut self, now: Duration) -> Vec<Output> {
-        self.run(now, |foca, ground| foca.leave_cluster(ground))
+        self.awake(now);
+        self.run(|foca, ground| foca.leave_cluster(ground))
     }
 
     /// Takes in a packet that a node has sent. What is malformed, out of date, or in the name of
     /// another one changes nothing.
     pub(crate) fn receive(&mut self, now: Duration, from: &str, packet: &[u8]) -> Vec<Output> {
+        self.awake(now);
         let header = codec::decode_first::<Header<Member>>(packet);
         if header.is_ok_and(|(header, _)| *header.src.name == *from) {
-            self.run(now, |foca, ground| foca.handle_data(packet, ground))
+            self.run(|foca, ground| foca.handle_data(packet, ground))
         } else {
             Vec::new()
         }
@@ -189,11 +203,25 @@ impl Membership {
     pub(crate) fn next_tick(&self) -> Duration {
         let own = self.next_notice.min(self.next_knock);
         let alarm = self.timers.peek().map(|Reverse(alarm)| alarm.at);
-        alarm.map_or(own, |at| at.min(own))
+        self.stood_still + alarm.map_or(own, |at| at.min(own))
+    }
+
+    /// How long the node has run by `now`. When something is due for longer than it takes to do it, the
+    /// node did not run meanwhile: its machine was suspended, or had no time for it. What others have
+    /// answered by then still waits to be read, and must not be late because this node is; so such
+    /// time does not count, neither for them nor against them. A clock that goes back stands still.
+    fn awake(&mut self, now: Duration) -> Duration {
+        let late = now.saturating_sub(self.next_tick());
+        if late > self.late_max {
+            self.stood_still += late;
+        }
+        self.now = self.now.max(now.saturating_sub(self.stood_still));
+        self.now
     }
 
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<Output> {
+        let now = self.awake(now);
         let mut outputs = Vec::new();
         while self
             .timers
@@ -201,7 +229,10 @@ impl Membership {
             .is_some_and(|Reverse(alarm)| alarm.at <= now)
             && let Some(Reverse(alarm)) = self.timers.pop()
         {
-            outputs.extend(self.run(now, |foca, ground| foca.handle_timer(alarm.timer, ground)));
+            if self.is_void(&alarm.timer) {
+                continue;
+            }
+            outputs.extend(self.run(|foca, ground| foca.handle_timer(alarm.timer, ground)));
         }
         if now >= self.next_knock {
             outputs.extend(self.knock(now));
@@ -213,6 +244,25 @@ impl Membership {
         outputs
     }
 
+    /// Whether a verdict is about a node that is no suspect any more. Foca does not declare it dead then,
+    /// but tells it that it is; it would leave and join again for nothing, and be missed meanwhile.
+    fn is_void(&self, timer: &Timer<Member>) -> bool {
+        let Timer::ChangeSuspectToDown {
+            member_id,
+            incarnation,
+            ..
+        } = timer
+        else {
+            return false;
+        };
+        let is_still = |known: &foca::Member<Member>| {
+            known.id() == member_id
+                && known.incarnation() == *incarnation
+                && known.state() == foca::State::Suspect
+        };
+        !self.foca.iter_membership_state().any(is_still)
+    }
+
     fn announce_notice(&mut self) {
         if self.notice.is_empty() {
             return;
@@ -221,7 +271,7 @@ impl Membership {
         let me = self.foca.identity();
         let notice = Notice {
             name: Arc::clone(&me.name),
-            number: (me.incarnation, self.notices),
+            number: (me.rank(), self.notices),
             text: self.notice.clone(),
         };
         let mut bytes = Vec::new();
@@ -233,13 +283,11 @@ impl Membership {
 
     fn run(
         &mut self,
-        now: Duration,
         act: impl FnOnce(
             &mut Foca<Member, Postman, StdRng, Notices>,
             &mut Ground,
         ) -> Result<(), foca::Error>,
     ) -> Vec<Output> {
-        self.now = self.now.max(now);
         let mut ground = Ground::default();
         if let Err(error) = act(&mut self.foca, &mut ground) {
             // Packets of nodes that have begun anew, and what is no packet.
@@ -253,6 +301,7 @@ impl Membership {
                 timer,
             }));
         }
+        self.is_in = ground.is_in.unwrap_or(self.is_in);
         let mut outputs = ground.outputs;
         let fresh = std::mem::take(&mut self.heard.lock().fresh);
         outputs.extend(
@@ -302,7 +351,19 @@ impl Identity for Member {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        (self.incarnation, self.rejoined) > (adversary.incarnation, adversary.rejoined)
+        (self.rank(), self.rejoined) > (adversary.rank(), adversary.rejoined)
+    }
+}
+
+impl Member {
+    /// Of two that have one name, the one of the higher rank is the later one: that of the higher
+    /// incarnation. But a node whose clock was set back has begun anew with a lower one, and is told
+    /// that it is dead however often it rejoins; after some times each gains it twice as much as the
+    /// one before, until it is past what the others hold to.
+    fn rank(&self) -> u64 {
+        let gained = self.rejoined.checked_sub(REJOINS_FOR_NOTHING);
+        let gained = gained.map_or(0, |times| 1_u64.checked_shl(times).unwrap_or(u64::MAX));
+        self.incarnation.saturating_add(gained)
     }
 }
 
@@ -331,6 +392,8 @@ impl PartialOrd for Alarm {
 struct Ground {
     outputs: Vec<Output>,
     timers: Vec<(Timer<Member>, Duration)>,
+    /// Where it changes: whether this node is in.
+    is_in: Option<bool>,
 }
 
 impl foca::Runtime<Member> for Ground {
@@ -343,6 +406,9 @@ impl foca::Runtime<Member> for Ground {
                 self.outputs.push(Output::Down(before.clone()));
                 self.outputs.push(Output::Up(after.clone()));
             }
+            Notification::Active => self.is_in = Some(true),
+            // It is alone, or has another name for itself, which the others have to learn.
+            Notification::Idle | Notification::Rejoin(_) => self.is_in = Some(false),
             _ => {}
         }
     }
@@ -408,7 +474,7 @@ impl Codec<Member> for Postman {
 struct Notice {
     #[serde(with = "crate::shared_text")]
     name: Arc<str>,
-    /// Incarnation, and a number within it.
+    /// Its rank then, and a number within that.
     number: (u64, u64),
     text: Vec<u8>,
 }
@@ -468,6 +534,12 @@ mod tests {
         loss: f64,
         rng: StdRng,
         now: Duration,
+        /// How far the clocks of nodes are ahead of the others'.
+        ahead: BTreeMap<Arc<str>, Duration>,
+        /// A node that does not run; what is sent to it waits.
+        frozen: Option<Arc<str>>,
+        /// Whom who has declared dead.
+        deaths: Vec<(Arc<str>, Member)>,
     }
 
     /// From whom, to whom, and the packet.
@@ -491,6 +563,9 @@ mod tests {
                 loss,
                 rng: StdRng::seed_from_u64(seed),
                 now: Duration::ZERO,
+                ahead: BTreeMap::new(),
+                frozen: None,
+                deaths: Vec::new(),
             };
             for index in 0..count {
                 cluster.start(index, count, 1);
@@ -515,6 +590,9 @@ mod tests {
 
         fn send(&mut self, from: &Arc<str>, outputs: Vec<Output>) {
             for output in outputs {
+                if let Output::Down(member) = &output {
+                    self.deaths.push((Arc::clone(from), member.clone()));
+                }
                 if let Output::Send(to, packet) = output
                     && !rand::RngExt::random_bool(&mut self.rng, self.loss)
                 {
@@ -535,29 +613,49 @@ mod tests {
                 if done(self) {
                     return true;
                 }
-                let packet = self.packets.first_key_value().map(|(&(at, _), _)| at);
-                let ticks = self
-                    .nodes
-                    .iter()
-                    .map(|(name, node)| (node.next_tick(), name));
-                let (tick, name) = ticks
-                    .min()
-                    .map(|(at, name)| (at, Arc::clone(name)))
-                    .unwrap();
-                self.now = self.now.max(packet.map_or(tick, |at| at.min(tick)));
-                let now = self.now;
-                if packet.is_some_and(|at| at <= tick) {
-                    let (_, (from, to, packet)) = self.packets.pop_first().unwrap();
+                let packet = self.next_packet();
+                let arrives = packet.map(|(at, _)| at);
+                let (tick, name) = self.next_tick();
+                self.now = self.now.max(arrives.map_or(tick, |at| at.min(tick)));
+                if let Some(packet) = packet.filter(|&(at, _)| at <= tick) {
+                    let (from, to, packet) = self.packets.remove(&packet).unwrap();
+                    let now = self.clock(&to);
                     if let Some(node) = self.nodes.get_mut(&to) {
                         let outputs = node.receive(now, &from, &packet);
                         self.send(&to, outputs);
                     }
                 } else {
+                    let now = self.clock(&name);
                     let outputs = self.nodes.get_mut(&name).unwrap().tick(now);
                     self.send(&name, outputs);
                 }
             }
             done(self)
+        }
+
+        /// The packet that is the next to arrive at a node that runs.
+        fn next_packet(&self) -> Option<(Duration, u64)> {
+            let runs = |to: &Arc<str>| self.frozen.as_ref() != Some(to);
+            let mut packets = self.packets.iter();
+            packets
+                .find(|(_, (_, to, _))| runs(to))
+                .map(|(&packet, _)| packet)
+        }
+
+        /// The node that has something to do next, and when.
+        fn next_tick(&self) -> (Duration, Arc<str>) {
+            let runs = |name: &Arc<str>| self.frozen.as_ref() != Some(name);
+            let nodes = self.nodes.iter().filter(|(name, _)| runs(name));
+            let ticks = nodes.map(|(name, node)| {
+                let ahead = self.ahead.get(name).copied().unwrap_or_default();
+                (node.next_tick().saturating_sub(ahead), Arc::clone(name))
+            });
+            ticks.min().unwrap()
+        }
+
+        /// What time it is for a node.
+        fn clock(&self, name: &Arc<str>) -> Duration {
+            self.now + self.ahead.get(name).copied().unwrap_or_default()
         }
 
         fn all_know(&self, count: usize) -> bool {
@@ -608,6 +706,138 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_joins_again_says_so_until_somebody_has_heard() {
+        let [mut node, mut other] =
+            [0, 1].map(|index| Membership::new(member(index, 1), Detection::default(), 3, 1));
+        let packets = |outputs: Vec<Output>| {
+            outputs.into_iter().filter_map(|output| match output {
+                Output::Send(_, packet) => Some(packet),
+                _ => None,
+            })
+        };
+        let now = Duration::from_millis(1);
+        for knock in packets(node.join(now, member(1, 1))) {
+            for answer in packets(other.receive(now, "edge-0", &knock)) {
+                node.receive(now, "edge-1", &answer);
+            }
+        }
+        assert!(node.knows(&member(1, 1)));
+        let dead = Header {
+            src: member(1, 1),
+            src_incarnation: 0,
+            dst: member(0, 1),
+            message: foca::Message::TurnUndead,
+        };
+        let mut packet = Vec::new();
+        codec::encode(&dead, &mut packet, PACKET_MAX).unwrap();
+        node.receive(now, "edge-1", &packet);
+        assert_eq!(node.me().rejoined, 1);
+        // Nothing of what it says arrives.
+        let mut knocks = 0;
+        while node.next_tick() < Duration::from_secs(4) {
+            for packet in packets(node.tick(node.next_tick())) {
+                let (header, _) = codec::decode_first::<Header<Member>>(&packet).unwrap();
+                knocks += usize::from(header.message == foca::Message::Announce);
+            }
+        }
+        assert!(knocks >= 3, "{knocks}");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_nobody_dead() {
+        for seed in 0..300 {
+            let mut cluster = Cluster::new(4, 0.1, seed);
+            assert!(cluster.run(Duration::from_secs(60), |c| c.all_know(4)));
+            let settled = Duration::from_secs(3) + Duration::from_millis(17 * seed);
+            cluster.run(cluster.now + settled, |_| false);
+            assert_eq!(cluster.deaths, [], "seed {seed}: before");
+            let hour = Duration::from_secs(3600);
+            cluster.ahead.insert(member(0, 1).name, hour);
+            cluster.run(cluster.now + Duration::from_secs(20), |_| false);
+            assert_eq!(cluster.deaths, [], "seed {seed}");
+            assert!(cluster.all_know(4), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stands_still_until_it_has_caught_up() {
+        let mut node = Membership::new(member(0, 1), Detection::default(), 3, 1);
+        node.join(Duration::from_secs(10), member(1, 1));
+        node.tick(Duration::from_secs(10));
+        let due = node.next_tick();
+        node.receive(Duration::from_secs(3), "edge-1", b"");
+        assert_eq!(node.tick(Duration::from_secs(3)), []);
+        assert_eq!(node.next_tick(), due);
+        assert_ne!(node.tick(due), [], "it knocks again");
+    }
+
+    /// As one whose machine was suspended, or had no time for it.
+    #[test]
+    fn a_node_that_stood_still_declares_nobody_dead_and_is_let_in_again() {
+        for seed in 0..100 {
+            let mut cluster = Cluster::new(4, 0.05, seed);
+            assert!(cluster.run(Duration::from_secs(60), |c| c.all_know(4)));
+            let settled = Duration::from_secs(3) + Duration::from_millis(17 * seed);
+            cluster.run(cluster.now + settled, |_| false);
+            let frozen = member(0, 1).name;
+            cluster.frozen = Some(Arc::clone(&frozen));
+            cluster.run(cluster.now + Duration::from_secs(60), |_| false);
+            let missed = cluster
+                .deaths
+                .iter()
+                .filter(|(_, dead)| dead.name == frozen);
+            assert_eq!(missed.count(), 3, "seed {seed}: {:?}", cluster.deaths);
+            cluster.frozen = None;
+            let woken = cluster.now;
+            let joined = cluster.run(woken + Duration::from_secs(30), |c| c.all_know(4));
+            assert!(joined, "seed {seed}");
+            cluster.run(cluster.now + Duration::from_secs(10), |_| false);
+            let by_it = cluster.deaths.iter().filter(|(by, _)| *by == frozen);
+            assert_eq!(by_it.count(), 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_node_whose_clock_was_set_back_is_let_in_again() {
+        // In microseconds, as nodes have it that do not count their starts: by little, by an hour, and
+        // to 1970.
+        let now = 1_800_000_000_000_000;
+        for (seed, before) in (0..60).zip([now - 1, now - 3_600_000_000, 20_000_000].iter().cycle())
+        {
+            let mut cluster = Cluster::new(2, 0.1, seed);
+            cluster.start(2, 3, now);
+            assert!(cluster.run(Duration::from_secs(30), |c| c.all_know(3)));
+            cluster.nodes.remove(&member(2, now).name);
+            // Sometimes after the others have noticed.
+            let gone = Duration::from_secs(seed % 2 * 10);
+            cluster.run(cluster.now + gone, |_| false);
+            cluster.start(2, 3, *before);
+            let begun = cluster.now;
+            let others_know = |c: &Cluster| {
+                let others = c.nodes.values().filter(|node| node.me().incarnation == 1);
+                let mut know =
+                    others.map(|node| node.members().any(|one| one.incarnation == *before));
+                know.all(|knows| knows)
+            };
+            let joined = cluster.run(begun + Duration::from_secs(60), others_know);
+            assert!(joined, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn nobody_leaves_and_joins_again_for_a_few_lost_packets() {
+        for seed in 0..100 {
+            let mut cluster = Cluster::new(4, 0.05, seed);
+            assert!(cluster.run(Duration::from_secs(60), |c| c.all_know(4)));
+            cluster.run(cluster.now + Duration::from_secs(60), |_| false);
+            assert_eq!(cluster.deaths, [], "seed {seed}");
+            // Suspects are let off, and are not told afterwards that they are dead.
+            let rejoined = cluster.nodes.values().map(|node| node.me().rejoined);
+            assert_eq!(rejoined.max(), Some(0), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn a_hundred_nodes_agree_after_ten_have_crashed_at_once() {
         let mut cluster = Cluster::new(100, 0.01, 1);
         assert!(cluster.run(Duration::from_secs(60), |c| c.all_know(100)));
@@ -625,5 +855,19 @@ mod tests {
             assert_eq!(node.receive(Duration::ZERO, "edge-1", packet), []);
         }
         assert_eq!(node.members().count(), 0);
+    }
+
+    #[test]
+    fn a_packet_in_the_name_of_another_node_changes_nothing() {
+        let [mut node, mut other] =
+            [0, 1].map(|index| Membership::new(member(index, 1), Detection::default(), 3, 1));
+        let knock = other.join(Duration::ZERO, member(0, 1));
+        let [Output::Send(_, packet)] = &knock[..] else {
+            panic!("{knock:?}");
+        };
+        assert_eq!(node.receive(Duration::ZERO, "edge-2", packet), []);
+        assert_eq!(node.members().count(), 0);
+        assert_ne!(node.receive(Duration::ZERO, "edge-1", packet), []);
+        assert!(node.knows(&member(1, 1)));
     }
 }

@@ -1,9 +1,7 @@
 //! Connections: dialling, accepting, greeting, reading and writing. Everything here runs on one
 //! thread of its own, so that no handler and no compute delays the network.
 //!
-//! A peer that has not authenticated costs a place among [`HANDSHAKES_MAX`] for at most
-//! [`HANDSHAKE_WITHIN`]; when half of them are taken, it has to show first that it gets what is sent
-//! to its address.
+//! A peer that has not authenticated costs a place at the [`Door`] for at most [`HANDSHAKE_WITHIN`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::dialogue::{Greeting, Untold, Use};
+use crate::door::{Door, Entry, PLACES};
 use crate::exports::Exports;
 use crate::frame::{self, Frame};
 use crate::gossip::{Gossip, Input};
@@ -29,8 +28,6 @@ use crate::payload::Shelf;
 use crate::security::{Access, Identity, IdentityError, PEER, Role, Who, tls};
 use crate::wire::Letter;
 
-/// Connections that are being accepted at a time.
-const HANDSHAKES_MAX: usize = 64;
 /// Peers that are being dialled again at a time.
 const DIALS_MAX: usize = 32;
 /// Time for TLS and the greetings.
@@ -128,7 +125,7 @@ pub(crate) struct Net {
     exports: Arc<Exports>,
     gossip: Gossip,
     pub(crate) shelf: Arc<Shelf>,
-    handshakes: Arc<Semaphore>,
+    door: Arc<Door>,
     dials: Arc<Semaphore>,
     pub(crate) counters: Counters,
     /// Replaced when the node gets another certificate.
@@ -190,7 +187,7 @@ impl Net {
             gossip: settings.gossip,
             shelf: Arc::default(),
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            door: Arc::default(),
             counters: Counters::default(),
             dialling: Mutex::new(client_config(identity, settings.idle)?),
             idle: settings.idle,
@@ -262,17 +259,20 @@ impl Net {
     /// Accepts connections until the endpoint is closed.
     pub(crate) async fn accept(self: Arc<Self>) {
         while let Some(incoming) = self.endpoint.accept().await {
-            let free = self.handshakes.available_permits();
-            if free < HANDSHAKES_MAX / 2 && !incoming.remote_address_validated() {
-                // Whoever sends from addresses that are not its own gets no further than this.
-                self.counters.validated.fetch_add(1, Ordering::Relaxed);
-                drop(incoming.retry());
-                continue;
-            }
-            let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-                self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
-                incoming.refuse();
-                continue;
+            let from = incoming.remote_address().ip();
+            let place = match self.door.enter(from, incoming.remote_address_validated()) {
+                Entry::In(place) => place,
+                Entry::Prove => {
+                    // Whoever sends from addresses that are not its own gets no further than this.
+                    self.counters.validated.fetch_add(1, Ordering::Relaxed);
+                    drop(incoming.retry());
+                    continue;
+                }
+                Entry::Full => {
+                    self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
+                    incoming.refuse();
+                    continue;
+                }
             };
             let net = Arc::clone(&self);
             tokio::spawn(async move {
@@ -447,9 +447,15 @@ impl Net {
         let writing = tokio::spawn(writing);
         let listening = self.listen_for_packets(&link, &connection, member);
         let lending = self.lend_payloads(&link, &connection);
-        let read = self.read(&link, serial, &mut recv).await;
+        let read = tokio::select! {
+            biased;
+            why = link.misbehaviour(serial) => Err(why),
+            read = self.read(&link, serial, &mut recv) => read,
+        };
         if let Err(why) = &read {
+            self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
             connection.close(MISBEHAVED, why.as_bytes());
+            link.end(why);
         }
         let was_in_use = link.disconnected(serial);
         writing.abort();
@@ -531,8 +537,6 @@ impl Net {
             let wrong = taken.err().map(|error| error.to_string());
             let wrong = wrong.or(received.err().map(|error| error.to_string()));
             if let Some(why) = wrong {
-                self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
-                link.end(&why);
                 return Err(why);
             }
         }
@@ -762,7 +766,7 @@ fn server_config(
 ) -> Result<quinn::ServerConfig, IdentityError> {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(identity)?));
     config.transport_config(transport(idle));
-    config.max_incoming(HANDSHAKES_MAX);
+    config.max_incoming(PLACES);
     Ok(config)
 }
 

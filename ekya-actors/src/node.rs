@@ -192,14 +192,16 @@ impl Builder {
     }
 
     /// Keeps in this folder what has to outlast the node: the number of its last start. Without one,
-    /// the time stands for that number, which must not be set back between two starts then.
+    /// the time stands for that number.
     #[must_use]
     pub fn keep_in(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// A number that is higher at every start of the node, where somebody else counts them.
+    /// A number that is higher at every start of the node, where somebody else counts them. When it
+    /// is lower all the same, the node is called at once, but is among the [members](Node::members)
+    /// again only after some seconds.
     #[must_use]
     pub const fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);

@@ -5,11 +5,12 @@
 mod intruder;
 mod site;
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use ekya_actors::security::authority::Authority;
 use ekya_actors::security::{Identity, IdentityError, Role};
-use ekya_actors::{AskError, ConnectError, FindError, Node, Ref};
+use ekya_actors::{AskError, ConnectError, FindError, ListenError, Node, NodeError, Ref};
 use intruder::{Intruder, greeting, header};
 use site::{Add, Counter, PATIENCE, Site, connect, until};
 
@@ -69,6 +70,39 @@ async fn an_expired_certificate_is_refused() {
     let refused = late.connect(friends.b.listens_at()).await;
     assert!(refused.is_err(), "{refused:?}");
     friends.are_unaffected().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_names_nobody_is_refused() {
+    let friends = Friends::new().await;
+    let (certificate, key) = friends.site.signed(vec!["peer.ekya".to_owned()], -1);
+    let authority = friends.site.authority();
+    let nobody = Intruder::with(&certificate, &key, authority, PROTOCOL);
+    let why = nobody.say(friends.b.listens_at(), &greeting()).await;
+    assert!(why.to_string().contains("names nobody"), "{why}");
+    until(|| friends.b.connections().failed_handshakes >= 1).await;
+    friends.are_unaffected().await;
+}
+
+#[tokio::test]
+async fn another_node_at_the_address_of_a_peer_is_not_taken_for_it() {
+    let site = Site::new();
+    let (a, b) = (site.node("a"), site.node("b"));
+    connect(&a, &b).await;
+    let address = b.listens_at();
+    b.shutdown(PATIENCE).unwrap();
+    drop(b);
+    let other = site.builder("z").listen(address).start().unwrap();
+    let counter = other
+        .system()
+        .spawn("counter", Counter::default(), 64)
+        .unwrap();
+    other.publish(&counter);
+    let who = a.connect(address).await.unwrap();
+    assert_eq!(&who, other.who());
+    let lost = a.find::<Counter>("counter", "b").await;
+    assert!(matches!(lost, Err(FindError::NotConnected(_))), "{lost:?}");
+    assert!(a.find::<Counter>("counter", "z").await.is_ok());
 }
 
 #[tokio::test]
@@ -263,7 +297,11 @@ async fn a_port_in_use_and_a_seed_that_is_not_there_are_errors() {
     let site = Site::new();
     let b = site.node("b");
     let taken = site.builder("c").listen(b.listens_at()).start();
-    assert!(taken.unwrap_err().to_string().contains("cannot listen"));
+    let in_use = |error: &NodeError| {
+        matches!(error, NodeError::Listen(ListenError::Bind { address, source })
+            if *address == b.listens_at() && source.kind() == ErrorKind::AddrInUse)
+    };
+    assert!(taken.as_ref().is_err_and(in_use), "{taken:?}");
     let address = {
         let gone = site.node("d");
         let address = gone.listens_at();

@@ -69,7 +69,7 @@ enum Task {
     Soak {
         /// Which one.
         name: soak::Soak,
-        /// Length of `memory`.
+        /// Length of `membership` and `memory`.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
     },
@@ -98,9 +98,13 @@ struct Passed {
 }
 
 impl Task {
-    /// The schedulers are built without libtorch.
+    /// The schedulers and the nodes are built without libtorch.
     const fn needs_setup(&self) -> bool {
-        !matches!(self, Self::Bench(bench::Bench::Sched(_)))
+        match self {
+            Self::Bench(bench) => !matches!(bench, bench::Bench::Sched(_)),
+            Self::Soak { name, .. } => name.needs_setup(),
+            _ => true,
+        }
     }
 }
 

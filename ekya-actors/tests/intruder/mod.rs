@@ -1,4 +1,5 @@
 //! A peer that has a certificate and holds to nothing: bare quinn, for tests.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,8 +24,13 @@ impl Intruder {
     pub(crate) fn new(own: &Authority, trusted: &Authority, name: &str, protocol: &[u8]) -> Self {
         let who = Who::new(name, Role::Node).unwrap();
         let issued = own.issue(&who, 1).unwrap();
+        Self::with(&issued.certificate, &issued.key, trusted, protocol)
+    }
+
+    /// With this certificate and its key.
+    pub(crate) fn with(certificate: &str, key: &str, trusted: &Authority, protocol: &[u8]) -> Self {
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(der(trusted.certificate())).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -32,7 +38,7 @@ impl Intruder {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots)
-            .with_client_auth_cert(vec![der(&issued.certificate)], key)
+            .with_client_auth_cert(vec![der(certificate)], key)
             .unwrap();
         config.alpn_protocols = vec![protocol.to_vec()];
         let mut config =

@@ -40,23 +40,27 @@ impl Site {
 
     /// A node's identity that has expired yesterday.
     pub(crate) fn expired(&self, name: &str) -> Identity {
+        let who = Who::new(name, Role::Node).unwrap();
+        let (certificate, key) = self.signed(vec!["peer.ekya".to_owned(), who.dns_name()], 1);
+        let authority = self.authority.certificate().as_bytes();
+        Identity::from_pem(certificate.as_bytes(), key.as_bytes(), authority).unwrap()
+    }
+
+    /// A certificate for these names and its key, signed two days ago and good until so many days ago.
+    pub(crate) fn signed(&self, names: Vec<String>, until_days_ago: i64) -> (String, String) {
         let key = rcgen::KeyPair::from_pem(&self.authority.key()).unwrap();
         let mut issuer = rcgen::CertificateParams::default();
         issuer.distinguished_name = rcgen::DistinguishedName::new();
         let common_name = rcgen::DnType::CommonName;
         issuer.distinguished_name.push(common_name, "ekya site");
         let issuer = rcgen::Issuer::new(issuer, key);
-        let who = Who::new(name, Role::Node).unwrap();
-        let names = vec!["peer.ekya".to_owned(), who.dns_name()];
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         let now = time::OffsetDateTime::now_utc();
         params.not_before = now - time::Duration::days(2);
-        params.not_after = now - time::Duration::days(1);
+        params.not_after = now - time::Duration::days(until_days_ago);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-        let authority = self.authority.certificate().as_bytes();
-        let key = key.serialize_pem();
-        Identity::from_pem(certificate.as_bytes(), key.as_bytes(), authority).unwrap()
+        (certificate, key.serialize_pem())
     }
 
     /// A node's identity of this site, which also trusts another one.

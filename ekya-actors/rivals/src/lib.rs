@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 /// What is asked, and answered.
 pub type Ping = [u64; 8];
@@ -112,7 +113,7 @@ async fn measure<R: Rival>(scale: usize) -> Result<()> {
     let rival = connecting.await.context("no connection")??;
     let mut document = Document::new::<R>();
     document.asks(&rival, 1000 * scale).await;
-    let pipelined = pipelined(&rival, 10 * scale);
+    let pipelined = pipelined(&rival, Duration::from_millis(300 * scale as u64));
     document.measure("asks_per_second", pipelined).await;
     for actors in [20, 100, 10_000] {
         let name = format!("start_{actors}_ms");
@@ -210,28 +211,37 @@ async fn ask_times<R: Rival>(rival: &R, asks: usize) -> Result<Vec<Duration>> {
     Ok(times.split_off(warm_up))
 }
 
-/// Asks per second with [`IN_FLIGHT`] in the air, after one of each asker that warms up.
-async fn pipelined<R: Rival>(rival: &R, asks_each: usize) -> Result<f64> {
-    ask_in_flight(rival, 1).await?;
+/// Asks per second with [`IN_FLIGHT`] in the air for so long, after one of each asker that warms up.
+async fn pipelined<R: Rival>(rival: &R, time: Duration) -> Result<f64> {
+    ask_in_flight(rival, Duration::ZERO).await?;
     let start = Instant::now();
-    ask_in_flight(rival, asks_each).await?;
-    Ok((IN_FLIGHT * asks_each) as f64 / start.elapsed().as_secs_f64())
+    let asks = ask_in_flight(rival, time).await?;
+    Ok(asks as f64 / start.elapsed().as_secs_f64())
 }
 
-async fn ask_in_flight<R: Rival>(rival: &R, asks_each: usize) -> Result<()> {
-    let askers = (0..IN_FLIGHT).map(|_| {
+/// Each asker asks once, and goes on for so long; how many asks were answered.
+async fn ask_in_flight<R: Rival>(rival: &R, time: Duration) -> Result<usize> {
+    let start = Instant::now();
+    // Of which none is left when one fails.
+    let mut askers = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
         let rival = rival.clone();
-        tokio::spawn(async move {
-            for _ in 0..asks_each {
+        askers.spawn(async move {
+            let mut asks = 0;
+            loop {
                 rival.ask().await?;
+                asks += 1;
+                if start.elapsed() >= time {
+                    return anyhow::Ok(asks);
+                }
             }
-            anyhow::Ok(())
-        })
-    });
-    for asker in askers.collect::<Vec<_>>() {
-        asker.await??;
+        });
     }
-    Ok(())
+    let mut all = 0;
+    while let Some(asks) = askers.join_next().await {
+        all += asks??;
+    }
+    Ok(all)
 }
 
 /// Milliseconds until so many actors have started and answered: the median of three times.

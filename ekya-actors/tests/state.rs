@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ekya_actors::security::Role;
-use ekya_actors::{Device, Node, Ref, Restarts};
+use ekya_actors::{Device, Node, Ref, Restarts, TypeState};
 use ekya_sched::Share;
 use metrics::{
     Counter as MetricCounter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
@@ -45,6 +45,9 @@ async fn site() -> (Site, Node, Node) {
     drop(far.ask(Fail, PATIENCE).await);
     far.ask(Add(1), PATIENCE).await.unwrap();
     until(|| !a.members().is_empty() && !b.members().is_empty()).await;
+    // An answer may be back before it is counted.
+    let handled = |types: Vec<TypeState>| types.iter().map(|one| one.counts.handled).max();
+    until(|| handled(b.system().state().1) >= Some(3)).await;
     (site, a, b)
 }
 

@@ -2,7 +2,7 @@
 //! written. Nothing fails because something is slow: a target that is missed is marked.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -12,16 +12,18 @@ mod actors;
 mod fit;
 mod profiler;
 mod promotion;
+mod rivals;
 mod row;
 mod sched;
 
+use rivals::Rivals;
 use row::Row;
 
 /// What to time.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// The actors: asks and payloads beside bare actix and bare quinn.
-    Actors(Options),
+    /// The actors: asks and payloads beside bare actix and bare quinn, and beside Ray, kameo and ractor.
+    Actors(ActorsOptions),
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
     /// The profiler: predictions beside retrainings that are really done, on scenes and, where
@@ -29,6 +31,16 @@ pub(crate) enum Bench {
     Profiler(Options),
     /// The gate and the swap: which retrained students are promoted, and what that costs the frames.
     Promotion(Options),
+}
+
+/// How to time the actors.
+#[derive(Args)]
+pub(crate) struct ActorsOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Beside Ray, kameo and ractor as well, each between two processes; PYTHON has Ray.
+    #[arg(long, value_name = "PYTHON")]
+    rivals: Option<PathBuf>,
 }
 
 /// How to time it.
@@ -42,18 +54,34 @@ pub(crate) struct Options {
     quick: bool,
 }
 
+impl Bench {
+    fn python_of_rivals(&self) -> Option<&Path> {
+        match self {
+            Self::Actors(actors) => actors.rivals.as_deref(),
+            Self::Sched(_) | Self::Profiler(_) | Self::Promotion(_) => None,
+        }
+    }
+}
+
 /// Runs a bench.
 ///
 /// # Errors
 /// When something cannot be built, started or read, or the file not written.
 pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
-    let (rows, options) = match bench {
-        Bench::Actors(options) => (actors::rows(options.quick)?, options),
+    // What is missing is told before anything takes time.
+    let rivals = bench.python_of_rivals().map(Rivals::prepare).transpose()?;
+    let (mut rows, options) = match bench {
+        Bench::Actors(ActorsOptions { options, .. }) => (actors::rows(options.quick)?, options),
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),
         Bench::Promotion(options) => (promotion::rows(options.quick)?, options),
     };
     print!("{}", row::table(&rows));
+    if let Some(rivals) = rivals {
+        let comparison = rivals.compare(options.quick);
+        print!("\n{}", comparison.table());
+        rows.extend(comparison.rows());
+    }
     if let Some(file) = &options.json {
         write(&rows, file)?;
     }

@@ -93,9 +93,14 @@ pub(super) fn table(rows: &[Row]) -> String {
     let headings = ["what", "value", "unit", "target", "baseline", "ratio"];
     let mut lines = vec![headings.map(String::from)];
     lines.extend(rows.iter().map(Row::cells));
+    columns(&lines)
+}
+
+/// Lines of as many cells each, in columns.
+pub(super) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max();
-    let widths: Vec<usize> = (0..headings.len()).filter_map(width).collect();
-    let line = |cells: &[String; 6]| {
+    let widths: Vec<usize> = (0..N).filter_map(width).collect();
+    let line = |cells: &[String; N]| {
         let cells = cells.iter().zip(&widths);
         let padded: String = cells
             .map(|(cell, width)| format!("{cell:width$}  "))
@@ -106,7 +111,7 @@ pub(super) fn table(rows: &[Row]) -> String {
 }
 
 /// Three digits that count, more only before the point.
-fn digits(value: f64) -> String {
+pub(super) fn digits(value: f64) -> String {
     let before = value.abs().log10().floor();
     let decimals = if before.is_finite() {
         2.0 - before

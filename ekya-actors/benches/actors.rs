@@ -16,7 +16,9 @@ use bytes::Bytes;
 use clap::Parser;
 use ekya_actors::security::authority::Authority;
 use ekya_actors::security::{Identity, Role, Who};
-use ekya_actors::{Actor, Ctx, Handler, Message, Messages, Node, Ref, Remote, System, Wire};
+use ekya_actors::{
+    Actor, Ctx, Handler, Message, Messages, Node, Receive, Ref, Remote, Reply, System, Wire,
+};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PING: usize = 64;
 /// Pings in the air when they are pipelined.
 const IN_FLIGHT: usize = 2048;
+/// Times that a measurement is begun anew.
+const ROUNDS: usize = 5;
 /// Bytes of a payload: the weights of a ResNet18.
 const PAYLOAD: usize = 44 << 20;
 
@@ -52,9 +56,10 @@ fn main() {
     let site = Site::new();
     let document = json!({
         "local": local(2000 * scale),
+        "same_thread": same_thread(20_000 * scale),
         "spawning": spawning(10_000),
         "remote": remote(&site, 1000 * scale),
-        "pipelined": pipelined(&site, 40_000 * scale),
+        "pipelined": pipelined(&site, 200_000 * scale),
         "payload": payload(&site, scale.min(5)),
     });
     println!("{document}");
@@ -135,31 +140,104 @@ impl actix::Handler<BarePing> for BareEcho {
     }
 }
 
-/// Asks from another runtime, one after another, ours and actix's by turns.
+/// Asks from another runtime, one after another, ours and actix's by turns; on new threads every so
+/// often, since on which cores they land decides more than anything here.
 fn local(asks: usize) -> serde_json::Value {
-    let system = System::start().expect("the actors' thread");
-    let ours = system.spawn("echo", Echo, 16).expect("an actor");
-    let arbiter = bare_arbiter();
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let system = System::start().expect("the actors' thread");
+        let echo = system.spawn("echo", Echo, 16).expect("an actor");
+        let bare_echo = bare_echo(&bare_arbiter());
+        workers().block_on(async {
+            for _ in 0..asks / ROUNDS {
+                let start = Instant::now();
+                echo.ask(Ping([0; 5]), PATIENCE).await.expect("an answer");
+                ours.push(start.elapsed());
+                let start = Instant::now();
+                let answer = bare_echo.send(BarePing([0; 5])).await;
+                answer.expect("an answer");
+                bare.push(start.elapsed());
+            }
+        });
+    }
+    eprintln!("local asks: done");
+    json!({ "ours": quantiles(ours), "actix": quantiles(bare) })
+}
+
+fn bare_echo(arbiter: &actix::ArbiterHandle) -> actix::Addr<BareEcho> {
     let (sender, address) = std::sync::mpsc::channel();
     arbiter.spawn_fn(move || {
         sender
             .send(actix::Actor::start(BareEcho))
             .expect("the starter waits");
     });
-    let bare = address.recv().expect("an address");
-    let (mut our_times, mut bare_times) = (Vec::new(), Vec::new());
-    workers().block_on(async {
-        for _ in 0..asks {
+    address.recv().expect("an address")
+}
+
+/// Asks another actor of its thread so often, one after another.
+struct Asker(Ref<Echo>);
+
+impl Actor for Asker {}
+
+struct Start(usize);
+
+impl Message for Start {
+    type Reply = Duration;
+}
+
+/// The time that it took, and who waits for it.
+struct Asked(Duration, Reply<Start>);
+
+impl Message for Asked {
+    type Reply = ();
+}
+
+impl Receive<Start> for Asker {
+    fn receive(&mut self, Start(asks): Start, reply: Reply<Start>, ctx: &mut Ctx<Self>) {
+        let echo = self.0.clone();
+        let asking = async move {
             let start = Instant::now();
-            ours.ask(Ping([0; 5]), PATIENCE).await.expect("an answer");
-            our_times.push(start.elapsed());
+            for _ in 0..asks {
+                echo.ask(Ping([0; 5]), PATIENCE).await.expect("an answer");
+            }
+            Asked(start.elapsed(), reply)
+        };
+        ctx.run(asking).expect("room for one future");
+    }
+}
+
+impl Handler<Asked> for Asker {
+    fn handle(&mut self, Asked(time, reply): Asked, _: &mut Ctx<Self>) {
+        reply.send(time);
+    }
+}
+
+/// Asks from the thread that the actor runs on, one after another, ours and actix's by turns.
+fn same_thread(asks: usize) -> serde_json::Value {
+    let system = System::start().expect("the actors' thread");
+    let echo = system.spawn("echo", Echo, 16).expect("an actor");
+    let asker = system.spawn("asker", Asker(echo), 16).expect("an actor");
+    let arbiter = bare_arbiter();
+    let bare_echo = bare_echo(&arbiter);
+    let each = |time: Duration| time.div_f64((asks / ROUNDS) as f64);
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let took = asker.ask_blocking(Start(asks / ROUNDS), PATIENCE);
+        ours.push(each(took.expect("an answer")));
+        let (sender, took) = std::sync::mpsc::channel();
+        let bare_echo = bare_echo.clone();
+        arbiter.spawn(async move {
             let start = Instant::now();
-            bare.send(BarePing([0; 5])).await.expect("an answer");
-            bare_times.push(start.elapsed());
-        }
-    });
-    eprintln!("local asks: done");
-    json!({ "ours": quantiles(our_times), "actix": quantiles(bare_times) })
+            for _ in 0..asks / ROUNDS {
+                let answer = bare_echo.send(BarePing([0; 5])).await;
+                answer.expect("an answer");
+            }
+            sender.send(start.elapsed()).expect("the starter waits");
+        });
+        bare.push(each(took.recv().expect("an answer")));
+    }
+    eprintln!("asks on one thread: done");
+    json!({ "ours_us": quantile(&mut ours, 0.5), "actix_us": quantile(&mut bare, 0.5) })
 }
 
 /// An arbiter of actix's on a thread of its own.
@@ -414,8 +492,24 @@ impl Bare {
     }
 }
 
-/// Many asks in the air.
+/// Many asks in the air, by turns with as many bare frames.
 fn pipelined(site: &Site, asks: usize) -> serde_json::Value {
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(asks_per_second(site, asks / ROUNDS));
+        let frames = Bare::new(site, workers, echo).frames_per_second(asks / ROUNDS);
+        bare.push(frames);
+    }
+    eprintln!("pipelined asks: done");
+    json!({ "ours_per_second": median(ours), "quinn_per_second": median(bare) })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn asks_per_second(site: &Site, asks: usize) -> f64 {
     let runtime = workers();
     let (_here, _there, far) = site.pair(&runtime);
     let start = Instant::now();
@@ -432,11 +526,7 @@ fn pipelined(site: &Site, asks: usize) -> serde_json::Value {
             asker.await.expect("an asker");
         }
     });
-    let ours = (asks / IN_FLIGHT * IN_FLIGHT) as f64 / start.elapsed().as_secs_f64();
-    drop(far);
-    let bare = Bare::new(site, workers, echo).frames_per_second(asks);
-    eprintln!("pipelined asks: done");
-    json!({ "ours_per_second": ours, "quinn_per_second": bare })
+    (asks / IN_FLIGHT * IN_FLIGHT) as f64 / start.elapsed().as_secs_f64()
 }
 
 impl Bare {

@@ -4,8 +4,6 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use crate::actor::{Actor, Ctx, Message, Receive};
 use crate::reference::AskError;
 use crate::reply::{Reply, To};
@@ -23,13 +21,11 @@ pub(crate) trait Deliver<A: Actor>: Send {
     fn fail(self: Box<Self>, why: AskError);
 }
 
-/// A message with its place in the mailbox.
+/// A message in a mailbox.
 pub(crate) struct Envelope<A: Actor> {
     pub(crate) body: Box<dyn Deliver<A>>,
     /// The generation of the actor that it was meant for.
     pub(crate) generation: u64,
-    /// Its place in the mailbox: given back when the handler begins.
-    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// A message and where its answer goes.

@@ -193,7 +193,7 @@ impl Holdings {
 }
 
 #[cfg(test)]
-mod tests {
+mod simulation {
     use std::time::Duration;
 
     use rand::rngs::StdRng;

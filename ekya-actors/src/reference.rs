@@ -1,15 +1,15 @@
 //! References to actors, and what comes back from them.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::actor::{Actor, Message, Receive};
 use crate::envelope::{Body, Deliver, Envelope};
@@ -187,9 +187,9 @@ impl From<AskError> for Failure {
 /// What all references to an actor share with it.
 pub(crate) struct Mailbox<A: Actor> {
     name: Arc<str>,
-    /// Free places. The bound of the runtime below is not one: every clone of an address may exceed
-    /// it.
-    places: Arc<Semaphore>,
+    /// Messages that wait. The bound of the runtime below is not one: every clone of an address may
+    /// exceed it.
+    waiting: AtomicUsize,
     capacity: usize,
     generation: AtomicU64,
     stats: Stats,
@@ -206,7 +206,7 @@ impl<A: Actor> Mailbox<A> {
     pub(crate) fn new(name: &str, capacity: usize, stats: Stats, post: Post<A>) -> Self {
         Self {
             name: name.into(),
-            places: Arc::new(Semaphore::new(capacity)),
+            waiting: AtomicUsize::new(0),
             capacity,
             generation: AtomicU64::new(0),
             stats,
@@ -234,7 +234,6 @@ impl<A: Actor> Mailbox<A> {
     pub(crate) fn close(&self, reason: ExitReason) {
         // The first reason stays.
         let _ = self.end.set(reason);
-        self.places.close();
         self.over.notify_waiters();
     }
 
@@ -249,18 +248,26 @@ impl<A: Actor> Mailbox<A> {
         }
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, SendError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|refused| {
+    /// Takes a place, which is given back by [`leave`](Self::leave).
+    fn enter(&self) -> Result<(), SendError> {
+        if self.end.get().is_some() {
             let actor = Arc::clone(&self.name);
-            match refused {
-                TryAcquireError::NoPermits => {
-                    self.stats.refused();
-                    SendError::Overloaded { actor }
-                }
-                TryAcquireError::Closed => SendError::Stopped { actor },
-            }
+            return Err(SendError::Stopped { actor });
+        }
+        let one_more = |waiting| (waiting < self.capacity).then_some(waiting + 1);
+        let entered = self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        entered.map(drop).map_err(|_| {
+            self.stats.refused();
+            let actor = Arc::clone(&self.name);
+            SendError::Overloaded { actor }
         })
+    }
+
+    /// A message has left the mailbox. Those that an actor's end leaves in it need no place any more.
+    pub(crate) fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -334,8 +341,7 @@ impl<A: Actor> Ref<A> {
         match &self.target {
             Target::Here(mailbox) => {
                 let answer = mailbox.ask(message)?;
-                let answer = tokio::time::timeout(within, answer).await;
-                mailbox.answer(answer.ok(), within)
+                mailbox.answer(in_time(within, answer).await, within)
             }
             Target::There(far) => {
                 let mut call = far.ask(&message, within)?;
@@ -464,19 +470,12 @@ impl<A: Actor> Mailbox<A> {
     /// # Errors
     /// [`SendError`]; the message has been failed.
     fn send(&self, body: Box<dyn Deliver<A>>) -> Result<(), SendError> {
-        let place = match self.admit() {
-            Ok(place) => place,
-            Err(error) => {
-                body.fail(error.clone().into());
-                return Err(error);
-            }
-        };
+        if let Err(error) = self.enter() {
+            body.fail(error.clone().into());
+            return Err(error);
+        }
         let generation = self.generation();
-        self.post.deliver(Envelope {
-            body,
-            generation,
-            place,
-        });
+        self.post.deliver(Envelope { body, generation });
         Ok(())
     }
 
@@ -552,9 +551,7 @@ impl<A: Actor> Running for Mailbox<A> {
         ActorState {
             name: self.name.to_string(),
             actor_type: self.stats.of_type.name.to_owned(),
-            waiting: self
-                .capacity
-                .saturating_sub(self.places.available_permits()),
+            waiting: self.waiting.load(Ordering::Relaxed),
             capacity: self.capacity,
             counts: (&self.stats.own).into(),
         }
@@ -579,6 +576,26 @@ impl<A: Actor> std::fmt::Debug for Ref<A> {
             debug.field(&node);
         }
         debug.finish()
+    }
+}
+
+/// Waits for an answer so long; `None` when that is too long. A timer costs more than an answer from
+/// the same thread: it is begun only when all others there have had their turn.
+async fn in_time<F: Future>(within: Duration, answer: F) -> Option<F::Output> {
+    let mut answer = pin!(answer);
+    let mut has_yielded = false;
+    let soon = poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending if has_yielded => Poll::Ready(None),
+        Poll::Pending => {
+            has_yielded = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match soon.await {
+        Some(answer) => Some(answer),
+        None => tokio::time::timeout(within, answer).await.ok(),
     }
 }
 

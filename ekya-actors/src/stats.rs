@@ -67,8 +67,8 @@ impl Stats {
     pub(crate) fn handled(&self, busy: Duration) {
         let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
         for counts in [&self.own, &self.of_type.counts] {
-            counts.handled.fetch_add(1, Ordering::Relaxed);
-            counts.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+            add_alone(&counts.handled, 1);
+            add_alone(&counts.busy_nanos, nanos);
         }
     }
 
@@ -83,6 +83,12 @@ impl Stats {
             counts.restarts.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Adds where nobody else does: only the thread that runs the actors counts what they handle.
+fn add_alone(counter: &AtomicU64, more: u64) {
+    let before = counter.load(Ordering::Relaxed);
+    counter.store(before.wrapping_add(more), Ordering::Relaxed);
 }
 
 impl Counts {

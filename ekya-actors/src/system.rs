@@ -203,7 +203,7 @@ impl System {
         capacity: usize,
         supervision: Option<Supervision<A>>,
     ) -> Result<Ref<A>, SpawnError> {
-        if !(1..=tokio::sync::Semaphore::MAX_PERMITS).contains(&capacity) {
+        if !(1..=isize::MAX as usize).contains(&capacity) {
             let actor = name.to_owned();
             return Err(SpawnError::Capacity { actor, capacity });
         }

@@ -44,6 +44,18 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
         )
         .at_most(2.0),
         micros(
+            "ask_on_the_same_thread",
+            "same_thread/ours_us",
+            "actix",
+            "same_thread/actix_us",
+        ),
+        times(
+            "ask_on_the_same_thread_over_actix",
+            "same_thread/ours_us",
+            "same_thread/actix_us",
+        )
+        .at_most(2.0),
+        micros(
             "remote_ask_p50",
             &p50(asks),
             "quinn, 2 workers",

@@ -55,9 +55,9 @@ pub(crate) struct Site {
 
 /// Takes the needs of one actor from the device on which the least is left over, by its place.
 pub(crate) fn fit(rooms: &mut [Room], needs: &Needs) -> Option<usize> {
-    let fits = |room: &&mut Room| room.kind == needs.kind && room.free_micro >= needs.share.micro();
+    let fits = |room: &Room| room.kind == needs.kind && room.free_micro >= needs.share.micro();
     let all = rooms.iter_mut().enumerate();
-    let fitting = all.filter(|(_, room)| fits(&room));
+    let fitting = all.filter(|(_, room)| fits(room));
     let (place, room) = fitting.min_by_key(|(_, room)| room.free_micro)?;
     room.free_micro -= needs.share.micro();
     Some(place)

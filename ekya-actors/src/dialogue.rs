@@ -70,6 +70,8 @@ pub(crate) enum Greeting {
     Use(Use),
     /// Close it: there is a better one, or it goes on with a session that this side has given up.
     Close,
+    /// Refuse it: a newer incarnation of the other side is connected.
+    Outdated,
 }
 
 /// A connection in use.
@@ -281,6 +283,10 @@ impl<S> Dialogue<S> {
         is_dialled: bool,
         lost: &mut Vec<S>,
     ) -> Result<Greeting, Violation> {
+        let newer = |talk: &Talk<S>| talk.theirs > hello.incarnation;
+        if self.connection.is_some() && self.talk.as_ref().is_some_and(newer) {
+            return Ok(Greeting::Outdated);
+        }
         // Of two connections that they dial to each other, the one of the first side stays.
         let is_other = |other: Connection| other.is_dialled != is_dialled;
         if self.connection.is_some_and(is_other) && is_dialled != self.is_first {

@@ -9,6 +9,7 @@ use crate::dialogue::Dialogue;
 use crate::frame;
 use crate::hello::{Hello, PREFIX, Prefix};
 use crate::membership::{Detection, Member, Membership};
+use crate::peer::Address;
 
 /// A greeting.
 pub fn greeting(bytes: &[u8]) {
@@ -35,6 +36,16 @@ pub fn frames(bytes: &[u8]) {
     if dialogue.greet(&hello, false, &mut Vec::new()).is_err() {
         return;
     }
+    // Something to be answered: one ask and one stream.
+    let session = dialogue.session().unwrap_or(0);
+    let to = Address {
+        actor: 1,
+        message: 1,
+        version: 1,
+        trace: 0,
+    };
+    let _ = dialogue.ask(session, to, &[], 1000, 1);
+    let _ = dialogue.stream(session, to, &[], 4, 2);
     let mut read = BytesMut::from(bytes);
     while let Ok(Some(frame)) = frame::take(&mut read) {
         if dialogue.receive(1, frame).is_err() {
@@ -112,7 +123,7 @@ mod tests {
             count += 1;
             assert_eq!(frame.number, count);
         }
-        assert!(count >= 3);
+        assert!(count >= 8);
     }
 
     proptest! {

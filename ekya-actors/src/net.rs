@@ -422,6 +422,14 @@ impl Net {
                 connection.close(DUPLICATE, b"another connection is in use");
                 Ok(None)
             }
+            Ok(Greeting::Outdated) => {
+                let why = "another node of this name, which was started later, is connected: stop \
+                           one of the two, or give it another certificate";
+                connection.close(REFUSED, why.as_bytes());
+                let who = link.who().to_string();
+                let why = why.to_owned();
+                Err(ConnectError::Ended { who, why })
+            }
             Err(violation) => {
                 self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
                 connection.close(MISBEHAVED, violation.to_string().as_bytes());

@@ -200,8 +200,8 @@ impl Builder {
     }
 
     /// A number that is higher at every start of the node, where somebody else counts them. When it
-    /// is lower all the same, the node is called at once, but is among the [members](Node::members)
-    /// again only after some seconds.
+    /// is lower all the same, others let the node in only when they notice that the connection of its
+    /// earlier start is dead, and it is among the [members](Node::members) again some seconds later.
     #[must_use]
     pub const fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);

@@ -377,7 +377,7 @@ impl World {
         }
         let used = match greeting {
             Ok(Greeting::Use(used)) => used,
-            Ok(Greeting::Close) => return self.close(wire),
+            Ok(Greeting::Close | Greeting::Outdated) => return self.close(wire),
             Err(violation) => {
                 self.fault = Some(format!("an honest greeting was refused: {violation}"));
                 return;

@@ -185,11 +185,40 @@ async fn a_node_of_the_previous_minor_version_is_talked_to() {
     let connection = older.connect(friends.b.listens_at()).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     let mut bytes = greeting();
-    bytes[6] = 0;
+    // The last that knows no streams of replies.
+    bytes[6] = 1;
     send.write_all(&bytes).await.unwrap();
     let mut prefix = [0; 11];
     recv.read_exact(&mut prefix).await.unwrap();
-    assert_eq!(&prefix[..8], b"EKYA\x01\0\0\0");
+    assert_eq!(&prefix[..8], b"EKYA\x01\0\x01\0");
+    let refused = friends.b.state_of("c").await.unwrap_err();
+    assert!(refused.to_string().contains("no streams"), "{refused}");
+}
+
+/// Two processes with one certificate, both connected to a third one.
+#[tokio::test]
+async fn of_two_nodes_with_one_name_the_older_is_refused_and_told_why() {
+    let friends = Friends::new().await;
+    let twin = |incarnation| friends.site.builder("c").incarnation(incarnation).start();
+    let (older, newer) = (twin(1).unwrap(), twin(2).unwrap());
+    connect(&older, &friends.b).await;
+    connect(&newer, &friends.b).await;
+    // The older one dials again, and is not let in as long as the newer one is there.
+    let refused = older.connect(friends.b.listens_at()).await;
+    assert!(
+        matches!(&refused, Err(ConnectError::Ended { why, .. }) if why.contains("another node of this name")),
+        "{refused:?}"
+    );
+    assert!(newer.published_by("b").await.is_ok());
+    newer.shutdown(PATIENCE).unwrap();
+    until_connected(&older, &friends.b).await;
+    friends.are_unaffected().await;
+}
+
+async fn until_connected(from: &Node, to: &Node) {
+    while from.connect(to.listens_at()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -316,7 +316,7 @@ fn make<A: Spawn>(
         .map_err(|error| match error {
             SpawnError::NameTaken(name) => Refusal::NameTaken(name),
             SpawnError::Capacity { .. } => Refusal::Mailbox(place.mailbox),
-            SpawnError::Stopped(_) => Refusal::Stopping,
+            SpawnError::Stopped(_) | SpawnError::Thread { .. } => Refusal::Stopping,
         })?;
     let name = actor.shared_name();
     if let Some(holding) = holding {

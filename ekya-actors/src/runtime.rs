@@ -34,6 +34,9 @@ const SLICE_MESSAGES: u32 = 64;
 /// Time an actor spends in handlers before the others get their turn.
 const SLICE_TIME: Duration = Duration::from_millis(1);
 
+/// A handler that takes longer is worth a warning.
+const SLOW: Duration = Duration::from_millis(100);
+
 thread_local! {
     static RUNS_ACTORS: Cell<bool> = const { Cell::new(false) };
 }
@@ -83,6 +86,11 @@ impl Runtime {
         })
     }
 
+    /// For an actor that is to be the only one of this thread.
+    pub(crate) fn apart(&self) -> Apart {
+        Apart(self.system.clone())
+    }
+
     /// Makes the thread end after what it is doing.
     pub(crate) fn stop(&self) {
         self.system.stop();
@@ -94,6 +102,9 @@ impl Runtime {
         matches!(end, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
     }
 }
+
+/// A thread that ends with its actor.
+pub(crate) struct Apart(actix::System);
 
 type Handles = (actix::System, actix::ArbiterHandle);
 
@@ -160,6 +171,8 @@ pub(crate) struct Shell<A: Actor> {
     ctx: Ctx<A>,
     registry: Arc<Registry>,
     supervision: Option<Supervision<A>>,
+    /// Its thread, where that is its own and ends with it.
+    apart: Option<Apart>,
     /// What is waited before the actor starts, after a panic.
     pause: Option<Duration>,
     messages: u32,
@@ -172,12 +185,14 @@ impl<A: Actor> Shell<A> {
         mailbox: Arc<Mailbox<A>>,
         registry: Arc<Registry>,
         supervision: Option<Supervision<A>>,
+        apart: Option<Apart>,
     ) -> Self {
         Self {
             actor: Some(actor),
             ctx: Ctx::new(mailbox),
             registry,
             supervision,
+            apart,
             pause: None,
             messages: 0,
             busy: Duration::ZERO,
@@ -289,6 +304,9 @@ impl<A: Actor> Shell<A> {
         self.mailbox().close(reason.clone());
         let ended = &self.mailbox().stats().of_type.ended;
         ended.fetch_add(1, Ordering::Relaxed);
+        if let Some(Apart(thread)) = self.apart.take() {
+            thread.stop();
+        }
         self.registry.remove(&Exit {
             actor: Arc::clone(self.mailbox().name()),
             node: None,
@@ -410,6 +428,14 @@ impl<A: Actor> actix::Handler<Parcel<A>> for Shell<A> {
         self.settle(context);
         let handled = start.elapsed();
         self.mailbox().stats().handled(handled);
+        if handled >= SLOW && self.apart.is_none() {
+            let actor = &**self.mailbox().name();
+            tracing::warn!(
+                actor,
+                ?handled,
+                "a handler held up all actors: give it a thread of its own, or a Compute"
+            );
+        }
         self.share_thread(handled, context);
     }
 }

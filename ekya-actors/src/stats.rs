@@ -66,10 +66,11 @@ impl Types {
 impl Stats {
     pub(crate) fn handled(&self, busy: Duration) {
         let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
-        for counts in [&self.own, &self.of_type.counts] {
-            add_alone(&counts.handled, 1);
-            add_alone(&counts.busy_nanos, nanos);
-        }
+        add_alone(&self.own.handled, 1);
+        add_alone(&self.own.busy_nanos, nanos);
+        let of_type = &self.of_type.counts;
+        of_type.handled.fetch_add(1, Ordering::Relaxed);
+        of_type.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self) {
@@ -85,7 +86,7 @@ impl Stats {
     }
 }
 
-/// Adds where nobody else does: only the thread that runs the actors counts what they handle.
+/// Adds where nobody else does: only the thread of an actor counts what it handles.
 fn add_alone(counter: &AtomicU64, more: u64) {
     let before = counter.load(Ordering::Relaxed);
     counter.store(before.wrapping_add(more), Ordering::Relaxed);

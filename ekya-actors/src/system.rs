@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::actor::Actor;
 use crate::envelope::guarded;
 use crate::reference::{Mailbox, Ref};
-use crate::runtime::{self, Runtime, Shell};
+use crate::runtime::{self, Apart, Runtime, Shell};
 use crate::state::{ActorState, TypeState};
 use crate::stats::Types;
 use crate::supervision::{Group, Member, Restarts, Supervision};
@@ -45,6 +45,14 @@ pub enum SpawnError {
         actor: String,
         /// The capacity asked for.
         capacity: usize,
+    },
+    /// The operating system refuses a thread.
+    #[error("no thread for {actor}: {why}")]
+    Thread {
+        /// The actor's name.
+        actor: String,
+        /// What the system says.
+        why: String,
     },
     /// The system is shutting down.
     #[error("{0} was not spawned: the system is shutting down")]
@@ -115,6 +123,37 @@ impl System {
         let actor = factory();
         let supervision = Supervision::alone(Box::new(factory), restarts);
         self.run(name, actor, capacity, Some(supervision))
+    }
+
+    /// Like [`spawn_supervised`](Self::spawn_supervised), on a thread of its own, which ends with it:
+    /// for an actor whose handlers take longer than others are to wait.
+    ///
+    /// # Errors
+    /// [`SpawnError`].
+    pub fn spawn_apart<A: Actor>(
+        &self,
+        name: &str,
+        mut factory: impl FnMut() -> A + Send + 'static,
+        capacity: usize,
+        restarts: Restarts,
+    ) -> Result<Ref<A>, SpawnError> {
+        let actor = factory();
+        let supervision = Some(Supervision::alone(Box::new(factory), restarts));
+        let thread = Runtime::start().map_err(|error| SpawnError::Thread {
+            actor: name.to_owned(),
+            why: error.to_string(),
+        })?;
+        // It is not joined: it may be left behind in a handler.
+        let (runtime, _) = thread;
+        let spawned = self.run_on(
+            &runtime,
+            Some(runtime.apart()),
+            (name, actor, capacity, supervision),
+        );
+        if spawned.is_err() {
+            runtime.stop();
+        }
+        spawned
     }
 
     /// Like [`spawn_supervised`](Self::spawn_supervised), as one of a group.
@@ -203,6 +242,16 @@ impl System {
         capacity: usize,
         supervision: Option<Supervision<A>>,
     ) -> Result<Ref<A>, SpawnError> {
+        let all = &self.inner.runtime;
+        self.run_on(all, None, (name, actor, capacity, supervision))
+    }
+
+    fn run_on<A: Actor>(
+        &self,
+        runtime: &Runtime,
+        apart: Option<Apart>,
+        (name, actor, capacity, supervision): (&str, A, usize, Option<Supervision<A>>),
+    ) -> Result<Ref<A>, SpawnError> {
         if !(1..=isize::MAX as usize).contains(&capacity) {
             let actor = name.to_owned();
             return Err(SpawnError::Capacity { actor, capacity });
@@ -214,8 +263,9 @@ impl System {
         registry.add(Arc::clone(&mailbox))?;
         let me = Ref::here(Arc::clone(&mailbox));
         // If the thread has ended, the shell is dropped, and that takes the name back.
-        let shell = Shell::new(actor, mailbox, Arc::clone(registry), supervision);
-        if self.inner.runtime.run(incoming, shell) {
+        let registry = Arc::clone(registry);
+        let shell = Shell::new(actor, mailbox, registry, supervision, apart);
+        if runtime.run(incoming, shell) {
             Ok(me)
         } else {
             Err(SpawnError::Stopped(name.to_owned()))

@@ -617,6 +617,33 @@ fn names_and_capacities_are_checked() {
 }
 
 #[test]
+fn a_slow_actor_on_a_thread_of_its_own_holds_up_nobody() {
+    let system = system();
+    let exits = exits(&system);
+    let slow = system
+        .spawn_apart("slow", Counter::default, 4, Restarts::new(1, LONG))
+        .expect("the name is free");
+    let sibling = system
+        .spawn("sibling", Counter::default(), 4)
+        .expect("the name is free");
+    let release = block(&slow);
+    assert_eq!(sibling.ask_blocking(Add(1), LONG), Ok(1));
+    drop(release);
+    // It is supervised as any other, and its name is its own.
+    drop(slow.ask_blocking(Panic, LONG));
+    assert_eq!(slow.ask_blocking(Add(3), LONG), Ok(3));
+    let again = system.spawn_apart("slow", Counter::default, 4, Restarts::new(1, LONG));
+    assert_eq!(
+        again.map(drop),
+        Err(SpawnError::NameTaken("slow".to_owned()))
+    );
+    assert_eq!(slow.ask_blocking(Stop, LONG), Ok(()));
+    let reasons = [(); 2].map(|()| exits.recv_timeout(LONG).map(|exit| exit.restarted));
+    assert_eq!(reasons, [Ok(true), Ok(false)]);
+    assert_eq!(system.shutdown(LONG), Ok(()));
+}
+
+#[test]
 fn shutting_down_has_a_deadline() {
     let system = system();
     let stuck = system

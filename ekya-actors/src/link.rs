@@ -16,12 +16,16 @@ use crate::hello::{Hello, SessionId};
 use crate::peer::{Address, Call, Event, Failure, Misbehaviour, Unstreamed, Wants};
 use crate::security::Who;
 use crate::session::Violation;
+use crate::supervision::Backoff;
 
 /// How long acknowledgements wait for something else to write.
 pub(crate) const ACK_DELAY: Duration = Duration::from_millis(20);
 
 /// Time between two attempts to reach a node again: at first, and in the end.
-const DIAL_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const DIAL_AFTER: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    most: Duration::from_secs(2),
+};
 
 /// A session with a node that is out of reach for so long ends.
 const APART_MAX: Duration = Duration::from_secs(10);
@@ -76,9 +80,10 @@ struct State {
     is_missed: bool,
     /// When the last connection ended.
     apart_since: Instant,
-    /// When to dial next, and after how long again.
+    /// When to dial next.
     dial_at: Instant,
-    dial_after: Duration,
+    /// Attempts since the last connection.
+    dials: u32,
 }
 
 /// What a connection brings for actors here.
@@ -101,7 +106,7 @@ impl Link {
             is_missed: false,
             apart_since: Instant::now(),
             dial_at: Instant::now(),
-            dial_after: DIAL_AFTER.0,
+            dials: 0,
         };
         Self {
             who,
@@ -311,7 +316,7 @@ impl Link {
         let mut replaced = None;
         if let Greeting::Use(_) = greeting {
             state.address.clone_from(&hello.address);
-            state.dial_after = DIAL_AFTER.0;
+            state.dials = 0;
             replaced = state.handle.replace(handle.clone());
         }
         drop(state);
@@ -356,8 +361,8 @@ impl Link {
             return None;
         }
         state.is_missed = false;
-        state.dial_at = now + state.dial_after;
-        state.dial_after = (state.dial_after * 2).min(DIAL_AFTER.1);
+        state.dial_at = now + DIAL_AFTER.before(state.dials, rand::random());
+        state.dials = state.dials.saturating_add(1);
         Some(state.address.clone())
     }
 
@@ -417,7 +422,7 @@ impl Link {
         state.is_wanted = true;
         if state.handle.is_none() {
             address.clone_into(&mut state.address);
-            state.dial_after = DIAL_AFTER.0;
+            state.dials = 0;
         }
     }
 

@@ -202,6 +202,14 @@ impl Net {
         self.incarnation
     }
 
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     pub(crate) const fn gossip(&self) -> &Gossip {
         &self.gossip
     }

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::actor::Message;
 use crate::device::Device;
 use crate::exports::{Exports, Published};
 use crate::far::Far;
@@ -30,11 +31,12 @@ use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Receptio
 use crate::reference::{AskError, Ref};
 use crate::security::{Access, Identity, IdentityError, Role, Who};
 use crate::state::NodeState;
+use crate::stream::Streams;
 use crate::system::{ShutdownError, SpawnError, StartError, System};
 use crate::wire::Remote;
 
-/// Pieces of a node's state that may be on their way.
-const STATE_ROOM: u32 = 64;
+/// Items of a long answer that may be on their way.
+const ANSWERS_ROOM: u32 = 64;
 
 /// Time that a node takes to look something up.
 const LOOKUP_WITHIN: Duration = Duration::from_secs(2);
@@ -48,9 +50,6 @@ pub struct Node {
 struct Inner {
     system: System,
     net: Arc<Net>,
-    gossip: Gossip,
-    exports: Arc<Exports>,
-    access: Arc<Access>,
     hosting: Arc<Hosting>,
     reception: Ref<Reception>,
     network: Handle,
@@ -254,7 +253,7 @@ impl Builder {
             incarnation,
             listen: self.listen,
             address: self.advertised,
-            access: Arc::clone(&self.access),
+            access: self.access,
             exports: Arc::clone(&exports),
             gossip: gossip.clone(),
             idle: self.idle,
@@ -264,27 +263,12 @@ impl Builder {
         let (net, network, thread) = start_network(&self.identity, settings, heard, stopped)?;
         let holdings = Holdings::new(self.devices);
         let weak = system.downgrade();
-        let hosting = Hosting::new(weak, Arc::clone(&exports), holdings, network.clone());
+        let hosting = Hosting::new(weak, exports, holdings, network.clone());
         let hosting = Arc::new(hosting);
-        let reception =
-            Reception::new(Arc::clone(&exports), Arc::clone(&hosting), Arc::clone(&net));
-        let reception = system.spawn(RECEPTION, reception, RECEPTION_CAPACITY)?;
-        exports.publish_node(&reception);
-        let gone = (Arc::downgrade(&exports), Arc::downgrade(&hosting));
-        system.on_exit(move |exit| {
-            if let (Some(exports), Some(hosting), false) =
-                (gone.0.upgrade(), gone.1.upgrade(), exit.restarted)
-            {
-                exports.withdraw(&exit.actor);
-                hosting.ended(&exit.actor);
-            }
-        });
+        let reception = open_reception(&system, &net, &hosting)?;
         let inner = Inner {
             system,
             net,
-            gossip,
-            exports,
-            access: self.access,
             hosting,
             reception,
             network,
@@ -295,6 +279,29 @@ impl Builder {
             inner: Arc::new(inner),
         })
     }
+}
+
+/// Spawns the actor that the node is, and has it hear of the others' ends.
+fn open_reception(
+    system: &System,
+    net: &Arc<Net>,
+    hosting: &Arc<Hosting>,
+) -> Result<Ref<Reception>, SpawnError> {
+    let reception = Reception::new(Arc::clone(hosting), Arc::clone(net));
+    let reception = system.spawn(RECEPTION, reception, RECEPTION_CAPACITY)?;
+    net.exports().publish_node(&reception);
+    // Weak: what hosts actors must not be kept by them.
+    let (net, hosting) = (Arc::downgrade(net), Arc::downgrade(hosting));
+    system.on_exit(move |exit| {
+        if exit.restarted {
+            return;
+        }
+        if let (Some(net), Some(hosting)) = (net.upgrade(), hosting.upgrade()) {
+            net.exports().withdraw(&exit.actor);
+            hosting.ended(&exit.actor);
+        }
+    });
+    Ok(reception)
 }
 
 type Network = (Arc<Net>, Handle, JoinHandle<()>);
@@ -381,7 +388,7 @@ impl Node {
 
     /// Lets other nodes find an actor by its name and call it, until it ends.
     pub fn publish<A: Remote>(&self, actor: &Ref<A>) {
-        drop(self.inner.exports.publish(actor));
+        drop(self.inner.net.exports().publish(actor));
     }
 
     /// Connects to the node at an address; its name. From then on, the connection is made again
@@ -409,7 +416,7 @@ impl Node {
     /// [`FindError`].
     pub async fn published_by(&self, node: &str) -> Result<Vec<(String, String)>, FindError> {
         let desk = self.desk(node)?;
-        let all = desk.reception.ask(List, LOOKUP_WITHIN).await?;
+        let all = answers(&desk, List).await?;
         Ok(all
             .into_iter()
             .map(|one| (one.name, one.actor_type))
@@ -466,7 +473,7 @@ impl Node {
             return Err(other_type(&found));
         }
         let Some((link, session)) = desk.session.clone() else {
-            let here = self.inner.exports.actor(found.actor);
+            let here = self.inner.net.exports().actor(found.actor);
             return here.ok_or_else(|| other_type(&found));
         };
         Ok(Ref::there(Arc::new(Far {
@@ -532,7 +539,7 @@ impl Node {
     /// Who may connect; [`Node::enforce_access`] puts a change in force for those who are.
     #[must_use]
     pub fn access(&self) -> &Access {
-        &self.inner.access
+        self.inner.net.access()
     }
 
     /// Ends connections with peers that are not let in any more.
@@ -557,7 +564,7 @@ impl Node {
     /// The other nodes of the cluster that are taken to be alive.
     #[must_use]
     pub fn members(&self) -> Vec<MemberState> {
-        self.inner.gossip.members()
+        self.inner.net.gossip().members()
     }
 
     /// Lets all members know what this node says of itself ([`MemberState::notice`]): at most 512 bytes,
@@ -569,7 +576,7 @@ impl Node {
         if notice.len() > NOTICE_MAX {
             return Err(NoticeError::TooLong(notice.len()));
         }
-        let handed = self.inner.gossip.hand(Input::Notice(notice));
+        let handed = self.inner.net.gossip().hand(Input::Notice(notice));
         handed.then_some(()).ok_or(NoticeError::Overloaded)
     }
 
@@ -591,16 +598,11 @@ impl Node {
     /// [`FindError`].
     pub async fn state_of(&self, node: &str) -> Result<NodeState, FindError> {
         let desk = self.desk(node)?;
-        let asked = desk.reception.stream(StateOf, STATE_ROOM);
-        let mut pieces = asked.map_err(AskError::from)?;
         let mut whole = None;
-        while let Some(piece) = pieces.next(LOOKUP_WITHIN).await? {
+        for piece in answers(&desk, StateOf).await? {
             NodeState::add(&mut whole, piece);
         }
-        let overloaded = || AskError::Overloaded {
-            actor: desk.reception.name().into(),
-        };
-        Ok(whole.ok_or_else(overloaded)?)
+        Ok(whole.ok_or_else(|| overloaded(&desk))?)
     }
 
     /// Says goodbye to all peers, stops all actors, and ends the threads.
@@ -627,6 +629,28 @@ impl std::fmt::Debug for Node {
             .field("address", &self.address())
             .finish_non_exhaustive()
     }
+}
+
+/// A long answer. One without anything was cut off: there is always something to be told.
+async fn answers<M: Message>(desk: &Desk, message: M) -> Result<Vec<M::Reply>, FindError>
+where
+    Reception: Streams<M>,
+{
+    let asked = desk.reception.stream(message, ANSWERS_ROOM);
+    let mut answers = asked.map_err(AskError::from)?;
+    let mut all = Vec::new();
+    while let Some(answer) = answers.next(LOOKUP_WITHIN).await? {
+        all.push(answer);
+    }
+    if all.is_empty() {
+        return Err(overloaded(desk).into());
+    }
+    Ok(all)
+}
+
+fn overloaded(desk: &Desk) -> AskError {
+    let actor = desk.reception.name().into();
+    AskError::Overloaded { actor }
 }
 
 /// What a node is doing.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::{Actor, Ctx, Handler, Message, Receive};
 use crate::arrange::{Needs, Room};
-use crate::exports::{Exports, NODE, Published};
+use crate::exports::{NODE, Published};
 use crate::far::Far;
 use crate::hosting::{Hosting, Refusal};
 use crate::link::Link;
@@ -28,8 +28,8 @@ pub(crate) const RECEPTION_CAPACITY: usize = 1024;
 /// Its name; no other actor may have it.
 pub(crate) const RECEPTION: &str = "node";
 
-/// States that are sent at a time: each takes some hundred bytes for an actor until it has gone.
-const STATES_MAX: usize = 16;
+/// Long answers that are sent at a time: each takes some hundred bytes for an actor until it has gone.
+const SENDING_MAX: usize = 16;
 
 /// How long an end is waited for before it is asked for again.
 const WATCH_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,20 +39,33 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 /// The actor that a node is, for other nodes.
 pub(crate) struct Reception {
-    exports: Arc<Exports>,
     hosting: Arc<Hosting>,
     net: Arc<Net>,
-    /// States that are being sent.
-    states: usize,
+    /// Long answers that are being sent.
+    sending: usize,
 }
 
 impl Reception {
-    pub(crate) const fn new(exports: Arc<Exports>, hosting: Arc<Hosting>, net: Arc<Net>) -> Self {
+    pub(crate) const fn new(hosting: Arc<Hosting>, net: Arc<Net>) -> Self {
         Self {
-            exports,
             hosting,
             net,
-            states: 0,
+            sending: 0,
+        }
+    }
+
+    /// Sends a long answer; one too many is cut off at its start.
+    fn send_all<M: Message>(&mut self, items: Items<M>, all: Vec<M::Reply>, ctx: &mut Ctx<Self>) {
+        let sending = async move {
+            for one in all {
+                if items.send(one).await.is_err() {
+                    break;
+                }
+            }
+            Sent
+        };
+        if self.sending < SENDING_MAX && ctx.run(sending).is_ok() {
+            self.sending += 1;
         }
     }
 }
@@ -64,7 +77,7 @@ impl Remote for Reception {
 
     fn messages(messages: &mut Messages<Self>) {
         messages.add::<Find>().for_observers::<Find>();
-        messages.add::<List>().for_observers::<List>();
+        messages.add_stream::<List>().for_observers::<List>();
         messages.add::<Watch>().for_observers::<Watch>();
         messages.add::<Look>().for_observers::<Look>();
         messages.add_stream::<StateOf>().for_observers::<StateOf>();
@@ -97,7 +110,7 @@ impl Message for Find {
 
 impl Handler<Find> for Reception {
     fn handle(&mut self, Find { name }: Find, _: &mut Ctx<Self>) -> Option<Published> {
-        self.exports.find(&name)
+        self.net.exports().find(&name)
     }
 }
 
@@ -106,13 +119,14 @@ impl Handler<Find> for Reception {
 pub(crate) struct List;
 
 impl Message for List {
-    type Reply = Vec<Published>;
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/list", 1));
+    type Reply = Published;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("node/list", 2));
 }
 
-impl Handler<List> for Reception {
-    fn handle(&mut self, _: List, _: &mut Ctx<Self>) -> Vec<Published> {
-        self.exports.all()
+impl Streams<List> for Reception {
+    fn stream(&mut self, _: List, items: Items<List>, ctx: &mut Ctx<Self>) {
+        let all = self.net.exports().all();
+        self.send_all(items, all, ctx);
     }
 }
 
@@ -129,7 +143,7 @@ impl Message for Watch {
 
 impl Receive<Watch> for Reception {
     fn receive(&mut self, Watch { actor }: Watch, reply: Reply<Watch>, _: &mut Ctx<Self>) {
-        self.exports.watch(actor, reply);
+        self.net.exports().watch(actor, reply);
     }
 }
 
@@ -161,26 +175,15 @@ impl Message for StateOf {
 
 impl Streams<StateOf> for Reception {
     fn stream(&mut self, _: StateOf, items: Items<StateOf>, ctx: &mut Ctx<Self>) {
-        // Without a piece, the asker sees that it is one too many.
-        let Some(system) = self.hosting.system().filter(|_| self.states < STATES_MAX) else {
+        let Some(system) = self.hosting.system() else {
             return;
         };
         let pieces = node::state(&self.net, &system, &self.hosting).into_pieces();
-        let sending = async move {
-            for piece in pieces {
-                if items.send(piece).await.is_err() {
-                    break;
-                }
-            }
-            Sent
-        };
-        if ctx.run(sending).is_ok() {
-            self.states += 1;
-        }
+        self.send_all(items, pieces, ctx);
     }
 }
 
-/// A state has been sent.
+/// A list or a state has been sent.
 struct Sent;
 
 impl Message for Sent {
@@ -189,7 +192,7 @@ impl Message for Sent {
 
 impl Handler<Sent> for Reception {
     fn handle(&mut self, _: Sent, _: &mut Ctx<Self>) {
-        self.states -= 1;
+        self.sending -= 1;
     }
 }
 

@@ -55,7 +55,7 @@ impl Backoff {
     };
 
     /// Before the `nth` time, counted from 0. `chance` is in 0..1.
-    fn before(self, nth: u32, chance: f64) -> Duration {
+    pub(crate) fn before(self, nth: u32, chance: f64) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1_u32.checked_shl(nth).unwrap_or(u32::MAX));

@@ -91,6 +91,17 @@ async fn a_node_tells_what_it_has_published_and_forgets_what_has_ended() {
     assert_eq!(found.ask(Add(3), PATIENCE).await, Ok(3));
 }
 
+#[tokio::test]
+async fn a_list_may_be_longer_than_a_message() {
+    let (a, b, _far) = pair(&Site::new()).await;
+    for number in 0..2000 {
+        let name = format!("counter-{number}-with-a-name-of-some-length");
+        b.publish(&b.system().spawn(&name, Counter::default(), 1).unwrap());
+    }
+    assert_eq!(a.published_by("b").await.unwrap().len(), 2002);
+    assert_eq!(b.published_by("b").await.unwrap().len(), 2002);
+}
+
 /// Keeps the thread of its system's actors until it is told to go on.
 struct Blocker;
 

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use crate::link::ReplyTo;
 use crate::peer::Failure;
 use crate::reception::Watch;
 use crate::reference::Ref;
 use crate::reply::Reply;
+use crate::reply_to::ReplyTo;
 use crate::watch::ExitReason;
 use crate::wire::{Letter, Messages, Remote, told};
 

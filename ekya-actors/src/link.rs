@@ -9,11 +9,11 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::actor::Message;
 use crate::dialogue::{Dialogue, Greeting, InFlight, SendFailure, Untold};
 use crate::frame::Frame;
 use crate::hello::{Hello, SessionId};
 use crate::peer::{Address, Call, Event, Failure, Misbehaviour, Unstreamed, Wants};
+use crate::reply_to::{ReplyTo, Wanted};
 use crate::security::Who;
 use crate::session::Violation;
 use crate::supervision::Backoff;
@@ -199,7 +199,7 @@ impl Link {
         self.queued(state);
     }
 
-    fn item(&self, session: u64, call: u64, payload: &[u8]) -> Result<(), Unstreamed> {
+    pub(crate) fn item(&self, session: u64, call: u64, payload: &[u8]) -> Result<(), Unstreamed> {
         let mut state = self.state.lock();
         let sent = state.dialogue.item(session, call, payload);
         state.is_blocked |= sent == Err(Unstreamed::Full);
@@ -218,7 +218,7 @@ impl Link {
         }
     }
 
-    fn answer(&self, session: u64, call: u64, result: Result<&[u8], &Failure>) {
+    pub(crate) fn answer(&self, session: u64, call: u64, result: Result<&[u8], &Failure>) {
         let mut state = self.state.lock();
         state.dialogue.answer(session, call, result);
         if state.dialogue.session() == Some(session) {
@@ -257,7 +257,7 @@ impl Link {
         misbehaviour.map(ToString::to_string)
     }
 
-    fn is_answering(&self, session: u64, call: u64) -> bool {
+    pub(crate) fn is_answering(&self, session: u64, call: u64) -> bool {
         self.state.lock().dialogue.is_answering(session, call)
     }
 
@@ -266,6 +266,11 @@ impl Link {
         let mut state = self.state.lock();
         state.dialogue.refuse(session, actor);
         self.queued(state);
+    }
+
+    /// Counts asks of the other side that it has cancelled.
+    pub(crate) fn cancellations(&self) -> u64 {
+        self.cancellations.load(Ordering::Acquire)
     }
 
     /// Waits until the session has ended.
@@ -487,14 +492,8 @@ impl Link {
                 Some(Event::Answered(sink, result)) => answered.push((sink, result)),
                 Some(Event::Message { to, payload, call }) => {
                     let reply = call.map(|call| {
-                        let cancellations = self.cancellations.load(Ordering::Acquire);
-                        ReplyTo {
-                            link: Arc::clone(self),
-                            session,
-                            call: Some(call.id),
-                            cancellations,
-                            wants: state.begin(call, now),
-                        }
+                        let wanted = state.begin(call, now);
+                        ReplyTo::new(Arc::clone(self), session, call.id, wanted)
                     });
                     deliveries.push(Delivery { to, payload, reply });
                 }
@@ -565,113 +564,5 @@ impl State {
 fn tell_lost(lost: Vec<Sink>, why: &str) {
     for sink in lost {
         sink.answer(Err(Failure::Lost(why.to_owned())));
-    }
-}
-
-/// Where the answer to an ask of another node goes. Dropped without one, it says that the actor has
-/// stopped.
-pub(crate) struct ReplyTo {
-    link: Arc<Link>,
-    session: u64,
-    /// Absent once it is answered.
-    call: Option<u64>,
-    /// How many asks had been cancelled when this one came.
-    cancellations: u64,
-    wants: Wanted,
-}
-
-/// What the asker waits for.
-enum Wanted {
-    /// One answer, until then.
-    By(Instant),
-    /// Items; wakes when there may be room, or nobody who waits.
-    Items(Arc<Notify>),
-}
-
-impl ReplyTo {
-    /// Whether nobody waits any more.
-    pub(crate) fn is_too_late(&self) -> bool {
-        // Asking the link takes its lock, which is wanted for every message.
-        let may_be_cancelled =
-            self.link.cancellations.load(Ordering::Acquire) != self.cancellations;
-        match &self.wants {
-            Wanted::By(deadline) => {
-                Instant::now() >= *deadline || may_be_cancelled && !self.is_awaited()
-            }
-            Wanted::Items(_) => !self.is_awaited(),
-        }
-    }
-
-    fn is_awaited(&self) -> bool {
-        let is_wanted = |call| self.link.is_answering(self.session, call);
-        self.call.is_some_and(is_wanted)
-    }
-
-    /// The session that it belongs to.
-    pub(crate) fn session(&self) -> (Arc<Link>, u64) {
-        (Arc::clone(&self.link), self.session)
-    }
-
-    /// Whether a stream is waited for.
-    pub(crate) const fn wants_items(&self) -> bool {
-        matches!(self.wants, Wanted::Items(_))
-    }
-
-    /// Wakes when there may be room for items, or nobody who waits for them.
-    pub(crate) fn changed(&self) -> Option<&Notify> {
-        match &self.wants {
-            Wanted::By(_) => None,
-            Wanted::Items(changed) => Some(changed),
-        }
-    }
-
-    /// Sends an item.
-    ///
-    /// # Errors
-    /// [`Unstreamed`].
-    pub(crate) fn item(&self, payload: &[u8]) -> Result<(), Unstreamed> {
-        let call = self.call.ok_or(Unstreamed::Gone)?;
-        self.link.item(self.session, call, payload)
-    }
-
-    /// Ends a stream in good order.
-    pub(crate) fn end(mut self) {
-        if let Some(call) = self.call.take() {
-            self.link.answer(self.session, call, Ok(&[]));
-        }
-    }
-
-    pub(crate) fn send<M: Message>(mut self, answer: &M::Reply) {
-        let Some(call) = self.call.take() else {
-            return;
-        };
-        let encoded = M::WIRE.map(|wire| wire.encode_reply(answer));
-        match encoded {
-            Some(Ok(bytes)) => self.link.answer(self.session, call, Ok(&bytes)),
-            Some(Err(error)) => {
-                let failure = Failure::Refused(format!("the answer cannot travel: {error}"));
-                self.link.answer(self.session, call, Err(&failure));
-            }
-            // It came from the wire.
-            None => {}
-        }
-    }
-
-    pub(crate) fn fail(mut self, failure: &Failure) {
-        if let Some(call) = self.call.take() {
-            self.link.answer(self.session, call, Err(failure));
-        }
-    }
-}
-
-impl Drop for ReplyTo {
-    fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            let failure = match self.wants {
-                Wanted::By(deadline) if Instant::now() >= deadline => Failure::Deadline,
-                _ => Failure::Stopped,
-            };
-            self.link.answer(self.session, call, Err(&failure));
-        }
     }
 }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
-use quinn::{Endpoint, Incoming, RecvStream, SendStream, TransportConfig, VarInt};
-use thiserror::Error;
+use quinn::{Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::connect_error::{ConnectError, ListenError};
 use crate::dialogue::{Greeting, Untold, Use};
-use crate::door::{Door, Entry, PLACES};
+use crate::door::{Door, Entry};
 use crate::exports::Exports;
 use crate::frame::{self, Frame};
 use crate::gossip::{Gossip, Input};
@@ -25,7 +25,8 @@ use crate::hello::{Hello, HelloError, MINOR, PREFIX, Prefix, SessionId};
 use crate::link::{ACK_DELAY, Delivery, Link};
 use crate::membership::Member;
 use crate::payload::Shelf;
-use crate::security::{Access, Identity, IdentityError, PEER, Role, Who, tls};
+use crate::security::{Access, Identity, IdentityError, PEER, Role, Who};
+use crate::transport;
 use crate::wire::Letter;
 
 /// Peers that are being dialled again at a time.
@@ -34,16 +35,10 @@ const DIALS_MAX: usize = 32;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// A connection without a sign of life from the peer ends after this, by default.
 pub(crate) const IDLE: Duration = Duration::from_secs(6);
-/// Signs of life in that time.
-const KEEP_ALIVES: u32 = 5;
 /// How often broken connections are looked at.
 const DIAL_TICK: Duration = Duration::from_millis(50);
 /// Peers besides which no others are known.
 const LINKS_MAX: usize = 4096;
-/// Bytes in flight from a peer, over all its streams, that this node buffers.
-const RECEIVE_WINDOW: u32 = 16 << 20;
-/// The same for the stream of messages.
-const STREAM_WINDOW: u32 = 4 << 20;
 /// Bytes gathered for a write.
 const WRITE_FULL: usize = 64 << 10;
 /// Bytes asked for in a read.
@@ -55,53 +50,6 @@ pub(crate) const ENDED: VarInt = VarInt::from_u32(2);
 const DUPLICATE: VarInt = VarInt::from_u32(3);
 const REFUSED: VarInt = VarInt::from_u32(4);
 const MISBEHAVED: VarInt = VarInt::from_u32(5);
-
-/// Why there is no connection.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// Nobody answers there, or TLS refuses one of the two.
-    #[error("no connection to {address}: {why}")]
-    Unreachable {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        why: String,
-    },
-    /// The peer cannot be talked to.
-    #[error("{who} cannot be talked to: {why}")]
-    Hello {
-        /// The peer.
-        who: String,
-        /// Why.
-        why: HelloError,
-    },
-    /// The peer is not on the allow list, or its role is another.
-    #[error("{0} is not let in here")]
-    NotAllowed(String),
-    /// The peer has no name that this site gives.
-    #[error("the certificate of {0} names nobody")]
-    Nameless(SocketAddr),
-    /// It took too long.
-    #[error("no greeting from {0} in time")]
-    Late(SocketAddr),
-    /// The peer closed the connection, or broke the protocol.
-    #[error("{who} ended the connection: {why}")]
-    Ended {
-        /// The peer.
-        who: String,
-        /// What it said, or did.
-        why: String,
-    },
-    /// Two nodes with the name of this one.
-    #[error(
-        "{0} has the name of this node: one of the two must be stopped, or given another certificate"
-    )]
-    OwnName(SocketAddr),
-    /// More peers than a node keeps.
-    #[error("{LINKS_MAX} peers are known already")]
-    TooMany,
-}
 
 /// What connections have cost and come to, since the start.
 #[derive(Debug, Default)]
@@ -144,23 +92,6 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
 }
 
-/// Why a node does not listen.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ListenError {
-    /// The port is in use, say.
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// TLS does not take the identity.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-}
-
 impl Net {
     /// Must be called on the network's runtime.
     ///
@@ -168,7 +99,7 @@ impl Net {
     /// [`ListenError`].
     pub(crate) fn new(identity: &Identity, settings: Settings) -> Result<Arc<Self>, ListenError> {
         let listen = settings.listen;
-        let server = server_config(identity, settings.idle)?;
+        let server = transport::server(identity, settings.idle)?;
         let bind = |source| ListenError::Bind {
             address: listen,
             source,
@@ -189,7 +120,7 @@ impl Net {
             dials: Arc::new(Semaphore::new(DIALS_MAX)),
             door: Arc::default(),
             counters: Counters::default(),
-            dialling: Mutex::new(client_config(identity, settings.idle)?),
+            dialling: Mutex::new(transport::client(identity, settings.idle)?),
             idle: settings.idle,
         }))
     }
@@ -227,8 +158,8 @@ impl Net {
     /// # Errors
     /// When TLS does not take it.
     pub(crate) fn rotate(&self, identity: &Identity) -> Result<(), IdentityError> {
-        let server = server_config(identity, self.idle)?;
-        let client = client_config(identity, self.idle)?;
+        let server = transport::server(identity, self.idle)?;
+        let client = transport::client(identity, self.idle)?;
         self.endpoint.set_server_config(Some(server));
         *self.dialling.lock() = client;
         Ok(())
@@ -250,7 +181,7 @@ impl Net {
         let mut links = self.links.write();
         let known = links.get(&who.name).cloned();
         if known.is_none() && links.len() >= LINKS_MAX {
-            return Err(ConnectError::TooMany);
+            return Err(ConnectError::TooMany(LINKS_MAX));
         }
         if let Some(link) = known {
             if link.who() == who {
@@ -305,9 +236,12 @@ impl Net {
         let address = incoming.remote_address();
         let connection = incoming
             .await
-            .map_err(|error| unreachable(address, &error))?;
+            .map_err(|error| ConnectError::unreachable(address, &error))?;
         let link = self.admitted(&connection)?;
-        let (send, mut recv) = connection.accept_bi().await.map_err(|e| ended(&link, &e))?;
+        let (send, mut recv) = connection
+            .accept_bi()
+            .await
+            .map_err(|e| ConnectError::ended(&link, &e))?;
         let (prefix, hello) = read_hello(&mut recv)
             .await
             .map_err(|why| hello_failed(&connection, &link, why))?;
@@ -359,16 +293,21 @@ impl Net {
     ) -> Result<(Arc<Link>, Option<Connected>), ConnectError> {
         let config = self.dialling.lock().clone();
         let connecting = self.endpoint.connect_with(config, address, PEER);
-        let connecting = connecting.map_err(|error| unreachable(address, &error))?;
+        let connecting = connecting.map_err(|error| ConnectError::unreachable(address, &error))?;
         let connection = connecting
             .await
-            .map_err(|error| unreachable(address, &error))?;
+            .map_err(|error| ConnectError::unreachable(address, &error))?;
         let link = self.admitted(&connection)?;
-        let (mut send, mut recv) = connection.open_bi().await.map_err(|e| ended(&link, &e))?;
+        let (mut send, mut recv) = connection
+            .open_bi()
+            .await
+            .map_err(|e| ConnectError::ended(&link, &e))?;
         let (session, taken_in) = link.last_known();
         let bytes = self.hello(session, taken_in).to_bytes(MINOR);
         let bytes = bytes.map_err(|error| hello_failed(&connection, &link, error.into()))?;
-        send.write_all(&bytes).await.map_err(|e| ended(&link, &e))?;
+        send.write_all(&bytes)
+            .await
+            .map_err(|e| ConnectError::ended(&link, &e))?;
         let (prefix, hello) = match read_hello(&mut recv).await {
             Ok(read) => read,
             // The other side keeps the connection that it has.
@@ -442,7 +381,7 @@ impl Net {
                 self.counters.misbehaved.fetch_add(1, Ordering::Relaxed);
                 connection.close(MISBEHAVED, violation.to_string().as_bytes());
                 link.end(&violation.to_string());
-                Err(ended(link, &violation))
+                Err(ConnectError::ended(link, &violation))
             }
         }
     }
@@ -754,55 +693,12 @@ fn is_duplicate(connection: &quinn::Connection) -> bool {
     )
 }
 
-fn unreachable(address: SocketAddr, why: &dyn std::error::Error) -> ConnectError {
-    let why = why.to_string();
-    ConnectError::Unreachable { address, why }
-}
-
-fn ended(link: &Link, why: &(dyn std::error::Error + 'static)) -> ConnectError {
-    ConnectError::Ended {
-        who: link.who().to_string(),
-        why: why.to_string(),
-    }
-}
-
 /// Both sides hear of it.
 fn hello_failed(connection: &quinn::Connection, link: &Link, why: HelloError) -> ConnectError {
     if let Some(reason) = connection.close_reason() {
-        return ended(link, &reason);
+        return ConnectError::ended(link, &reason);
     }
     connection.close(REFUSED, why.to_string().as_bytes());
     let who = link.who().to_string();
     ConnectError::Hello { who, why }
-}
-
-fn server_config(
-    identity: &Identity,
-    idle: Duration,
-) -> Result<quinn::ServerConfig, IdentityError> {
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(identity)?));
-    config.transport_config(transport(idle));
-    config.max_incoming(PLACES);
-    Ok(config)
-}
-
-fn client_config(
-    identity: &Identity,
-    idle: Duration,
-) -> Result<quinn::ClientConfig, IdentityError> {
-    let mut config = quinn::ClientConfig::new(Arc::new(tls::client(identity)?));
-    config.transport_config(transport(idle));
-    Ok(config)
-}
-
-fn transport(idle: Duration) -> Arc<TransportConfig> {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_idle_timeout(idle.try_into().ok())
-        .keep_alive_interval(Some(idle / KEEP_ALIVES))
-        .max_concurrent_bidi_streams(16_u32.into())
-        .max_concurrent_uni_streams(16_u32.into())
-        .receive_window(RECEIVE_WINDOW.into())
-        .stream_receive_window(STREAM_WINDOW.into());
-    Arc::new(transport)
 }

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::actor::Message;
+use crate::connect_error::{ConnectError, ListenError};
 use crate::device::Device;
 use crate::exports::{Exports, Published};
 use crate::far::Far;
@@ -25,7 +26,7 @@ use crate::hosting::Hosting;
 use crate::incarnation::{self, IncarnationError};
 use crate::link::Link;
 use crate::membership::{Detection, NOTICE_MAX};
-use crate::net::{ConnectError, IDLE, ListenError, Net, Settings};
+use crate::net::{IDLE, Net, Settings};
 use crate::payload::{self, Payload, PayloadError};
 use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Reception, StateOf};
 use crate::reference::{AskError, Ref};

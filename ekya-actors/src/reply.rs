@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::actor::Message;
-use crate::link::{Link, ReplyTo};
+use crate::link::Link;
 use crate::peer::Failure;
 use crate::reference::AskError;
+use crate::reply_to::ReplyTo;
 
 /// Answers one message, from wherever it is taken to: an actor may keep it and go on with other
 /// messages meanwhile. Dropped without an answer, the asker hears [`AskError::Unanswered`].

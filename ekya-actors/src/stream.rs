@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actor::{Actor, Ctx, Message};
 use crate::envelope::{Deliver, guarded};
 use crate::far::Flowing;
-use crate::link::ReplyTo;
 use crate::peer::{Failure, Unstreamed};
 use crate::reference::{AskError, Mailbox};
 use crate::reply::Fallen;
+use crate::reply_to::ReplyTo;
 use crate::watch::ExitReason;
 
 /// Answers one type of message by a stream of its [`Message::Reply`]s.

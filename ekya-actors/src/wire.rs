@@ -10,10 +10,10 @@ use crate::actor::{Actor, Message, Receive};
 use crate::codec::{self, CodecError};
 use crate::envelope::Body;
 use crate::frame::MESSAGE_MAX;
-use crate::link::ReplyTo;
 use crate::peer::{Address, Failure};
 use crate::reference::{AskError, Ref};
 use crate::reply::To;
+use crate::reply_to::ReplyTo;
 use crate::security::Who;
 use crate::stream::{Outlet, StreamBody, Streams};
 

@@ -124,7 +124,7 @@ pub(crate) enum Misbehaviour {
     /// A body is not what its kind says.
     #[error("a malformed {0} frame: {1}")]
     Body(&'static str, CodecError),
-    /// It uses a call's number while that call is being answered.
+    /// It uses a call's number again: answers to one could be taken for answers to the other.
     #[error("call {0} was made twice")]
     CallTwice(u64),
     /// It does not take in its answers.
@@ -161,6 +161,8 @@ pub(crate) struct Peer<S> {
     next_call: u64,
     /// Asks of the peer that are being answered, and how many items each has room for.
     answering: HashMap<u64, u32>,
+    /// The newest ask of the peer; it numbers them upwards.
+    last_answering: u64,
 }
 
 /// An ask from here.
@@ -178,6 +180,7 @@ impl<S> Peer<S> {
             calls: HashMap::new(),
             next_call: 1,
             answering: HashMap::new(),
+            last_answering: 0,
         }
     }
 
@@ -420,6 +423,11 @@ impl<S> Peer<S> {
         else {
             return Ok(None);
         };
+        // Also of a call that is over: whoever answered it may not know that yet.
+        if id <= self.last_answering {
+            return Err(Misbehaviour::CallTwice(id));
+        }
+        self.last_answering = id;
         if self.answering.len() >= CALLS_MAX {
             self.fail(id, &Failure::Overloaded)?;
             return Ok(None);
@@ -428,9 +436,7 @@ impl<S> Peer<S> {
             Kind::Stream => (Wants::Items, within_millis_or_room.min(ROOM_MAX)),
             _ => (Wants::Answer(within_millis_or_room), 0),
         };
-        if self.answering.insert(id, room).is_some() {
-            return Err(Misbehaviour::CallTwice(id));
-        }
+        self.answering.insert(id, room);
         let call = Some(Call { id, wants });
         Ok(Some(Event::Message { to, payload, call }))
     }

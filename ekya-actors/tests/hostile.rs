@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use ekya_actors::{AskError, Node, PeerState, Ref, SendError};
 use intruder::Intruder;
-use puppet::{Puppet, ask, tell};
+use puppet::{Puppet, ask, ask_as, tell};
 use site::{Add, Counter, PATIENCE, Site, connect, until};
 
 /// Frames that wait for a peer, at most; twice as many where they are answers.
@@ -119,6 +119,22 @@ async fn a_missing_frame_ends_the_connection_and_nothing_after_it_is_taken_in() 
     // The session is over: the next connection begins another.
     let again = Puppet::greet(&scene.intruder, scene.b.listens_at(), Some(puppet.session)).await;
     assert!(again.is_new);
+}
+
+#[tokio::test]
+async fn a_call_that_is_over_is_not_made_again() {
+    let scene = Scene::new().await;
+    let mut puppet = scene.puppet().await;
+    let actor = puppet.find("its counter").await;
+    puppet.say(&[add_and_say(2, actor, 1)]).await;
+    assert_eq!(puppet.answer(2).await, 1_u64.to_le_bytes());
+    let again = ask_as(3, 2, actor, "counter/add", &10_u64.to_le_bytes());
+    puppet.say(&[again]).await;
+    let why = puppet.connection.closed();
+    let why = tokio::time::timeout(PATIENCE, why).await.unwrap();
+    assert!(why.to_string().contains("call 2 was made twice"), "{why}");
+    assert_eq!(scene.sum().await, 1);
+    scene.others_are_answered().await;
 }
 
 #[tokio::test]

@@ -143,8 +143,19 @@ pub(crate) fn tell(number: u64, actor: u64, message: &str, payload: &[u8]) -> Ve
 
 /// A message that is to be answered within a minute; its call has the number of the frame.
 pub(crate) fn ask(number: u64, actor: u64, message: &str, payload: &[u8]) -> Vec<u8> {
+    ask_as(number, number, actor, message, payload)
+}
+
+/// The same with a number for the call.
+pub(crate) fn ask_as(
+    number: u64,
+    call: u64,
+    actor: u64,
+    message: &str,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut body = to(actor, message);
-    body.extend(number.to_le_bytes());
+    body.extend(call.to_le_bytes());
     body.extend(60_000_u32.to_le_bytes());
     body.extend(payload);
     let header = header(body.len() as u32, ASK, number);

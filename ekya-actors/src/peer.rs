@@ -278,8 +278,9 @@ impl<S> Peer<S> {
     /// Waits for an answer no longer. What waited for it, if it still did.
     pub(crate) fn cancel(&mut self, call: u64) -> Option<S> {
         let asked = self.calls.remove(&call)?;
-        // When even this does not fit, the peer works for nobody.
-        let _ = self.session.queue(Kind::Cancel, number(call));
+        // Also where nothing else fits: a stream has no other end. A peer that takes in nothing at all
+        // is cut off by whatever has to be said next.
+        let _ = self.must_queue(Kind::Cancel, number(call));
         Some(asked.sink)
     }
 
@@ -326,6 +327,10 @@ impl<S> Peer<S> {
         body.extend(call.to_le_bytes());
         body.push(0);
         body.extend(result);
+        if result.is_empty() {
+            // Such as the end of a stream: a refusal would be longer.
+            return self.must_queue(Kind::Reply, body.into());
+        }
         if self.session.queue(Kind::Reply, body.into()).is_err() {
             return self.fail(call, &Failure::Overloaded);
         }
@@ -523,5 +528,59 @@ fn shortened(failure: &Failure) -> Failure {
         Failure::Refused(text) => Failure::Refused(short(text)),
         Failure::Lost(text) => Failure::Lost(short(text)),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: Address = Address {
+        actor: 1,
+        message: 2,
+        version: 1,
+        trace: 0,
+    };
+
+    /// Has no place left for messages.
+    fn fill(peer: &mut Peer<u32>) {
+        while peer.tell(TO, &[0; MESSAGE_MAX]).is_ok() {}
+        while peer.tell(TO, &[]).is_ok() {}
+    }
+
+    /// What one side has to say, as the other one hears it.
+    fn heard(from: &mut Peer<u32>, by: &mut Peer<u32>) -> Vec<Event<u32>> {
+        let mut bytes = BytesMut::new();
+        from.write(&mut bytes, usize::MAX);
+        let frames = std::iter::from_fn(|| crate::frame::take(&mut bytes).unwrap());
+        frames
+            .filter_map(|frame| by.receive(frame).unwrap())
+            .collect()
+    }
+
+    fn pair_with_a_stream() -> (Peer<u32>, Peer<u32>, u64) {
+        let (mut a, mut b) = (Peer::new(), Peer::new());
+        let call = a.stream(TO, &[], 8, 7).unwrap();
+        assert_eq!(heard(&mut a, &mut b).len(), 1);
+        (a, b, call)
+    }
+
+    #[test]
+    fn a_stream_is_cancelled_also_when_nothing_else_can_be_said() {
+        let (mut a, mut b, call) = pair_with_a_stream();
+        fill(&mut a);
+        assert_eq!(a.cancel(call), Some(7));
+        let last = heard(&mut a, &mut b).pop();
+        assert!(matches!(last, Some(Event::Cancelled(one)) if one == call));
+        assert_eq!(b.item(call, &[]), Err(Unstreamed::Gone));
+    }
+
+    #[test]
+    fn a_stream_ends_in_good_order_also_when_nothing_else_can_be_said() {
+        let (mut a, mut b, call) = pair_with_a_stream();
+        fill(&mut b);
+        b.answer(call, Ok(&[])).unwrap();
+        let last = heard(&mut b, &mut a).pop();
+        assert!(matches!(last, Some(Event::Answered(7, Ok(_)))), "{last:?}");
     }
 }

@@ -59,7 +59,9 @@ impl Backoff {
         let doubled = self
             .first
             .saturating_mul(1_u32.checked_shl(nth).unwrap_or(u32::MAX));
-        doubled.min(self.most).mul_f64(1.0 + chance / 2.0)
+        let pause = doubled.min(self.most);
+        // Another node may have said for how long, and need not have been reasonable.
+        pause.saturating_add(pause.mul_f64(chance / 2.0))
     }
 }
 
@@ -231,5 +233,10 @@ mod tests {
         );
         assert_eq!(before(40, 1.0), 1500);
         assert_eq!(Backoff::NONE.before(5, 0.9), Duration::ZERO);
+        let ever = Backoff {
+            first: Duration::MAX,
+            most: Duration::MAX,
+        };
+        assert_eq!(ever.before(5, 0.9), Duration::MAX);
     }
 }

@@ -85,6 +85,11 @@ impl<A: Remote> Export for Exported<A> {
     }
 }
 
+fn is<A: Remote>(export: &dyn Export, actor: &Ref<A>) -> bool {
+    let known = export.actor().downcast_ref::<Ref<A>>();
+    known.is_some_and(|known| known.is(actor))
+}
+
 /// An actor that is forgotten, and those who wait for its end.
 struct Over {
     reason: ExitReason,
@@ -111,8 +116,8 @@ impl Tables {
 }
 
 impl Exports {
-    /// Publishes an actor under its name. One that was published under that name before, and has
-    /// ended, is forgotten.
+    /// Publishes an actor under its name; again, it stays what it is. Another one that was published
+    /// under that name before has ended, and is forgotten.
     pub(crate) fn publish<A: Remote>(&self, actor: &Ref<A>) -> Published {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         self.add(number, actor)
@@ -131,11 +136,20 @@ impl Exports {
         };
         let published = export.describe();
         let mut tables = self.tables.write();
-        let before = tables.names.insert(actor.name().to_owned(), number);
+        let before = tables.names.get(actor.name()).copied();
+        let known = before.and_then(|before| tables.numbers.get(&before));
+        if let Some(known) = known.filter(|known| is(&***known, actor)) {
+            return known.describe();
+        }
+        tables.names.insert(actor.name().to_owned(), number);
         let over = before.map(|before| tables.forget(before));
         tables.numbers.insert(number, Arc::new(export));
         drop(tables);
         over.into_iter().for_each(Over::tell);
+        if actor.end().is_some() {
+            // Before it was here to be withdrawn, perhaps.
+            self.withdraw(actor.name());
+        }
         published
     }
 
@@ -170,9 +184,11 @@ impl Exports {
             return reply.send(ExitReason::Stopped);
         }
         let watchers = tables.watchers.entry(actor).or_default();
-        // Those who have gone are looked for as seldom as to cost little on the whole.
-        if watchers.len().is_power_of_two() {
+        // Those who have gone are looked for only after as many have come as were left the last time:
+        // that costs little on the whole, whoever comes and goes.
+        if watchers.len() == watchers.capacity() {
             watchers.retain(Reply::is_wanted);
+            watchers.reserve(watchers.len().max(4));
         }
         watchers.push(reply);
     }

@@ -430,6 +430,14 @@ impl<A: Actor> Ref<A> {
         }
     }
 
+    /// Whether both are to the same actor of this process.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (&self.target, &other.target) {
+            (Target::Here(one), Target::Here(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Why an actor of this process has ended for good, once it has.
     pub(crate) fn end(&self) -> Option<ExitReason> {
         match &self.target {

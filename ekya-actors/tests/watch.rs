@@ -6,7 +6,9 @@ mod site;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use ekya_actors::{Actor, Ctx, Exit, ExitReason, Handler, Message, Node, Ref, Restarts, System};
+use ekya_actors::{
+    Actor, Ctx, Exit, ExitReason, FindError, Handler, Message, Node, Ref, Restarts, System,
+};
 use site::{Add, Counter, Fail, PATIENCE, Site, connect};
 
 /// Watches or links, and tells what it hears.
@@ -118,6 +120,29 @@ fn an_end_is_heard_of_across_nodes() {
     }
     let late = runtime.block_on(far.ended());
     assert_eq!(late.reason, ExitReason::Stopped);
+}
+
+#[test]
+fn an_actor_that_is_published_again_is_the_one_that_it_was() {
+    let (runtime, a, b, far) = pair();
+    let (_watcher, exits) = watch(a.system(), &far, false);
+    let here: Ref<Counter> = runtime.block_on(b.find("counter", "b")).unwrap();
+    b.publish(&here);
+    assert_eq!(runtime.block_on(far.ask(Add(1), PATIENCE)), Ok(1));
+    assert!(exits.is_empty());
+    drop(here.ask_blocking(Fail, PATIENCE));
+    assert_eq!(exits.recv_timeout(PATIENCE).unwrap().reason, panicked());
+}
+
+#[test]
+fn an_actor_that_has_ended_is_not_published() {
+    let (runtime, a, b, _far) = pair();
+    let late = b.system().spawn("late", Counter::default(), 4).unwrap();
+    drop(late.ask_blocking(Fail, PATIENCE));
+    runtime.block_on(late.ended());
+    b.publish(&late);
+    let found = runtime.block_on(a.find::<Counter>("late", "b"));
+    assert!(matches!(found, Err(FindError::Unknown { .. })), "{found:?}");
 }
 
 #[test]

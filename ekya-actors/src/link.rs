@@ -60,7 +60,7 @@ pub(crate) struct Link {
     changed: Notify,
     /// The other side does not take in what it must.
     misbehaved: Notify,
-    /// Counts asks of the other side that it has cancelled.
+    /// Counts asks of the other side that it has cancelled, and sessions that have ended.
     cancellations: AtomicU64,
 }
 
@@ -316,8 +316,11 @@ impl Link {
         let before = state.dialogue.session();
         let greeting = state.dialogue.greet(hello, is_dialled, &mut lost)?;
         if state.dialogue.session() != before {
+            self.cancellations.fetch_add(1, Ordering::Release);
             state.end_streams();
         }
+        // What the greeting says to be taken in has left room as well.
+        state.wake_blocked();
         let mut replaced = None;
         if let Greeting::Use(_) = greeting {
             state.address.clone_from(&hello.address);
@@ -358,7 +361,7 @@ impl Link {
             return None;
         }
         if has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX {
-            let lost = state.end();
+            let lost = self.end_session(&mut state);
             tell_lost(lost, "its node was out of reach for too long");
             self.changed.notify_waiters();
         }
@@ -374,7 +377,7 @@ impl Link {
     /// Ends the session: what waits for answers is lost.
     pub(crate) fn end(&self, why: &str) {
         let mut state = self.state.lock();
-        let lost = state.end();
+        let lost = self.end_session(&mut state);
         let handle = state.handle.take();
         drop(state);
         tell_lost(lost, why);
@@ -383,6 +386,14 @@ impl Link {
             handle.close(crate::net::ENDED, why.as_bytes());
         }
         self.wake.notify_one();
+    }
+
+    /// What waited for answers.
+    fn end_session(&self, state: &mut State) -> Vec<Sink> {
+        // Whoever answers here looks then whether anybody still waits.
+        self.cancellations.fetch_add(1, Ordering::Release);
+        state.end_streams();
+        state.dialogue.end()
     }
 
     /// See [`Dialogue::write`].
@@ -546,12 +557,6 @@ impl State {
             // There is room: the dialogue counts it. Whoever has gone has cancelled.
             let _ = items.try_send(item);
         }
-    }
-
-    /// Ends the session: what waited for answers.
-    fn end(&mut self) -> Vec<Sink> {
-        self.end_streams();
-        self.dialogue.end()
     }
 
     fn end_streams(&mut self) {

@@ -214,6 +214,9 @@ impl Flowing {
     /// # Cancel safety
     /// May be called again.
     pub(crate) async fn next<M: Message>(&mut self) -> Result<Option<M::Reply>, AskError> {
+        let Some(end) = &mut self.end else {
+            return Ok(None);
+        };
         if let Some(bytes) = self.items.recv().await {
             self.taken += 1;
             if self.taken == self.refill {
@@ -221,11 +224,13 @@ impl Flowing {
                 link.make_room(*session, self.call, self.taken);
                 self.taken = 0;
             }
-            return self.far.decoded::<M>(&bytes).map(Some);
+            let item = self.far.decoded::<M>(&bytes);
+            if item.is_err() {
+                // Whatever follows it does not follow what was to come before.
+                self.cancel();
+            }
+            return item.map(Some);
         }
-        let Some(end) = &mut self.end else {
-            return Ok(None);
-        };
         let answer = end.await;
         self.end = None;
         match answer.unwrap_or_else(|_| Err(gone())) {
@@ -235,11 +240,17 @@ impl Flowing {
     }
 }
 
-impl Drop for Flowing {
-    fn drop(&mut self) {
-        if self.end.is_some() {
+impl Flowing {
+    fn cancel(&mut self) {
+        if self.end.take().is_some() {
             self.far.link.cancel(self.far.session, self.call);
         }
+    }
+}
+
+impl Drop for Flowing {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

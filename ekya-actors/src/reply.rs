@@ -117,10 +117,17 @@ pub(crate) struct Fallen(Vec<Fail>);
 impl Fallen {
     /// Runs what may drop an actor's replies, and keeps them.
     pub(crate) fn during<R>(run: impl FnOnce() -> R) -> (R, Self) {
-        let before = FALLEN.replace(Some(Vec::new()));
+        /// Also when something of the user's panics where it is not expected to: later replies must
+        /// not be kept by nobody.
+        struct Restore(Option<Vec<Fail>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                FALLEN.set(self.0.take());
+            }
+        }
+        let _before = Restore(FALLEN.replace(Some(Vec::new())));
         let result = run();
-        let fallen = FALLEN.replace(before);
-        (result, Self(fallen.unwrap_or_default()))
+        (result, Self(FALLEN.take().unwrap_or_default()))
     }
 
     /// Keeps one, or fails it at once where nothing is known to go down.

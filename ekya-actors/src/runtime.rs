@@ -8,15 +8,17 @@
 //! - the bound of a mailbox is that of [`Mailbox`].
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use actix::dev::channel;
-use actix::fut::wrap_future;
+use actix::fut::{ActorFuture, wrap_future};
 use actix::{ActorContext, ActorFutureExt, Addr, AsyncContext, Context};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -175,6 +177,9 @@ pub(crate) struct Shell<A: Actor> {
     apart: Option<Apart>,
     /// What is waited before the actor starts, after a panic.
     pause: Option<Duration>,
+    /// Its tasks, by number. They are here, and not with actix, to go down with it.
+    running: HashMap<u64, Task<A>>,
+    last_task: u64,
     messages: u32,
     busy: Duration,
 }
@@ -194,6 +199,8 @@ impl<A: Actor> Shell<A> {
             supervision,
             apart,
             pause: None,
+            running: HashMap::new(),
+            last_task: 0,
             messages: 0,
             busy: Duration::ZERO,
         }
@@ -203,14 +210,24 @@ impl<A: Actor> Shell<A> {
         self.ctx.mailbox()
     }
 
-    /// Starts the actor, or its successors until one does not panic or is to wait.
+    /// Starts the actor, unless it is to wait. One that panics at that is tried again by
+    /// [`settle`](Self::settle), so that the others get their turn before.
     fn start(&mut self) {
-        while self.pause.is_none()
-            && let Some(actor) = &mut self.actor
-        {
-            match guarded(|| actor.started(&mut self.ctx)) {
-                Ok(()) => return,
-                Err(panic) => self.replace(ExitReason::Panicked(panic)),
+        if self.pause.is_some() {
+            return;
+        }
+        let Some(actor) = &mut self.actor else {
+            return;
+        };
+        let (started, fallen) = Fallen::during(|| guarded(|| actor.started(&mut self.ctx)));
+        match started {
+            Ok(()) => fallen.fail(None),
+            Err(panic) => {
+                let reason = ExitReason::Panicked(panic);
+                let why = self.mailbox().failed_by(&reason);
+                self.replace(reason);
+                fallen.fail(Some(&why));
+                self.pause.get_or_insert(Duration::ZERO);
             }
         }
     }
@@ -233,14 +250,17 @@ impl<A: Actor> Shell<A> {
         let (delivered, fallen) = Fallen::during(|| body.deliver(actor, &mut self.ctx));
         match delivered {
             Ok(()) => fallen.fail(None),
-            Err(reason) => {
-                let why = self.mailbox().failed_by(&reason);
-                self.replace(reason);
-                // Only now: whoever hears of it may ask the successor at once.
-                fallen.fail(Some(&why));
-                self.start();
-            }
+            Err(reason) => self.fall(reason, fallen),
         }
+    }
+
+    /// Goes on with a successor, if there is one.
+    fn fall(&mut self, reason: ExitReason, fallen: Fallen) {
+        let why = self.mailbox().failed_by(&reason);
+        self.replace(reason);
+        // Only now: whoever hears of it may ask the successor at once.
+        fallen.fail(Some(&why));
+        self.start();
     }
 
     /// Replaces an actor that cannot go on, if it is supervised and has restarts left; ends it
@@ -283,11 +303,13 @@ impl<A: Actor> Shell<A> {
         });
     }
 
-    /// Drops the actor, and with it the replies that it has kept. Its destructor is the user's code
-    /// too.
+    /// Drops the actor and its tasks, and with them the replies that they have kept. Destructors are
+    /// the user's code too.
     fn discard(&mut self, reason: &ExitReason) {
         let actor = self.actor.take();
-        let (dropped, fallen) = Fallen::during(|| guarded(|| drop(actor)));
+        let tasks = std::mem::take(&mut self.ctx.tasks);
+        let running = std::mem::take(&mut self.running);
+        let (dropped, fallen) = Fallen::during(|| guarded(|| drop((actor, tasks, running))));
         fallen.fail(Some(&self.mailbox().failed_by(reason)));
         if let Err(panic) = dropped {
             tracing::error!(
@@ -356,30 +378,35 @@ impl<A: Actor> Shell<A> {
             );
             return;
         }
-        let generation = self.mailbox().generation();
         for task in std::mem::take(&mut self.ctx.tasks) {
             self.ctx.tasks_running += 1;
-            let task = wrap_future::<_, Self>(guarded_task(task));
-            context.spawn(task.map(move |output, shell, context| {
-                shell.arrive(generation, output);
-                shell.settle(context);
-            }));
+            self.last_task += 1;
+            self.running.insert(self.last_task, task);
+            context.spawn(Running(self.last_task));
         }
     }
 
-    /// Takes the output of a task; that of one from before a restart is forgotten.
-    fn arrive(&mut self, generation: u64, output: Result<Box<dyn Deliver<A>>, String>) {
-        if generation != self.mailbox().generation() {
-            return;
-        }
-        self.ctx.tasks_running = self.ctx.tasks_running.saturating_sub(1);
-        match output {
-            Ok(body) => self.deliver(body),
-            Err(panic) => {
-                self.replace(ExitReason::Panicked(panic));
-                self.start();
+    /// Whether a task is over; its output is for the actor.
+    fn poll_task(&mut self, number: u64, waking: &mut task::Context<'_>) -> Poll<()> {
+        // One that went down with the actor that had begun it is over.
+        let Some(task) = self.running.get_mut(&number) else {
+            return Poll::Ready(());
+        };
+        let (polled, fallen) = Fallen::during(|| guarded(|| task.as_mut().poll(waking)));
+        match polled {
+            Ok(Poll::Pending) => {
+                fallen.fail(None);
+                return Poll::Pending;
             }
+            Ok(Poll::Ready(body)) => {
+                fallen.fail(None);
+                self.running.remove(&number);
+                self.ctx.tasks_running = self.ctx.tasks_running.saturating_sub(1);
+                self.deliver(body);
+            }
+            Err(panic) => self.fall(ExitReason::Panicked(panic), fallen),
         }
+        Poll::Ready(())
     }
 
     /// Lets the other actors run when this one has had its slice.
@@ -394,13 +421,24 @@ impl<A: Actor> Shell<A> {
     }
 }
 
-/// A task; a panic in it is its text.
-async fn guarded_task<A: Actor>(mut task: Task<A>) -> Result<Box<dyn Deliver<A>>, String> {
-    std::future::poll_fn(move |context| {
-        let polled = guarded(|| task.as_mut().poll(context));
-        polled.map_or_else(|panic| Poll::Ready(Err(panic)), |poll| poll.map(Ok))
-    })
-    .await
+/// A task of an actor's, as actix sees it: its number.
+struct Running(u64);
+
+impl<A: Actor> ActorFuture<Shell<A>> for Running {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        shell: &mut Shell<A>,
+        context: &mut Context<Shell<A>>,
+        waking: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        let polled = shell.poll_task(self.0, waking);
+        if polled.is_ready() {
+            shell.settle(context);
+        }
+        polled
+    }
 }
 
 // The actor inside is never pinned.

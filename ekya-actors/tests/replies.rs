@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ekya_actors::{
     Actor, AskError, Ctx, Handler, ItemError, Items, Message, Messages, Node, Receive, Ref, Remote,
-    Reply, SendError, Streams, System, Wire,
+    Reply, Restarts, SendError, Streams, System, Wire,
 };
 use serde::{Deserialize, Serialize};
 use site::{PATIENCE, Site, connect};
@@ -224,6 +224,25 @@ async fn an_asker_that_has_gone_is_known_to_have() {
 }
 
 #[tokio::test]
+async fn an_asker_whose_session_has_ended_is_known_to_have_gone() {
+    let gates = Gates::new().await;
+    let gate = gates.there.clone();
+    let hour = Duration::from_secs(3600);
+    let ask = tokio::spawn(async move { gate.ask(Wait(1), hour).await });
+    waiting(&gates.here, 1).await;
+    gates.nodes[0].access().revoke("b");
+    gates.nodes[0].enforce_access();
+    let lost = ask.await.unwrap();
+    assert!(matches!(lost, Err(AskError::Lost { .. })), "{lost:?}");
+    let pruned = async {
+        while gates.here.ask(Open::Prune, PATIENCE).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, pruned).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stream_brings_all_in_order_whatever_room_there_is() {
     let gates = Gates::new().await;
     for gate in gates.both() {
@@ -306,6 +325,117 @@ async fn one_answer_and_a_stream_are_not_taken_for_each_other() {
         matches!(refused, Err(AskError::Refused { .. })),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_an_item_that_cannot_be_read() {
+    /// Named as the gate's stream is, with items that are longer.
+    #[derive(Serialize, Deserialize)]
+    struct CountTwice(Option<u64>);
+    impl Message for CountTwice {
+        type Reply = (u64, u64);
+        const WIRE: Option<Wire<Self>> = Some(Wire::new("gate/count", 1));
+    }
+    struct Other;
+    impl Actor for Other {}
+    impl Remote for Other {
+        const TYPE: &'static str = "gate";
+        fn messages(messages: &mut Messages<Self>) {
+            messages.add_stream::<CountTwice>();
+        }
+    }
+    impl Streams<CountTwice> for Other {
+        fn stream(&mut self, _: CountTwice, _: Items<CountTwice>, _: &mut Ctx<Self>) {}
+    }
+    let gates = Gates::new().await;
+    let other: Ref<Other> = gates.nodes[0].find("gate", "b").await.unwrap();
+    let mut replies = other.stream(CountTwice(Some(4)), 2).unwrap();
+    let refused = replies.next(PATIENCE).await;
+    assert!(
+        matches!(refused, Err(AskError::Refused { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(replies.next(PATIENCE).await, Ok(None));
+}
+
+/// Keeps replies in futures that do not end, and is never content for long.
+#[derive(Default)]
+struct Keeper {
+    starts_badly: bool,
+}
+
+impl Actor for Keeper {
+    fn started(&mut self, _: &mut Ctx<Self>) {
+        assert!(!self.starts_badly, "it starts badly");
+    }
+}
+
+/// Kept in a future.
+struct Keep {
+    /// The handler panics when it has begun the future.
+    panics: bool,
+}
+
+impl Message for Keep {
+    type Reply = ();
+}
+
+impl Receive<Keep> for Keeper {
+    fn receive(&mut self, keep: Keep, reply: Reply<Keep>, ctx: &mut Ctx<Self>) {
+        ctx.run(async move {
+            std::future::pending::<()>().await;
+            reply.send(());
+            Counted
+        })
+        .unwrap();
+        assert!(!keep.panics, "it cannot keep it");
+    }
+}
+
+impl Handler<Counted> for Keeper {
+    fn handle(&mut self, _: Counted, _: &mut Ctx<Self>) {}
+}
+
+#[tokio::test]
+async fn what_a_future_has_kept_goes_down_with_its_actor() {
+    let system = System::start().unwrap();
+    let restarts = Restarts::new(1, PATIENCE);
+    let keeper = system.spawn_supervised("keeper", Keeper::default, 4, restarts);
+    let keeper = keeper.unwrap();
+    let keep = |panics| {
+        let keeper = keeper.clone();
+        async move { keeper.ask(Keep { panics }, PATIENCE).await }
+    };
+    // Restarted, and ended; in a future that runs already, and in one that does not yet.
+    for _ in 0..2 {
+        let (kept, not_kept) = tokio::join!(keep(false), keep(true));
+        for answer in [kept, not_kept] {
+            assert!(
+                matches!(answer, Err(AskError::ActorPanicked { .. })),
+                "{answer:?}"
+            );
+        }
+    }
+    let keeper = system.spawn("another", Keeper::default(), 4).unwrap();
+    let kept = keeper.ask(Keep { panics: false }, PATIENCE);
+    let (kept, ()) = tokio::join!(kept, async { keeper.stop() });
+    assert!(matches!(kept, Err(AskError::Stopped { .. })), "{kept:?}");
+}
+
+#[test]
+fn an_actor_that_never_starts_holds_up_no_other() {
+    let system = System::start().unwrap();
+    let other = system.spawn("other", Keeper::default(), 4).unwrap();
+    let starts_badly = || Keeper { starts_badly: true };
+    let ever = Restarts::new(u32::MAX, Duration::MAX);
+    let never = system.spawn_supervised("never", starts_badly, 4, ever);
+    let never = never.unwrap();
+    while never.generation() < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(other.ask_blocking(Counted, PATIENCE), Ok(()));
+    never.stop();
+    system.shutdown(PATIENCE).unwrap();
 }
 
 /// Says what became of items that it sent.

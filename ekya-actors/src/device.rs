@@ -315,6 +315,13 @@ impl JobHandle {
         self.seat.turn.notify_all();
     }
 
+    pub(crate) fn rename(&self, name: &str) {
+        let mut ledger = self.seat.shared.ledger.lock();
+        if let Some(entry) = ledger.jobs.get_mut(&self.seat.job) {
+            name.clone_into(&mut entry.name);
+        }
+    }
+
     /// What the job has got so far.
     #[must_use]
     pub fn usage(&self) -> JobUsage {

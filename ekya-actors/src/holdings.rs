@@ -25,6 +25,9 @@ const RESERVED: u64 = 1;
 const TAKEN: u64 = 2;
 const GIVEN_BACK: u64 = 3;
 
+/// What the job of a reservation is called, until an actor takes it up.
+const NOBODY_YET: &str = "reserved";
+
 /// What an actor holds of a device.
 #[derive(Debug)]
 pub struct Holding {
@@ -84,7 +87,7 @@ impl Holding {
     }
 
     /// Whoever still has it holds nothing from now on.
-    fn give_back(&self, now: Instant) {
+    pub(crate) fn give_back(&self, now: Instant) {
         self.grant(GIVEN_BACK, Share::ZERO, None, now);
         self.job.stop();
     }
@@ -120,7 +123,6 @@ impl Holdings {
     /// [`Shortage`].
     pub(crate) fn reserve(
         &self,
-        name: &str,
         needs: &[Needs],
         until: Instant,
         now: Instant,
@@ -140,7 +142,7 @@ impl Holdings {
             let place = fit(&mut rooms, needs).ok_or_else(short)?;
             let device = self.devices[place].1.clone();
             let holding = Holding {
-                job: device.job(name),
+                job: device.job(NOBODY_YET),
                 device,
                 share: needs.share,
             };
@@ -160,11 +162,12 @@ impl Holdings {
     }
 
     /// Takes up a reservation, for an actor of this name; `None` when it has lapsed.
-    pub(crate) fn take(&self, number: u64, now: Instant) -> Option<Arc<Holding>> {
+    pub(crate) fn take(&self, number: u64, actor: &str, now: Instant) -> Option<Arc<Holding>> {
         let (holding, until) = self.holds.lock().reserved.remove(&number)?;
         if now >= until && !plant::is(Bug::StaleGrant) {
             return None;
         }
+        holding.job.rename(actor);
         let taken = holding.grant(TAKEN, holding.share, None, now);
         taken.then(|| Arc::new(holding))
     }
@@ -250,7 +253,7 @@ mod simulation {
             let needs = |&micro: &u32| Needs::of("gpu", Share::from_micro(micro));
             let needs: Vec<Needs> = shares.iter().map(needs).collect();
             let until = self.now + Duration::from_secs(1);
-            if let Ok(numbers) = self.holdings.reserve("r", &needs, until, self.now) {
+            if let Ok(numbers) = self.holdings.reserve(&needs, until, self.now) {
                 let all = numbers.into_iter().zip(shares);
                 self.reserved
                     .extend(all.map(|(number, share)| (number, share, until)));
@@ -263,7 +266,7 @@ mod simulation {
             }
             let nth = self.rng.random_range(0..self.reserved.len());
             let (number, share, until) = self.reserved.swap_remove(nth);
-            let taken = self.holdings.take(number, self.now);
+            let taken = self.holdings.take(number, "actor", self.now);
             match taken {
                 Some(_) if self.now >= until => Err(format!("{number} was taken up after its end")),
                 None if self.now < until => Err(format!("{number} was refused in time")),
@@ -366,7 +369,7 @@ mod simulation {
         let whole = Needs::of("gpu", Share::WHOLE);
         let three = vec![whole.clone(); 3];
         assert_eq!(
-            holdings.reserve("r", &three, until, now),
+            holdings.reserve(&three, until, now),
             Err(Shortage(whole))
         );
         let free = |room: Room| room.free_micro;

@@ -240,7 +240,7 @@ impl Hosting {
     pub(crate) fn reserve(&self, needs: &[Needs], within: Duration) -> Result<Vec<u64>, Refusal> {
         let now = Instant::now();
         let until = now + within.min(RESERVED_FOR);
-        Ok(self.holdings.reserve("reserved", needs, until, now)?)
+        Ok(self.holdings.reserve(needs, until, now)?)
     }
 
     pub(crate) fn release(&self, reservations: &[u64]) {
@@ -262,7 +262,13 @@ impl Hosting {
             return Err(Refusal::TooMany);
         }
         let owner = owner.filter(|_| !place.is_detached);
-        offer(self, place, holding?, owner)
+        let holding = holding?;
+        let placed = offer(self, place, holding.clone(), owner);
+        if let (Err(_), Some(holding)) = (&placed, holding) {
+            // Also where what was made, and is not run, lives on somewhere.
+            holding.give_back(Instant::now());
+        }
+        placed
     }
 
     fn holding(&self, place: &Place) -> Result<Option<Arc<Holding>>, Refusal> {
@@ -272,12 +278,12 @@ impl Hosting {
             (None, Some(needs)) => {
                 let until = now + RESERVED_FOR;
                 let needs = [Needs::from(needs)];
-                let numbers = self.holdings.reserve(&place.name, &needs, until, now)?;
+                let numbers = self.holdings.reserve(&needs, until, now)?;
                 numbers.into_iter().next().ok_or(Refusal::Lapsed)?
             }
             (None, None) => return Ok(None),
         };
-        let taken = self.holdings.take(reservation, now);
+        let taken = self.holdings.take(reservation, &place.name, now);
         taken.map(Some).ok_or(Refusal::Lapsed)
     }
 

@@ -3,7 +3,7 @@
 
 mod site;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ekya_actors::security::Role;
@@ -14,6 +14,9 @@ use ekya_actors::{
 use ekya_sched::Share;
 use serde::{Deserialize, Serialize};
 use site::{PATIENCE, Site, connect, until};
+
+/// Holdings of workers that are not there any more.
+static LEFT_BEHIND: Mutex<Vec<Arc<Holding>>> = Mutex::new(Vec::new());
 
 /// Runs minibatches on what it holds.
 struct Worker {
@@ -36,6 +39,9 @@ impl Spawn for Worker {
 
     fn spawn(label: &String, holding: Option<&Arc<Holding>>) -> Self {
         assert_ne!(label, "unlucky");
+        if label == "left behind" {
+            LEFT_BEHIND.lock().unwrap().extend(holding.cloned());
+        }
         Self {
             label: label.clone(),
             holding: holding.cloned(),
@@ -167,6 +173,9 @@ async fn what_cannot_be_spawned_is_refused_with_a_reason() {
     assert_eq!(on(much).await, shortage);
     let unlucky = Order::new("x", "unlucky".to_owned()).needs(share(1));
     assert!(matches!(on(unlucky).await, Refusal::Panicked(_)));
+    let left_behind = Order::new("w", "left behind".to_owned()).needs(share(1));
+    assert_eq!(on(left_behind).await, Refusal::NameTaken("w".to_owned()));
+    assert_eq!(LEFT_BEHIND.lock().unwrap().len(), 1);
     // Nothing is held for those who did not come to be.
     assert_eq!(free(&asker, "worker-0").await, 1_000_000);
     // The asker itself offers nothing.
@@ -205,6 +214,14 @@ async fn an_actor_is_spawned_where_there_is_room() {
             .contains("worker-1 has 400000/1000000 of worker-1/gpu0 (gpu)"),
         "{none}"
     );
+    // Each node says who holds what.
+    let holders = nodes.iter().map(|node| {
+        let jobs = node.state().devices.remove(0).jobs;
+        jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
+    });
+    let mut holders: Vec<String> = holders.flatten().collect();
+    holders.sort();
+    assert_eq!(holders, ["a", "b"]);
     // A node is asked like any other for what it spawns on itself.
     let own = nodes[0].spawn_anywhere(&order("d")).await.unwrap();
     assert!(own.ask(WORK, PATIENCE).await.is_ok());

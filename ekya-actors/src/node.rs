@@ -464,18 +464,21 @@ impl Node {
         desk: &Desk,
         found: Published,
     ) -> Result<Ref<A>, FindError> {
-        let other_type = |found: &Published| FindError::OtherType {
-            node: desk.node.to_string(),
-            actor: found.name.clone(),
-            theirs: found.actor_type.clone(),
-            ours: A::TYPE,
-        };
         if found.actor_type != A::TYPE {
-            return Err(other_type(&found));
+            return Err(FindError::OtherType {
+                node: desk.node.to_string(),
+                actor: found.name,
+                theirs: found.actor_type,
+                ours: A::TYPE,
+            });
         }
         let Some((link, session)) = desk.session.clone() else {
+            // It may have ended since it was found.
             let here = self.inner.net.exports().actor(found.actor);
-            return here.ok_or_else(|| other_type(&found));
+            return here.ok_or_else(|| FindError::Unknown {
+                node: desk.node.to_string(),
+                actor: found.name,
+            });
         };
         Ok(Ref::there(Arc::new(Far {
             name: found.name.into(),

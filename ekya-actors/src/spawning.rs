@@ -124,9 +124,13 @@ impl Node {
             }
         };
         let spawned = spawn_reserved(gang, &reserved).await?;
-        let references = reserved.iter().zip(spawned);
+        let references = reserved.iter().zip(spawned.iter().cloned());
         let reference = |(seat, placed): (&Seat, Published)| self.reference(&seat.desk, placed);
-        Ok(references.map(reference).collect::<Result<_, _>>()?)
+        let references: Result<_, _> = references.map(reference).collect();
+        if references.is_err() {
+            stop(&spawned, &reserved);
+        }
+        Ok(references?)
     }
 
     /// The nodes that offer to run such an actor.
@@ -219,6 +223,14 @@ fn release(seats: &[Seat]) {
     }
 }
 
+/// Stops what was spawned of a gang.
+fn stop(spawned: &[Published], seats: &[Seat]) {
+    for (placed, seat) in spawned.iter().zip(seats) {
+        let actor = placed.actor;
+        drop(seat.desk.reception.tell(Stop { actor }));
+    }
+}
+
 /// Spawns a gang where it has reserved, or none of it.
 async fn spawn_reserved<A: Spawn>(
     gang: &[Order<A>],
@@ -229,10 +241,7 @@ async fn spawn_reserved<A: Spawn>(
         match place(&seat.desk, order, seat.reservation).await {
             Ok(placed) => spawned.push(placed),
             Err(error) => {
-                for (placed, seat) in spawned.iter().zip(seats) {
-                    let actor = placed.actor;
-                    drop(seat.desk.reception.tell(Stop { actor }));
-                }
+                stop(&spawned, seats);
                 release(&seats[spawned.len()..]);
                 return Err(error);
             }

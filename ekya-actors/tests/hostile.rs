@@ -8,13 +8,19 @@ mod site;
 
 use std::time::Instant;
 
-use ekya_actors::{AskError, Node, PeerState, Ref, SendError};
+use ekya_actors::{
+    Actor, AskError, Ctx, Handler, Items, Message, Messages, Node, PeerState, Ref, Remote,
+    SendError, Streams, Wire,
+};
 use intruder::Intruder;
-use puppet::{Puppet, ask, ask_as, tell};
+use puppet::{HEADER, ITEM, Puppet, ask, ask_as, stream, tell};
+use serde::{Deserialize, Serialize};
 use site::{Add, Counter, PATIENCE, Site, connect, until};
 
 /// Frames that wait for a peer, at most; twice as many where they are answers.
 const FRAMES_MAX: usize = 1 << 16;
+/// Bytes that wait for a peer, at most.
+const BYTES_MAX: usize = 16 << 20;
 /// Asks of a peer that are being answered, at most.
 const CALLS_MAX: usize = 1 << 16;
 
@@ -162,6 +168,77 @@ async fn a_frame_that_breaks_off_is_not_taken_in_until_it_comes_whole() {
     assert_eq!(third.answer(4).await, 111_u64.to_le_bytes());
     assert_eq!(scene.b.connections().misbehaved, 0);
     scene.others_are_answered().await;
+}
+
+/// Sends item after item, each as long as can be.
+struct Spring;
+
+impl Actor for Spring {}
+
+impl Remote for Spring {
+    const TYPE: &'static str = "spring";
+
+    fn messages(messages: &mut Messages<Self>) {
+        messages.add_stream::<Flow>();
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Flow;
+
+impl Message for Flow {
+    type Reply = Vec<u8>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("spring/flow", 1));
+}
+
+impl Streams<Flow> for Spring {
+    fn stream(&mut self, _: Flow, items: Items<Flow>, ctx: &mut Ctx<Self>) {
+        let flowing = async move {
+            while items.send(vec![0; 60_000]).await.is_ok() {}
+            Dry
+        };
+        ctx.run(flowing).unwrap();
+    }
+}
+
+/// Nobody wants items any more.
+struct Dry;
+
+impl Message for Dry {
+    type Reply = ();
+}
+
+impl Handler<Dry> for Spring {
+    fn handle(&mut self, _: Dry, _: &mut Ctx<Self>) {}
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_when_a_greeting_makes_room_in_a_full_outbox() {
+    let scene = Scene::new().await;
+    let spring = scene.b.system().spawn("spring", Spring, 4).unwrap();
+    scene.b.publish(&spring);
+    let mut puppet = scene.puppet().await;
+    let actor = puppet.find("spring").await;
+    puppet.say(&[stream(2, actor, "spring/flow", &[])]).await;
+    // Nothing of this is acknowledged. The answer that the actor was found with is as little.
+    let (mut taken_in, mut bytes, mut longest) = (1, 128, 0);
+    while bytes + longest <= BYTES_MAX {
+        let heard = puppet.hear().await;
+        if heard.kind == ITEM {
+            taken_in += 1;
+            longest = HEADER + heard.body.len();
+            bytes += longest;
+        }
+    }
+    until(|| scene.seen().frames_waiting as u64 == taken_in).await;
+    puppet.connection.close(0_u32.into(), b"");
+    until(|| !scene.seen().is_connected).await;
+    let (session, address) = (Some(puppet.session), scene.b.listens_at());
+    let again = Puppet::greet_after(&scene.intruder, address, session, taken_in);
+    let mut again = again.await;
+    assert!(!again.is_new);
+    let heard = tokio::time::timeout(PATIENCE, again.hear()).await;
+    assert_eq!(heard.unwrap().kind, ITEM);
 }
 
 #[tokio::test]

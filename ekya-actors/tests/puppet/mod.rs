@@ -9,7 +9,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use crate::intruder::{Intruder, header};
 
 /// Bytes of a frame before its body.
-const HEADER: usize = 24;
+pub(crate) const HEADER: usize = 24;
 /// Bytes of a session's name in a greeting.
 const SESSION: usize = 17;
 /// The actor that a node itself is.
@@ -19,6 +19,8 @@ const NODE: u64 = 0;
 const TELL: u8 = 1;
 const ASK: u8 = 2;
 const REPLY: u8 = 4;
+const STREAM: u8 = 6;
+pub(crate) const ITEM: u8 = 7;
 
 /// A connection on which both sides have greeted each other.
 pub(crate) struct Puppet {
@@ -46,9 +48,19 @@ impl Puppet {
         address: SocketAddr,
         session: Option<[u8; SESSION]>,
     ) -> Self {
+        Self::greet_after(intruder, address, session, 0).await
+    }
+
+    /// The same, and has taken in so many frames.
+    pub(crate) async fn greet_after(
+        intruder: &Intruder,
+        address: SocketAddr,
+        session: Option<[u8; SESSION]>,
+        taken_in: u64,
+    ) -> Self {
         let connection = intruder.connect(address).await.unwrap();
         let (mut send, mut recv) = connection.open_bi().await.unwrap();
-        send.write_all(&greeting(session)).await.unwrap();
+        send.write_all(&greeting(session, taken_in)).await.unwrap();
         let mut prefix = [0; 11];
         recv.read_exact(&mut prefix).await.unwrap();
         let mut rest = vec![0; usize::from(u16::from_le_bytes([prefix[9], prefix[10]]))];
@@ -123,8 +135,10 @@ impl Puppet {
 }
 
 /// A greeting; see `intruder::greeting` for one that wants a new session.
-fn greeting(session: Option<[u8; SESSION]>) -> Vec<u8> {
+fn greeting(session: Option<[u8; SESSION]>, taken_in: u64) -> Vec<u8> {
     let mut bytes = crate::intruder::greeting();
+    let before = bytes.len() - 8;
+    bytes[before..].copy_from_slice(&taken_in.to_le_bytes());
     if let Some(session) = session {
         let before = bytes.len() - 10;
         bytes[before] = 1;
@@ -147,19 +161,25 @@ pub(crate) fn ask(number: u64, actor: u64, message: &str, payload: &[u8]) -> Vec
 }
 
 /// The same with a number for the call.
-pub(crate) fn ask_as(
-    number: u64,
-    call: u64,
-    actor: u64,
-    message: &str,
-    payload: &[u8],
-) -> Vec<u8> {
-    let mut body = to(actor, message);
-    body.extend(call.to_le_bytes());
-    body.extend(60_000_u32.to_le_bytes());
-    body.extend(payload);
+pub(crate) fn ask_as(number: u64, call: u64, actor: u64, message: &str, payload: &[u8]) -> Vec<u8> {
+    let body = [&head(call, 60_000, actor, message), payload].concat();
     let header = header(body.len() as u32, ASK, number);
     [header, body].concat()
+}
+
+/// A message that is to be answered by a stream, with more room than there is in an outbox; its call
+/// has the number of the frame.
+pub(crate) fn stream(number: u64, actor: u64, message: &str, payload: &[u8]) -> Vec<u8> {
+    let body = [&head(number, 4096, actor, message), payload].concat();
+    let header = header(body.len() as u32, STREAM, number);
+    [header, body].concat()
+}
+
+fn head(call: u64, within_millis_or_room: u32, actor: u64, message: &str) -> Vec<u8> {
+    let mut bytes = to(actor, message);
+    bytes.extend(call.to_le_bytes());
+    bytes.extend(within_millis_or_room.to_le_bytes());
+    bytes
 }
 
 /// Where a message goes, and version 1 of what it is.

@@ -27,15 +27,19 @@ pub(crate) fn next(folder: &Path) -> Result<u64, IncarnationError> {
 
 fn count(folder: &Path, path: &Path) -> io::Result<u64> {
     fs::create_dir_all(folder)?;
-    let last = match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse::<u64>().map_err(|_| {
-            let what = "it holds no number: remove it if this machine's clock is right";
-            io::Error::other(what)
-        })?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+    let next = match fs::read_to_string(path) {
+        Ok(text) => {
+            let last = text.trim().parse::<u64>().ok();
+            last.and_then(|last| last.checked_add(1)).ok_or_else(|| {
+                let what = "it holds no number that another can follow: remove it if this machine's \
+                            clock is right";
+                io::Error::other(what)
+            })?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
         Err(error) => return Err(error),
     };
-    let next = (last + 1).max(now_micros());
+    let next = next.max(now_micros());
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     writeln!(file, "{next}")?;
@@ -65,9 +69,12 @@ mod tests {
         fs::write(folder.join("incarnation"), ahead.to_string()).unwrap();
         assert_eq!(next(&folder).unwrap(), ahead + 1);
         assert_eq!(next(&folder).unwrap(), ahead + 2);
-        fs::write(folder.join("incarnation"), "half a").unwrap();
-        let error = next(&folder).unwrap_err().to_string();
-        assert!(error.contains("holds no number"), "{error}");
+        // After the highest, there is none.
+        for unusable in ["half a", "18446744073709551615"] {
+            fs::write(folder.join("incarnation"), unusable).unwrap();
+            let error = next(&folder).unwrap_err().to_string();
+            assert!(error.contains("holds no number"), "{error}");
+        }
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -30,6 +30,7 @@ use crate::net::{IDLE, Net, Settings};
 use crate::payload::{self, Payload, PayloadError};
 use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Reception, StateOf};
 use crate::reference::{AskError, Ref};
+use crate::runtime;
 use crate::security::{Access, Identity, IdentityError, Role, Who};
 use crate::state::NodeState;
 use crate::stream::Streams;
@@ -614,10 +615,11 @@ impl Node {
     /// # Errors
     /// See [`System::shutdown`].
     pub fn shutdown(&self, within: Duration) -> Result<(), ShutdownError> {
-        let deadline = Instant::now() + within;
+        if runtime::is_current_thread() {
+            return Err(ShutdownError::OnRuntimeThread);
+        }
         self.inner.stop.send_replace(true);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let ended = self.inner.system.shutdown(left);
+        let ended = self.inner.system.shutdown(within);
         if let Some(thread) = self.inner.thread.lock().take() {
             // It ends within a second.
             drop(thread.join());

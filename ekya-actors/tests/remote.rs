@@ -6,7 +6,9 @@ mod site;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use ekya_actors::{Actor, AskError, Ctx, FindError, Handler, Message, Node, Ref, SendError};
+use ekya_actors::{
+    Actor, AskError, Ctx, FindError, Handler, Message, Node, Ref, SendError, ShutdownError,
+};
 use site::{Add, Counter, Fail, Local, PATIENCE, Site, connect};
 
 async fn pair(site: &Site) -> (Node, Node, Ref<Counter>) {
@@ -47,6 +49,30 @@ async fn panics_and_ends_are_heard_of() {
         matches!(lost, Err(AskError::Lost { .. } | AskError::Stopped { .. })),
         "{lost:?}"
     );
+}
+
+#[tokio::test]
+async fn an_actor_that_shuts_its_own_node_down_changes_nothing() {
+    struct Closer(Node);
+    impl Actor for Closer {}
+    struct Close;
+    impl Message for Close {
+        type Reply = Result<(), ShutdownError>;
+    }
+    impl Handler<Close> for Closer {
+        fn handle(&mut self, _: Close, _: &mut Ctx<Self>) -> Result<(), ShutdownError> {
+            self.0.shutdown(PATIENCE)
+        }
+    }
+    let (_a, b, far) = pair(&Site::new()).await;
+    let closer = b.system().spawn("closer", Closer(b.clone()), 4).unwrap();
+    let closed = closer.ask(Close, PATIENCE).await.unwrap();
+    assert!(
+        matches!(closed, Err(ShutdownError::OnRuntimeThread)),
+        "{closed:?}"
+    );
+    assert_eq!(far.ask(Add(1), PATIENCE).await, Ok(1));
+    b.shutdown(PATIENCE).unwrap();
 }
 
 #[tokio::test]

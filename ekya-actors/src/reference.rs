@@ -81,7 +81,8 @@ pub enum SendError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The mailbox is full; the message was not accepted.
+    /// The mailbox is full, or what waits to be sent to the actor's node: the message was not accepted.
+    /// Or so much waits to be sent back that the answer was not: then it was handled.
     #[error("{actor} is overloaded: its mailbox is full")]
     Overloaded {
         /// The actor's name.
@@ -413,7 +414,8 @@ impl<A: Actor> Ref<A> {
         }
     }
 
-    /// Waits until the actor has ended for good; restarts are no end. Runs anywhere.
+    /// Waits until the actor has ended for good; restarts are no end. For an actor of this process it
+    /// runs anywhere, for one of another node on any tokio runtime that has a timer.
     ///
     /// # Cancel safety
     /// May be dropped and called again.

@@ -368,10 +368,7 @@ mod simulation {
         let until = now + Duration::from_secs(1);
         let whole = Needs::of("gpu", Share::WHOLE);
         let three = vec![whole.clone(); 3];
-        assert_eq!(
-            holdings.reserve(&three, until, now),
-            Err(Shortage(whole))
-        );
+        assert_eq!(holdings.reserve(&three, until, now), Err(Shortage(whole)));
         let free = |room: Room| room.free_micro;
         let rooms: Vec<u32> = holdings.rooms(now).into_iter().map(free).collect();
         assert_eq!(rooms, [1_000_000; 2]);

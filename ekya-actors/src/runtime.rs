@@ -266,12 +266,14 @@ impl<A: Actor> Shell<A> {
     /// Replaces an actor that cannot go on, if it is supervised and has restarts left; ends it
     /// otherwise.
     fn replace(&mut self, reason: ExitReason) {
-        self.discard(&reason);
+        let fallen = self.discard();
+        let why = self.mailbox().failed_by(&reason);
         self.ctx = Ctx::new(Arc::clone(self.mailbox()));
         let name = Arc::clone(self.mailbox().name());
         let supervision = self.supervision.as_mut();
         let successor = supervision.and_then(|supervision| supervision.successor(&name));
         self.succeed(successor, reason);
+        fallen.fail(Some(&why));
     }
 
     /// Is restarted, or ends, because another of its group has panicked.
@@ -280,11 +282,13 @@ impl<A: Actor> Shell<A> {
             return;
         }
         let reason = ExitReason::WithGroup(whom);
-        self.discard(&reason);
+        let fallen = self.discard();
+        let why = self.mailbox().failed_by(&reason);
         self.ctx = Ctx::new(Arc::clone(self.mailbox()));
         let supervision = self.supervision.as_mut().zip(pause);
         let successor = supervision.and_then(|(one, pause)| Some((one.instance()?, pause)));
         self.succeed(successor, reason);
+        fallen.fail(Some(&why));
         self.start();
     }
 
@@ -303,14 +307,14 @@ impl<A: Actor> Shell<A> {
         });
     }
 
-    /// Drops the actor and its tasks, and with them the replies that they have kept. Destructors are
-    /// the user's code too.
-    fn discard(&mut self, reason: &ExitReason) {
+    /// Drops the actor and its tasks, and with them the replies that they have kept: to be failed only
+    /// when it is replaced or its end is known, for whoever hears of it may ask the successor at once.
+    /// Destructors are the user's code too.
+    fn discard(&mut self) -> Fallen {
         let actor = self.actor.take();
         let tasks = std::mem::take(&mut self.ctx.tasks);
         let running = std::mem::take(&mut self.running);
         let (dropped, fallen) = Fallen::during(|| guarded(|| drop((actor, tasks, running))));
-        fallen.fail(Some(&self.mailbox().failed_by(reason)));
         if let Err(panic) = dropped {
             tracing::error!(
                 actor = &**self.ctx.mailbox().name(),
@@ -318,10 +322,12 @@ impl<A: Actor> Shell<A> {
                 "panic while dropping an actor"
             );
         }
+        fallen
     }
 
     fn end(&mut self, reason: ExitReason) {
-        self.discard(&reason);
+        let fallen = self.discard();
+        let why = self.mailbox().failed_by(&reason);
         self.ctx.stopping = true;
         self.mailbox().close(reason.clone());
         let ended = &self.mailbox().stats().of_type.ended;
@@ -335,6 +341,7 @@ impl<A: Actor> Shell<A> {
             reason,
             restarted: false,
         });
+        fallen.fail(Some(&why));
     }
 
     /// Stops the actor in good order.

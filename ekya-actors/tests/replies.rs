@@ -443,6 +443,9 @@ fn an_actor_that_never_starts_holds_up_no_other() {
 fn items_without_room_are_refused() {
     struct Flood;
     impl Actor for Flood {}
+    impl Handler<Counted> for Flood {
+        fn handle(&mut self, _: Counted, _: &mut Ctx<Self>) {}
+    }
     struct Pour;
     impl Message for Pour {
         type Reply = Vec<Option<ItemError>>;
@@ -462,6 +465,8 @@ fn items_without_room_are_refused() {
         .unwrap();
     runtime.block_on(async {
         let mut replies = flood.stream(Pour, 2).unwrap();
+        // Nothing is taken until all was poured.
+        flood.ask(Counted, PATIENCE).await.unwrap();
         assert_eq!(replies.next(PATIENCE).await, Ok(Some(Vec::new())));
         assert_eq!(replies.next(PATIENCE).await, Ok(Some(Vec::new())));
         assert_eq!(replies.next(PATIENCE).await, Ok(None), "no panic");

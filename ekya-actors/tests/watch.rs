@@ -72,6 +72,13 @@ fn pair() -> (tokio::runtime::Runtime, Node, Node, Ref<Counter>) {
     (runtime, a, b, far)
 }
 
+/// Waits until another node waits for an end here: one that came too late would not hear why.
+fn wait_for_watch(node: &Node) {
+    while node.peers()[0].its_asks == 0 {
+        std::thread::yield_now();
+    }
+}
+
 fn panicked() -> ExitReason {
     ExitReason::Panicked("on purpose".to_owned())
 }
@@ -110,6 +117,7 @@ fn an_end_is_heard_of_once_here() {
 fn an_end_is_heard_of_across_nodes() {
     let (runtime, a, b, far) = pair();
     let (_watcher, exits) = watch(a.system(), &far, false);
+    wait_for_watch(&b);
     drop(runtime.block_on(far.ask(Fail, PATIENCE)));
     let exit = exits.recv_timeout(PATIENCE).unwrap();
     assert_eq!(exit.node.as_deref(), Some("b"));
@@ -126,6 +134,7 @@ fn an_end_is_heard_of_across_nodes() {
 fn an_actor_that_is_published_again_is_the_one_that_it_was() {
     let (runtime, a, b, far) = pair();
     let (_watcher, exits) = watch(a.system(), &far, false);
+    wait_for_watch(&b);
     let here: Ref<Counter> = runtime.block_on(b.find("counter", "b")).unwrap();
     b.publish(&here);
     assert_eq!(runtime.block_on(far.ask(Add(1), PATIENCE)), Ok(1));

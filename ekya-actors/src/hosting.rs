@@ -195,6 +195,7 @@ pub(crate) struct Hosting {
 struct Spawned {
     name: Arc<str>,
     stop: Box<dyn Fn() + Send>,
+    has_ended: Box<dyn Fn() -> bool + Send>,
 }
 
 impl Hosting {
@@ -293,10 +294,17 @@ impl Hosting {
         spawned.get(&number).map(|one| (one.stop)()).is_some()
     }
 
-    /// An actor has ended.
+    /// An actor has ended. One that is spawned here may have its name already: that is free before this
+    /// is heard of, where the other one had a thread of its own.
     pub(crate) fn ended(&self, actor: &str) {
-        self.holdings.ended(actor, Instant::now());
-        self.spawned.lock().retain(|_, one| *one.name != *actor);
+        let mut spawned = self.spawned.lock();
+        let before = spawned.len();
+        spawned.retain(|_, one| *one.name != *actor || !(one.has_ended)());
+        let was_here = spawned.len() < before;
+        drop(spawned);
+        if was_here {
+            self.holdings.ended(actor, Instant::now());
+        }
     }
 }
 
@@ -329,13 +337,13 @@ fn make<A: Spawn>(
         hosting.holdings.keep(Arc::clone(&name), holding);
     }
     let published = hosting.exports.publish(&actor);
-    let stopped = actor.clone();
-    let stop = Box::new(move || stopped.stop());
-    let number = published.actor;
-    hosting
-        .spawned
-        .lock()
-        .insert(number, Spawned { name, stop });
+    let [stopped, watched] = [actor.clone(), actor.clone()];
+    let spawned = Spawned {
+        name,
+        stop: Box::new(move || stopped.stop()),
+        has_ended: Box::new(move || watched.end().is_some()),
+    };
+    hosting.spawned.lock().insert(published.actor, spawned);
     if let Some((link, session)) = owner {
         hosting.network.spawn(async move {
             tokio::select! {
@@ -345,4 +353,58 @@ fn make<A: Spawn>(
         });
     }
     Ok(published)
+}
+
+#[cfg(test)]
+mod tests {
+    use ekya_sched::Share;
+
+    use super::*;
+    use crate::actor::Actor;
+    use crate::device::Device;
+    use crate::wire::Messages;
+
+    struct Idle;
+
+    impl Actor for Idle {}
+
+    impl Remote for Idle {
+        const TYPE: &'static str = "idle";
+
+        fn messages(_: &mut Messages<Self>) {}
+    }
+
+    impl Spawn for Idle {
+        type Args = ();
+
+        fn spawn((): &(), _: Option<&Arc<Holding>>) -> Self {
+            Self
+        }
+    }
+
+    #[test]
+    fn the_end_of_another_of_the_same_name_frees_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let system = System::start().unwrap();
+        let devices = vec![("gpu".to_owned(), Device::new("gpu0", 1))];
+        let hosting = Arc::new(Hosting::new(
+            system.downgrade(),
+            Arc::default(),
+            Holdings::new(devices),
+            runtime.handle().clone(),
+        ));
+        hosting.offer::<Idle>();
+        let order = Order::<Idle>::new("idle", ()).needs(Needs::of("gpu", Share::WHOLE));
+        let place = || order.place(None).unwrap();
+        let number = hosting.host(place(), None).unwrap().actor;
+        hosting.ended("idle");
+        assert_eq!(hosting.rooms()[0].free_micro, 0);
+        assert!(hosting.stop(number));
+        system.shutdown(Duration::from_secs(10)).unwrap();
+        hosting.ended("idle");
+        assert_eq!(hosting.rooms()[0].free_micro, 1_000_000);
+        assert!(!hosting.stop(number));
+    }
 }

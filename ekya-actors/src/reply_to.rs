@@ -16,7 +16,7 @@ pub(crate) struct ReplyTo {
     session: u64,
     /// Absent once it is answered.
     call: Option<u64>,
-    /// How many asks had been cancelled when this one came.
+    /// What the link had counted of them when this one came.
     cancellations: u64,
     wants: Wanted,
 }

@@ -158,6 +158,7 @@ fn an_actor_that_has_ended_is_not_published() {
 fn a_lost_node_ends_what_is_known_of_its_actors() {
     let (runtime, a, b, far) = pair();
     let (_watcher, exits) = watch(a.system(), &far, false);
+    wait_for_watch(&b);
     // The end of the watch must not be what the node says of its actors when it stops in good order.
     a.access().revoke("b");
     a.enforce_access();

@@ -53,8 +53,6 @@ struct Holds {
     /// Reservations by number, and when they lapse.
     reserved: BTreeMap<u64, (Holding, Instant)>,
     last: u64,
-    /// By actor.
-    held: BTreeMap<Arc<str>, Arc<Holding>>,
 }
 
 impl Holding {
@@ -86,7 +84,8 @@ impl Holding {
         self.device.grant_at(&[grant], now).is_ok()
     }
 
-    /// Whoever still has it holds nothing from now on.
+    /// Its actor has ended: whoever still has it, as where its state lives on somewhere, holds nothing
+    /// from now on.
     pub(crate) fn give_back(&self, now: Instant) {
         self.grant(GIVEN_BACK, Share::ZERO, None, now);
         self.job.stop();
@@ -180,19 +179,6 @@ impl Holdings {
             holds.reserved.remove(number);
         }
     }
-
-    /// Remembers what an actor holds until it [ends](Self::ended).
-    pub(crate) fn keep(&self, actor: Arc<str>, holding: Arc<Holding>) {
-        self.holds.lock().held.insert(actor, holding);
-    }
-
-    /// An actor has ended: what it held is free, even where its state lives on somewhere.
-    pub(crate) fn ended(&self, actor: &str, now: Instant) {
-        let held = self.holds.lock().held.remove(actor);
-        if let Some(holding) = held {
-            holding.give_back(now);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -273,9 +259,6 @@ mod simulation {
                 None => Ok(()),
                 Some(holding) => {
                     self.next += 1;
-                    let name = self.next.to_string();
-                    self.holdings
-                        .keep(name.as_str().into(), Arc::clone(&holding));
                     self.actors.insert(self.next, (share, holding));
                     Ok(())
                 }
@@ -289,8 +272,8 @@ mod simulation {
         }
 
         fn end(&mut self) {
-            if let Some((name, (_, holding))) = self.actors.pop_first() {
-                self.holdings.ended(&name.to_string(), self.now);
+            if let Some((_, (_, holding))) = self.actors.pop_first() {
+                holding.give_back(self.now);
                 // Its state lives on, on a thread that computes.
                 self.kept.push(holding);
             }

@@ -24,7 +24,7 @@ use crate::link::Link;
 use crate::reception::{Place, WireNeeds};
 use crate::state::DeviceState;
 use crate::supervision::{Backoff, Restarts};
-use crate::system::{SpawnError, System, WeakSystem};
+use crate::system::{Running, SpawnError, System, WeakSystem};
 use crate::wire::Remote;
 
 /// Actors that a node runs for others, at most.
@@ -188,14 +188,14 @@ pub(crate) struct Hosting {
     holdings: Holdings,
     network: Handle,
     offers: RwLock<HashMap<&'static str, Offer>>,
-    /// What stops each, by its number.
+    /// By number.
     spawned: Mutex<BTreeMap<u64, Spawned>>,
 }
 
 struct Spawned {
     name: Arc<str>,
-    stop: Box<dyn Fn() + Send>,
-    has_ended: Box<dyn Fn() -> bool + Send>,
+    actor: Arc<dyn Running>,
+    holding: Option<Arc<Holding>>,
 }
 
 impl Hosting {
@@ -291,19 +291,18 @@ impl Hosting {
     /// Stops an actor that it runs for others; whether it does.
     pub(crate) fn stop(&self, number: u64) -> bool {
         let spawned = self.spawned.lock();
-        spawned.get(&number).map(|one| (one.stop)()).is_some()
+        spawned.get(&number).map(|one| one.actor.stop()).is_some()
     }
 
     /// An actor has ended. One that is spawned here may have its name already: that is free before this
     /// is heard of, where the other one had a thread of its own.
     pub(crate) fn ended(&self, actor: &str) {
         let mut spawned = self.spawned.lock();
-        let before = spawned.len();
-        spawned.retain(|_, one| *one.name != *actor || !(one.has_ended)());
-        let was_here = spawned.len() < before;
-        drop(spawned);
-        if was_here {
-            self.holdings.ended(actor, Instant::now());
+        let is_it = |_: &u64, one: &mut Spawned| *one.name == *actor && one.actor.has_ended();
+        for (_, Spawned { holding, .. }) in spawned.extract_if(.., is_it) {
+            if let Some(holding) = holding {
+                holding.give_back(Instant::now());
+            }
         }
     }
 }
@@ -332,18 +331,15 @@ fn make<A: Spawn>(
             SpawnError::Capacity { .. } => Refusal::Mailbox(place.mailbox),
             SpawnError::Stopped(_) | SpawnError::Thread { .. } => Refusal::Stopping,
         })?;
-    let name = actor.shared_name();
-    if let Some(holding) = holding {
-        hosting.holdings.keep(Arc::clone(&name), holding);
-    }
     let published = hosting.exports.publish(&actor);
-    let [stopped, watched] = [actor.clone(), actor.clone()];
-    let spawned = Spawned {
-        name,
-        stop: Box::new(move || stopped.stop()),
-        has_ended: Box::new(move || watched.end().is_some()),
-    };
-    hosting.spawned.lock().insert(published.actor, spawned);
+    if let Some(running) = actor.running() {
+        let spawned = Spawned {
+            name: actor.shared_name(),
+            actor: running,
+            holding,
+        };
+        hosting.spawned.lock().insert(published.actor, spawned);
+    }
     if let Some((link, session)) = owner {
         hosting.network.spawn(async move {
             tokio::select! {

@@ -251,7 +251,7 @@ impl<A: Actor> Mailbox<A> {
 
     /// Takes a place, which is given back by [`leave`](Self::leave).
     fn enter(&self) -> Result<(), SendError> {
-        if self.end.get().is_some() {
+        if self.has_ended() {
             let actor = Arc::clone(&self.name);
             return Err(SendError::Stopped { actor });
         }
@@ -440,6 +440,14 @@ impl<A: Actor> Ref<A> {
         }
     }
 
+    /// An actor of this process, its type forgotten.
+    pub(crate) fn running(&self) -> Option<Arc<dyn Running>> {
+        match &self.target {
+            Target::Here(mailbox) => Some(Arc::clone(mailbox) as Arc<dyn Running>),
+            Target::There(_) => None,
+        }
+    }
+
     /// Why an actor of this process has ended for good, once it has.
     pub(crate) fn end(&self) -> Option<ExitReason> {
         match &self.target {
@@ -555,6 +563,10 @@ impl<A: Actor> Running for Mailbox<A> {
     fn stop(&self) {
         self.post.stop();
         self.stop.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end.get().is_some()
     }
 
     fn state(&self) -> ActorState {

@@ -318,6 +318,8 @@ struct Actors {
 pub(crate) trait Running: Send + Sync {
     fn stop(&self);
 
+    fn has_ended(&self) -> bool;
+
     fn state(&self) -> ActorState;
 }
 

@@ -1,5 +1,6 @@
 //! What an actor is: state, and one handler for each type of message.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -125,8 +126,8 @@ pub struct Ctx<A: Actor> {
     pub(crate) stopping: bool,
     /// To be run.
     pub(crate) tasks: Vec<Task<A>>,
-    /// How many run already.
-    pub(crate) tasks_running: usize,
+    /// Those that run, by number. They are here, and not with actix, to go down with the actor.
+    pub(crate) running: BTreeMap<u64, Task<A>>,
 }
 
 impl<A: Actor> Ctx<A> {
@@ -135,7 +136,7 @@ impl<A: Actor> Ctx<A> {
             mailbox,
             stopping: false,
             tasks: Vec::new(),
-            tasks_running: 0,
+            running: BTreeMap::new(),
         }
     }
 
@@ -189,7 +190,7 @@ impl<A: Actor> Ctx<A> {
     }
 
     pub(crate) fn run_task(&mut self, task: Task<A>) -> Result<(), SendError> {
-        if self.tasks.len() + self.tasks_running >= TASKS_MAX {
+        if self.tasks.len() + self.running.len() >= TASKS_MAX {
             return Err(SendError::Overloaded {
                 actor: Arc::clone(self.mailbox.name()),
             });

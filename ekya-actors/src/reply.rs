@@ -112,6 +112,7 @@ thread_local! {
 
 /// Replies that go down with their actor. Why is known only after they were dropped: a panic has its
 /// text once it has been caught.
+#[derive(Default)]
 pub(crate) struct Fallen(Vec<Fail>);
 
 impl Fallen {
@@ -128,6 +129,12 @@ impl Fallen {
         let _before = Restore(FALLEN.replace(Some(Vec::new())));
         let result = run();
         (result, Self(FALLEN.take().unwrap_or_default()))
+    }
+
+    /// Those of both.
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// Keeps one, or fails it at once where nothing is known to go down.

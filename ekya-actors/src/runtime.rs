@@ -8,7 +8,6 @@
 //! - the bound of a mailbox is that of [`Mailbox`].
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use actix::fut::{ActorFuture, wrap_future};
 use actix::{ActorContext, ActorFutureExt, Addr, AsyncContext, Context};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::actor::{Actor, Ctx, Task};
+use crate::actor::{Actor, Ctx};
 use crate::envelope::{Deliver, Envelope, guarded};
 use crate::reference::Mailbox;
 use crate::reply::Fallen;
@@ -177,8 +176,7 @@ pub(crate) struct Shell<A: Actor> {
     apart: Option<Apart>,
     /// What is waited before the actor starts, after a panic.
     pause: Option<Duration>,
-    /// Its tasks, by number. They are here, and not with actix, to go down with it.
-    running: HashMap<u64, Task<A>>,
+    /// Numbers its tasks, also across restarts.
     last_task: u64,
     messages: u32,
     busy: Duration,
@@ -199,7 +197,6 @@ impl<A: Actor> Shell<A> {
             supervision,
             apart,
             pause: None,
-            running: HashMap::new(),
             last_task: 0,
             messages: 0,
             busy: Duration::ZERO,
@@ -223,10 +220,7 @@ impl<A: Actor> Shell<A> {
         match started {
             Ok(()) => fallen.fail(None),
             Err(panic) => {
-                let reason = ExitReason::Panicked(panic);
-                let why = self.mailbox().failed_by(&reason);
-                self.replace(reason);
-                fallen.fail(Some(&why));
+                self.replace(ExitReason::Panicked(panic), fallen);
                 self.pause.get_or_insert(Duration::ZERO);
             }
         }
@@ -250,30 +244,21 @@ impl<A: Actor> Shell<A> {
         let (delivered, fallen) = Fallen::during(|| body.deliver(actor, &mut self.ctx));
         match delivered {
             Ok(()) => fallen.fail(None),
-            Err(reason) => self.fall(reason, fallen),
+            Err(reason) => {
+                self.replace(reason, fallen);
+                self.start();
+            }
         }
-    }
-
-    /// Goes on with a successor, if there is one.
-    fn fall(&mut self, reason: ExitReason, fallen: Fallen) {
-        let why = self.mailbox().failed_by(&reason);
-        self.replace(reason);
-        // Only now: whoever hears of it may ask the successor at once.
-        fallen.fail(Some(&why));
-        self.start();
     }
 
     /// Replaces an actor that cannot go on, if it is supervised and has restarts left; ends it
     /// otherwise.
-    fn replace(&mut self, reason: ExitReason) {
-        let fallen = self.discard();
-        let why = self.mailbox().failed_by(&reason);
-        self.ctx = Ctx::new(Arc::clone(self.mailbox()));
+    fn replace(&mut self, reason: ExitReason, fallen: Fallen) {
+        let fallen = fallen.and(self.discard());
         let name = Arc::clone(self.mailbox().name());
         let supervision = self.supervision.as_mut();
         let successor = supervision.and_then(|supervision| supervision.successor(&name));
-        self.succeed(successor, reason);
-        fallen.fail(Some(&why));
+        self.succeed(successor, reason, fallen);
     }
 
     /// Is restarted, or ends, because another of its group has panicked.
@@ -281,21 +266,18 @@ impl<A: Actor> Shell<A> {
         if self.actor.is_none() {
             return;
         }
-        let reason = ExitReason::WithGroup(whom);
         let fallen = self.discard();
-        let why = self.mailbox().failed_by(&reason);
-        self.ctx = Ctx::new(Arc::clone(self.mailbox()));
         let supervision = self.supervision.as_mut().zip(pause);
         let successor = supervision.and_then(|(one, pause)| Some((one.instance()?, pause)));
-        self.succeed(successor, reason);
-        fallen.fail(Some(&why));
+        self.succeed(successor, ExitReason::WithGroup(whom), fallen);
         self.start();
     }
 
-    fn succeed(&mut self, successor: Option<(A, Duration)>, reason: ExitReason) {
+    fn succeed(&mut self, successor: Option<(A, Duration)>, reason: ExitReason, fallen: Fallen) {
         let Some((successor, pause)) = successor else {
-            return self.end(reason);
+            return self.end(reason, fallen);
         };
+        let why = self.mailbox().failed_by(&reason);
         self.mailbox().next_generation();
         self.actor = Some(successor);
         self.pause = Some(pause).filter(|pause| !pause.is_zero());
@@ -305,19 +287,20 @@ impl<A: Actor> Shell<A> {
             reason,
             restarted: true,
         });
+        // Only now: whoever hears of it may ask the successor at once.
+        fallen.fail(Some(&why));
     }
 
-    /// Drops the actor and its tasks, and with them the replies that they have kept: to be failed only
-    /// when it is replaced or its end is known, for whoever hears of it may ask the successor at once.
-    /// Destructors are the user's code too.
+    /// Drops the actor and its tasks, and with them the replies that they have kept. Destructors are
+    /// the user's code too.
     fn discard(&mut self) -> Fallen {
         let actor = self.actor.take();
-        let tasks = std::mem::take(&mut self.ctx.tasks);
-        let running = std::mem::take(&mut self.running);
-        let (dropped, fallen) = Fallen::during(|| guarded(|| drop((actor, tasks, running))));
+        let empty = Ctx::new(Arc::clone(self.mailbox()));
+        let ctx = std::mem::replace(&mut self.ctx, empty);
+        let (dropped, fallen) = Fallen::during(|| guarded(|| drop((actor, ctx))));
         if let Err(panic) = dropped {
             tracing::error!(
-                actor = &**self.ctx.mailbox().name(),
+                actor = &**self.mailbox().name(),
                 panic,
                 "panic while dropping an actor"
             );
@@ -325,8 +308,8 @@ impl<A: Actor> Shell<A> {
         fallen
     }
 
-    fn end(&mut self, reason: ExitReason) {
-        let fallen = self.discard();
+    fn end(&mut self, reason: ExitReason, fallen: Fallen) {
+        let fallen = fallen.and(self.discard());
         let why = self.mailbox().failed_by(&reason);
         self.ctx.stopping = true;
         self.mailbox().close(reason.clone());
@@ -353,7 +336,7 @@ impl<A: Actor> Shell<A> {
             Ok(()) => ExitReason::Stopped,
             Err(panic) => ExitReason::Panicked(panic),
         };
-        self.end(reason);
+        self.end(reason, Fallen::default());
     }
 
     /// Carries out what the last handler wanted.
@@ -378,7 +361,7 @@ impl<A: Actor> Shell<A> {
                         shell.start();
                         shell.settle(context);
                     } else {
-                        shell.end(ExitReason::Stopped);
+                        shell.end(ExitReason::Stopped, Fallen::default());
                         context.terminate();
                     }
                 }),
@@ -386,9 +369,8 @@ impl<A: Actor> Shell<A> {
             return;
         }
         for task in std::mem::take(&mut self.ctx.tasks) {
-            self.ctx.tasks_running += 1;
             self.last_task += 1;
-            self.running.insert(self.last_task, task);
+            self.ctx.running.insert(self.last_task, task);
             context.spawn(Running(self.last_task));
         }
     }
@@ -396,7 +378,7 @@ impl<A: Actor> Shell<A> {
     /// Whether a task is over; its output is for the actor.
     fn poll_task(&mut self, number: u64, waking: &mut task::Context<'_>) -> Poll<()> {
         // One that went down with the actor that had begun it is over.
-        let Some(task) = self.running.get_mut(&number) else {
+        let Some(task) = self.ctx.running.get_mut(&number) else {
             return Poll::Ready(());
         };
         let (polled, fallen) = Fallen::during(|| guarded(|| task.as_mut().poll(waking)));
@@ -407,11 +389,13 @@ impl<A: Actor> Shell<A> {
             }
             Ok(Poll::Ready(body)) => {
                 fallen.fail(None);
-                self.running.remove(&number);
-                self.ctx.tasks_running = self.ctx.tasks_running.saturating_sub(1);
+                self.ctx.running.remove(&number);
                 self.deliver(body);
             }
-            Err(panic) => self.fall(ExitReason::Panicked(panic), fallen),
+            Err(panic) => {
+                self.replace(ExitReason::Panicked(panic), fallen);
+                self.start();
+            }
         }
         Poll::Ready(())
     }
@@ -489,7 +473,7 @@ impl<A: Actor> Drop for Shell<A> {
     /// However the shell goes, whoever waits for its actor hears of it.
     fn drop(&mut self) {
         if self.actor.is_some() {
-            self.end(ExitReason::Stopped);
+            self.end(ExitReason::Stopped, Fallen::default());
         }
     }
 }

@@ -12,8 +12,7 @@ use crate::link::Link;
 use crate::peer::{Address, Failure};
 use crate::reception;
 use crate::reference::{AskError, SendError};
-use crate::watch::ExitReason;
-use crate::wire::Wire;
+use crate::wire::{self, Wire};
 
 /// Where an actor of another node is, during one session with that node.
 pub(crate) struct Far {
@@ -108,11 +107,6 @@ impl Far {
         drop(reception::of(&self.link, self.session).tell(reception::Stop { actor }));
     }
 
-    /// The reason for the actor's end, once there is one.
-    pub(crate) async fn ended(&self) -> ExitReason {
-        reception::ended(self).await
-    }
-
     /// What an answer is for the asker; `None` is none in time.
     ///
     /// # Errors
@@ -141,10 +135,7 @@ impl Far {
     }
 
     fn wire<M: Message>(&self) -> Result<Wire<M>, SendError> {
-        M::WIRE.ok_or_else(|| {
-            let name = std::any::type_name::<M>();
-            self.untransportable(format!("{name} has no Message::WIRE"))
-        })
+        wire::of().map_err(|why| self.untransportable(why))
     }
 
     fn addressed<M: Message>(&self, message: &M) -> Result<(Address, Vec<u8>), SendError> {
@@ -238,9 +229,7 @@ impl Flowing {
             Err(failure) => Err(failed(self.far.shared_name(), failure, Duration::MAX)),
         }
     }
-}
 
-impl Flowing {
     fn cancel(&mut self) {
         if self.end.take().is_some() {
             self.far.link.cancel(self.far.session, self.call);

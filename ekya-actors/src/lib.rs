@@ -73,13 +73,15 @@ pub use holdings::Holding;
 pub use hosting::{Order, Refusal, Spawn};
 pub use incarnation::IncarnationError;
 pub use membership::Detection;
-pub use node::{Builder, Connections, FindError, Node, NodeError, NoticeError, PeerState};
+pub use node::{Builder, FindError, Node, NodeError, NoticeError};
 pub use payload::{Payload, PayloadError};
 pub use reference::{AskError, Ref, SendError};
 pub use reply::Reply;
 pub use sfq::JobId;
 pub use spawning::PlaceError;
-pub use state::{ActorCounts, ActorState, DeviceState, JobState, NodeState, TypeState};
+pub use state::{
+    ActorCounts, ActorState, Connections, DeviceState, JobState, NodeState, PeerState, TypeState,
+};
 pub use stream::{ItemError, Items, Replies, Streams};
 pub use supervision::{Backoff, Group, Restarts};
 pub use system::{ShutdownError, SpawnError, StartError, System};

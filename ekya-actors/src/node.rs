@@ -4,13 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -32,7 +30,7 @@ use crate::reception::{self, Find, List, RECEPTION, RECEPTION_CAPACITY, Receptio
 use crate::reference::{AskError, Ref};
 use crate::runtime;
 use crate::security::{Access, Identity, IdentityError, Role, Who};
-use crate::state::NodeState;
+use crate::state::{Connections, NodeState, PeerState};
 use crate::stream::Streams;
 use crate::system::{ShutdownError, SpawnError, StartError, System};
 use crate::wire::Remote;
@@ -145,36 +143,6 @@ pub(crate) struct Desk {
     pub(crate) reception: Ref<Reception>,
     /// None for this node itself.
     pub(crate) session: Option<(Arc<Link>, u64)>,
-}
-
-/// Another node, as this one sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerState {
-    /// Who it is.
-    pub who: Who,
-    /// Whether there is a connection now.
-    pub is_connected: bool,
-    /// Frames for it that it has not taken in yet.
-    pub frames_waiting: usize,
-    /// Asks from here that it has not answered.
-    pub asks: usize,
-    /// Its asks that are not answered here.
-    pub its_asks: usize,
-}
-
-/// Connections since the start of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Connections {
-    /// Accepted, TLS and greeting included.
-    pub accepted: u64,
-    /// Asked to come again with a token, because many were being accepted.
-    pub validated: u64,
-    /// Turned away unheard, because too many were being accepted.
-    pub turned_away: u64,
-    /// Not accepted: no certificate, not allowed, no greeting in time.
-    pub failed_handshakes: u64,
-    /// Closed because the peer broke the protocol.
-    pub misbehaved: u64,
 }
 
 impl Builder {
@@ -563,7 +531,8 @@ impl Node {
     /// Every other node that there has been a connection with.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerState> {
-        peers(&self.inner.net)
+        let links = self.inner.net.links();
+        links.iter().map(|link| PeerState::of(link)).collect()
     }
 
     /// The other nodes of the cluster that are taken to be alive.
@@ -588,13 +557,13 @@ impl Node {
     /// Counts connections.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        connections(&self.inner.net)
+        Connections::of(&self.inner.net)
     }
 
     /// What this node is doing.
     #[must_use]
     pub fn state(&self) -> NodeState {
-        state(&self.inner.net, self.system(), &self.inner.hosting)
+        NodeState::of(&self.inner.net, self.system(), &self.inner.hosting)
     }
 
     /// What a connected node, or this one, is doing. Observers may ask for it, too.
@@ -657,43 +626,4 @@ where
 fn overloaded(desk: &Desk) -> AskError {
     let actor = desk.reception.name().into();
     AskError::Overloaded { actor }
-}
-
-/// What a node is doing.
-pub(crate) fn state(net: &Net, system: &System, hosting: &Hosting) -> NodeState {
-    let (actors, types) = system.state();
-    let (who, address) = (net.who().clone(), net.address().to_owned());
-    let mut state = NodeState::new(who, address, net.incarnation(), connections(net));
-    state.actors = actors;
-    state.types = types;
-    state.devices = hosting.devices();
-    state.peers = peers(net);
-    state.members = net.gossip().members();
-    state
-}
-
-fn peers(net: &Net) -> Vec<PeerState> {
-    let state = |link: &Arc<Link>| {
-        let in_flight = link.in_flight();
-        PeerState {
-            who: link.who().clone(),
-            is_connected: link.is_connected(),
-            frames_waiting: in_flight.frames,
-            asks: in_flight.asks,
-            its_asks: in_flight.their_asks,
-        }
-    };
-    net.links().iter().map(state).collect()
-}
-
-fn connections(net: &Net) -> Connections {
-    let counters = &net.counters;
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Connections {
-        accepted: read(&counters.accepted),
-        validated: read(&counters.validated),
-        turned_away: read(&counters.turned_away),
-        failed_handshakes: read(&counters.failed_handshakes),
-        misbehaved: read(&counters.misbehaved),
-    }
 }

@@ -14,10 +14,9 @@ use crate::far::Far;
 use crate::hosting::{Hosting, Refusal};
 use crate::link::Link;
 use crate::net::Net;
-use crate::node;
 use crate::reference::{AskError, Ref};
 use crate::reply::Reply;
-use crate::state::Piece;
+use crate::state::{NodeState, Piece};
 use crate::stream::{Items, Streams};
 use crate::watch::ExitReason;
 use crate::wire::{Messages, Remote, Wire};
@@ -54,8 +53,17 @@ impl Reception {
         }
     }
 
-    /// Sends a long answer; one too many is cut off at its start.
-    fn send_all<M: Message>(&mut self, items: Items<M>, all: Vec<M::Reply>, ctx: &mut Ctx<Self>) {
+    /// Sends a long answer; one too many is cut off at its start, and not even made.
+    fn send_all<M: Message>(
+        &mut self,
+        items: Items<M>,
+        all: impl FnOnce(&Self) -> Vec<M::Reply>,
+        ctx: &mut Ctx<Self>,
+    ) {
+        if self.sending >= SENDING_MAX {
+            return;
+        }
+        let all = all(self);
         let sending = async move {
             for one in all {
                 if items.send(one).await.is_err() {
@@ -64,7 +72,7 @@ impl Reception {
             }
             Sent
         };
-        if self.sending < SENDING_MAX && ctx.run(sending).is_ok() {
+        if ctx.run(sending).is_ok() {
             self.sending += 1;
         }
     }
@@ -125,8 +133,7 @@ impl Message for List {
 
 impl Streams<List> for Reception {
     fn stream(&mut self, _: List, items: Items<List>, ctx: &mut Ctx<Self>) {
-        let all = self.net.exports().all();
-        self.send_all(items, all, ctx);
+        self.send_all(items, |here| here.net.exports().all(), ctx);
     }
 }
 
@@ -178,7 +185,7 @@ impl Streams<StateOf> for Reception {
         let Some(system) = self.hosting.system() else {
             return;
         };
-        let pieces = node::state(&self.net, &system, &self.hosting).into_pieces();
+        let pieces = |here: &Self| NodeState::of(&here.net, &system, &here.hosting).into_pieces();
         self.send_all(items, pieces, ctx);
     }
 }

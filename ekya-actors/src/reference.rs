@@ -15,6 +15,7 @@ use crate::actor::{Actor, Message, Receive};
 use crate::envelope::{Body, Deliver, Envelope};
 use crate::far::Far;
 use crate::peer::{Failure, ROOM_MAX};
+use crate::reception;
 use crate::reply::To;
 use crate::runtime::{self, Post};
 use crate::state::ActorState;
@@ -422,7 +423,7 @@ impl<A: Actor> Ref<A> {
     pub async fn ended(&self) -> Exit {
         let reason = match &self.target {
             Target::Here(mailbox) => mailbox.ended_by().await,
-            Target::There(far) => far.ended().await,
+            Target::There(far) => reception::ended(far).await,
         };
         Exit {
             actor: self.shared_name(),

@@ -15,6 +15,7 @@ use crate::hosting::{Order, Refusal, Spawn};
 use crate::node::{Desk, FindError, Node};
 use crate::reception::{Look, Place, Release, Reserve, Stop, WireNeeds};
 use crate::reference::{AskError, Ref};
+use crate::supervision::Backoff;
 
 /// Time that a node has to answer.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -23,7 +24,13 @@ const WITHIN: Duration = Duration::from_secs(5);
 const RESERVED_FOR: Duration = Duration::from_secs(20);
 
 /// How often a gang is arranged anew when others have been faster.
-const TRIES: usize = 4;
+const TRIES: u32 = 4;
+
+/// How soon.
+const TRY_AFTER: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    most: Duration::from_millis(400),
+};
 
 /// Why an actor was not spawned.
 #[derive(Debug, Error)]
@@ -117,8 +124,7 @@ impl Node {
                 Ok(reserved) => break reserved,
                 // Others were faster, perhaps with a gang that blocks this one and gives way, too.
                 Err(_) if tries < TRIES => {
-                    let pause = rand::random_range(0.0..0.05 * f64::from(1_u32 << tries));
-                    tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+                    tokio::time::sleep(TRY_AFTER.before(tries, rand::random())).await;
                 }
                 Err(error) => return Err(error),
             }

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Device, JobUsage};
 use crate::gossip::MemberState;
-use crate::node::{Connections, PeerState};
+use crate::hosting::Hosting;
+use crate::link::Link;
+use crate::net::Net;
 use crate::security::Who;
 use crate::stats::{Counts, OfType};
+use crate::system::System;
 
 /// An actor that runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +107,36 @@ pub struct NodeState {
     pub members: Vec<MemberState>,
 }
 
+/// Another node, as this one sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// Who it is.
+    pub who: Who,
+    /// Whether there is a connection now.
+    pub is_connected: bool,
+    /// Frames for it that it has not taken in yet.
+    pub frames_waiting: usize,
+    /// Asks from here that it has not answered.
+    pub asks: usize,
+    /// Its asks that are not answered here.
+    pub its_asks: usize,
+}
+
+/// Connections since the start of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Connections {
+    /// Accepted, TLS and greeting included.
+    pub accepted: u64,
+    /// Asked to come again with a token, because many were being accepted.
+    pub validated: u64,
+    /// Turned away unheard, because too many were being accepted.
+    pub turned_away: u64,
+    /// Not accepted: no certificate, not allowed, no greeting in time.
+    pub failed_handshakes: u64,
+    /// Closed because the peer broke the protocol.
+    pub misbehaved: u64,
+}
+
 /// A piece of a [`NodeState`] on the wire: the whole may be longer than a message.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Piece {
@@ -116,12 +149,23 @@ pub(crate) enum Piece {
 }
 
 impl NodeState {
-    pub(crate) const fn new(
-        who: Who,
-        address: String,
-        incarnation: u64,
-        connections: Connections,
-    ) -> Self {
+    pub(crate) fn of(net: &Net, system: &System, hosting: &Hosting) -> Self {
+        let (actors, types) = system.state();
+        let links = net.links();
+        Self {
+            who: net.who().clone(),
+            address: net.address().to_owned(),
+            incarnation: net.incarnation(),
+            connections: Connections::of(net),
+            actors,
+            types,
+            devices: hosting.devices(),
+            peers: links.iter().map(|link| PeerState::of(link)).collect(),
+            members: net.gossip().members(),
+        }
+    }
+
+    const fn new(who: Who, address: String, incarnation: u64, connections: Connections) -> Self {
         Self {
             who,
             address,
@@ -255,6 +299,33 @@ impl From<&OfType> for TypeState {
             spawned: read(&of_type.spawned),
             ended: read(&of_type.ended),
             counts: (&of_type.counts).into(),
+        }
+    }
+}
+
+impl PeerState {
+    pub(crate) fn of(link: &Link) -> Self {
+        let in_flight = link.in_flight();
+        Self {
+            who: link.who().clone(),
+            is_connected: link.is_connected(),
+            frames_waiting: in_flight.frames,
+            asks: in_flight.asks,
+            its_asks: in_flight.their_asks,
+        }
+    }
+}
+
+impl Connections {
+    pub(crate) fn of(net: &Net) -> Self {
+        let counters = &net.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Self {
+            accepted: read(&counters.accepted),
+            validated: read(&counters.validated),
+            turned_away: read(&counters.turned_away),
+            failed_handshakes: read(&counters.failed_handshakes),
+            misbehaved: read(&counters.misbehaved),
         }
     }
 }

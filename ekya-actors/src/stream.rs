@@ -17,6 +17,7 @@ use crate::reference::{AskError, Mailbox};
 use crate::reply::Fallen;
 use crate::reply_to::ReplyTo;
 use crate::watch::ExitReason;
+use crate::wire;
 
 /// Answers one type of message by a stream of its [`Message::Reply`]s.
 pub trait Streams<M: Message>: Actor {
@@ -143,12 +144,7 @@ async fn wait<R>(reply: &ReplyTo, tried: impl Fn() -> Option<R>) -> R {
 }
 
 fn encoded<M: Message>(item: &M::Reply) -> Result<Vec<u8>, ItemError> {
-    let Some(wire) = M::WIRE else {
-        let name = std::any::type_name::<M>();
-        return Err(ItemError::Untransportable(format!(
-            "{name} has no Message::WIRE"
-        )));
-    };
+    let wire = wire::of::<M>().map_err(ItemError::Untransportable)?;
     let encoded = wire.encode_reply(item);
     encoded.map_err(|error| ItemError::Untransportable(error.to_string()))
 }

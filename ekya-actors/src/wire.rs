@@ -79,6 +79,14 @@ impl<M: Message> Wire<M> {
     }
 }
 
+/// How a message travels.
+///
+/// # Errors
+/// The text for one that does not.
+pub(crate) fn of<M: Message>() -> Result<Wire<M>, String> {
+    M::WIRE.ok_or_else(|| format!("{} has no Message::WIRE", std::any::type_name::<M>()))
+}
+
 /// Fowler, Noll and Vo's hash (1a, 64 bits), the same in every build.
 const fn id(name: &str) -> u64 {
     let bytes = name.as_bytes();
@@ -136,9 +144,7 @@ impl<A: Actor> Messages<A> {
     where
         A: Receive<M>,
     {
-        let Some(wire) = M::WIRE else {
-            panic!("{} has no Message::WIRE", std::any::type_name::<M>());
-        };
+        let wire = of::<M>().unwrap_or_else(|why| panic!("{why}"));
         self.insert(&wire, false, deliver::<A, M>)
     }
 
@@ -151,9 +157,7 @@ impl<A: Actor> Messages<A> {
     where
         A: Streams<M>,
     {
-        let Some(wire) = M::WIRE else {
-            panic!("{} has no Message::WIRE", std::any::type_name::<M>());
-        };
+        let wire = of::<M>().unwrap_or_else(|why| panic!("{why}"));
         self.insert(&wire, true, deliver_stream::<A, M>)
     }
 

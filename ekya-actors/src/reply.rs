@@ -1,6 +1,6 @@
 //! The answer to a message, on its way back: when the handler returns, or later.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -107,7 +107,11 @@ impl<M: Message> std::fmt::Debug for Reply<M> {
 pub(crate) type Fail = Box<dyn FnOnce(Option<&AskError>)>;
 
 thread_local! {
-    static FALLEN: RefCell<Option<Vec<Fail>>> = const { RefCell::new(None) };
+    /// Whether replies that are dropped are kept. Apart from them, and without a destructor: every
+    /// message sets it, and few leave replies behind.
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    static FALLEN: RefCell<Vec<Fail>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Replies that go down with their actor. Why is known only after they were dropped: a panic has its
@@ -120,15 +124,16 @@ impl Fallen {
     pub(crate) fn during<R>(run: impl FnOnce() -> R) -> (R, Self) {
         /// Also when something of the user's panics where it is not expected to: later replies must
         /// not be kept by nobody.
-        struct Restore(Option<Vec<Fail>>);
+        struct Restore(bool, usize);
         impl Drop for Restore {
             fn drop(&mut self) {
-                FALLEN.set(self.0.take());
+                KEEPS.set(self.0);
+                drop(taken(self.1));
             }
         }
-        let _before = Restore(FALLEN.replace(Some(Vec::new())));
+        let before = Restore(KEEPS.replace(true), COUNT.get());
         let result = run();
-        (result, Self(FALLEN.take().unwrap_or_default()))
+        (result, Self(taken(before.1)))
     }
 
     /// Those of both.
@@ -139,14 +144,10 @@ impl Fallen {
 
     /// Keeps one, or fails it at once where nothing is known to go down.
     pub(crate) fn add(fail: Fail) {
-        let fail = FALLEN.with_borrow_mut(|fallen| match fallen {
-            Some(fallen) => {
-                fallen.push(fail);
-                None
-            }
-            None => Some(fail),
-        });
-        if let Some(fail) = fail {
+        if KEEPS.get() {
+            COUNT.set(COUNT.get() + 1);
+            FALLEN.with_borrow_mut(|fallen| fallen.push(fail));
+        } else {
             fail(None);
         }
     }
@@ -157,4 +158,13 @@ impl Fallen {
             fail(why);
         }
     }
+}
+
+/// Those that have fallen since there were so many.
+fn taken(before: usize) -> Vec<Fail> {
+    if COUNT.get() == before {
+        return Vec::new();
+    }
+    COUNT.set(before);
+    FALLEN.with_borrow_mut(|fallen| fallen.split_off(before))
 }

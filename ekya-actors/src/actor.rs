@@ -95,8 +95,8 @@ pub trait Handler<M: Message>: Actor {
 /// #     move || gate.ask_blocking(Wait, Duration::from_secs(9))
 /// # });
 /// # while !waiting.is_finished() {
-/// #     gate.tell(Open).unwrap_or_default();
-/// #     std::thread::yield_now();
+/// #     // Not told: that would fill the mailbox before the other one asks.
+/// #     gate.ask_blocking(Open, Duration::from_secs(9)).unwrap();
 /// # }
 /// # assert_eq!(waiting.join().unwrap(), Ok(()));
 /// ```

@@ -61,6 +61,7 @@ mod system;
 mod transport;
 mod watch;
 mod wire;
+pub mod worker;
 
 pub use actor::{Actor, Ctx, Handler, Message, Receive};
 pub use arrange::{Arrangement, Needs, Room};

@@ -1,0 +1,222 @@
+//! Workers started in advance.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use super::error::WorkerError;
+use super::limits::Limits;
+use super::process::Worker;
+use super::serve::is_worker;
+
+/// How long a worker may take from its start to its hello. Loading libtorch for CUDA takes seconds.
+const GREET_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is started as a worker.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The file.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Variables on top of the environment of this process, such as `OMP_NUM_THREADS`.
+    pub envs: Vec<(OsString, OsString)>,
+    /// Which build it must be: a worker that [serves](super::serve) another is refused.
+    pub version: String,
+}
+
+impl Program {
+    /// This same program, also when its file has been replaced since it was started.
+    #[must_use]
+    pub fn this(version: impl Into<String>) -> Self {
+        Self {
+            // `current_exe` names the file, which is gone or another build after an upgrade.
+            path: "/proc/self/exe".into(),
+            args: Vec::new(),
+            envs: Vec::new(),
+            version: version.into(),
+        }
+    }
+}
+
+/// Starts workers, some of them in advance. Dropping it ends those that nobody has taken; the others
+/// go on.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    program: Program,
+    limits: Limits,
+    spare: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<Worker>,
+    /// Why the last start failed, until somebody has been told. None is started meanwhile: a
+    /// program that cannot be a worker is started once for everybody who asks.
+    failed: Option<WorkerError>,
+    /// How many threads wait for a worker.
+    waiting: usize,
+    /// The socket of the worker whose hello is waited for.
+    starting: Option<UnixStream>,
+    /// Whether one is being started.
+    busy: bool,
+    closed: bool,
+}
+
+impl Pool {
+    /// Begins to start workers, so that `spare` of them are ready at any time.
+    ///
+    /// # Errors
+    /// [`WorkerError::Inside`] in a worker; [`WorkerError::System`] when the operating system
+    /// refuses a thread.
+    pub fn start(program: Program, limits: Limits, spare: usize) -> Result<Self, WorkerError> {
+        if is_worker() {
+            return Err(WorkerError::Inside);
+        }
+        let shared = Arc::new(Shared {
+            program,
+            limits,
+            spare,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (life, lives) = bounded(0);
+        let keeper = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("workers".to_owned())
+            .spawn(move || keeper.keep(life, &lives))?;
+        Ok(Self { shared })
+    }
+
+    /// A worker that is ready. Waits for one where there is none.
+    ///
+    /// # Errors
+    /// [`WorkerError::NotReady`] after `within`; before that, what keeps workers from starting.
+    pub fn take(&self, within: Duration) -> Result<Worker, WorkerError> {
+        let since = Instant::now();
+        let mut state = self.shared.state.lock();
+        if state.waiting == 0 {
+            // Long ago, perhaps: it may succeed now.
+            state.failed = None;
+        }
+        state.waiting += 1;
+        self.shared.changed.notify_all();
+        let taken = loop {
+            if let Some(worker) = state.ready.pop_front() {
+                if !worker.has_ended() {
+                    break Ok(worker);
+                }
+                self.shared.changed.notify_all();
+                continue;
+            }
+            if let Some(error) = state.failed.take() {
+                break Err(error);
+            }
+            let left = within.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                break Err(WorkerError::NotReady(within));
+            }
+            self.shared.changed.wait_for(&mut state, left);
+        };
+        state.waiting -= 1;
+        self.shared.changed.notify_all();
+        taken
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.closed = true;
+        if let Some(starting) = state.starting.take() {
+            // The wait for its hello ends.
+            let _ = starting.shutdown(Shutdown::Both);
+        }
+        self.shared.changed.notify_all();
+        while state.busy {
+            self.shared.changed.wait(&mut state);
+        }
+        state.ready.clear();
+    }
+}
+
+impl Shared {
+    /// The thread of the pool. It lasts as long as any worker it has started: the kernel ends them
+    /// with it.
+    fn keep(&self, life: Sender<()>, lives: &Receiver<()>) {
+        while self.wait_until_wanted() {
+            let started = self.start_one(&life);
+            self.put(started);
+        }
+        drop(life);
+        // Nobody ever sends: this waits for the last sender to be dropped.
+        let _ = lives.recv();
+    }
+
+    /// False when no more is wanted ever.
+    fn wait_until_wanted(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.closed {
+            if state.failed.is_none() && state.ready.len() < self.wanted(&state) {
+                state.busy = true;
+                return true;
+            }
+            self.changed.wait(&mut state);
+        }
+        false
+    }
+
+    fn wanted(&self, state: &State) -> usize {
+        self.spare.max(state.waiting)
+    }
+
+    fn start_one(&self, life: &Sender<()>) -> Result<Worker, WorkerError> {
+        let start = |source| WorkerError::Start {
+            program: self.program.path.clone(),
+            source,
+        };
+        let worker = Worker::spawn(&self.program, &self.limits, life.clone());
+        let mut worker = worker.map_err(start)?;
+        {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Ok(worker);
+            }
+            state.starting = Some(worker.socket()?);
+        }
+        worker.greet(&self.program, GREET_WITHIN)?;
+        Ok(worker)
+    }
+
+    fn put(&self, started: Result<Worker, WorkerError>) {
+        let mut state = self.state.lock();
+        state.starting = None;
+        state.busy = false;
+        match started {
+            _ if state.closed => {}
+            // Whoever waited has given up.
+            Ok(_) if state.ready.len() >= self.wanted(&state) => {}
+            Ok(worker) => state.ready.push_back(worker),
+            Err(error) => {
+                tracing::warn!(%error, "a worker did not start");
+                state.failed = Some(error);
+            }
+        }
+        self.changed.notify_all();
+    }
+}

@@ -7,6 +7,7 @@
 //!   spawns them there, and knows which nodes are alive.
 //! - [`Compute`] is a thread for work that takes longer than a handler may.
 //! - [`Device`] shares a device between jobs, minibatch by minibatch; [`sfq`] is its queue.
+//! - [`worker`] has heavy work done in child processes, whose death touches nothing here.
 //!
 //! The [guide] goes from a first actor to a cluster: supervision, placement, errors, security, wire
 //! compatibility.

@@ -40,6 +40,7 @@
 //! It confines accidents, not attackers: a worker runs as the same user, with the same files and
 //! network. [`Limits`] bound its memory and its CPU by the best means that the system offers.
 
+mod cgroup;
 mod error;
 mod exchange;
 mod frames;

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::error::WorkerError;
-use super::limits::Limits;
+use super::limits::{Limits, Means};
 use super::process::Worker;
 use super::serve::is_worker;
 
@@ -57,7 +57,7 @@ pub struct Pool {
 #[derive(Debug)]
 struct Shared {
     program: Program,
-    limits: Limits,
+    means: Means,
     spare: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -88,9 +88,13 @@ impl Pool {
         if is_worker() {
             return Err(WorkerError::Inside);
         }
+        Self::with(program, Means::find(limits), spare)
+    }
+
+    pub(super) fn with(program: Program, means: Means, spare: usize) -> Result<Self, WorkerError> {
         let shared = Arc::new(Shared {
             program,
-            limits,
+            means,
             spare,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -190,7 +194,7 @@ impl Shared {
             program: self.program.path.clone(),
             source,
         };
-        let worker = Worker::spawn(&self.program, &self.limits, life.clone());
+        let worker = Worker::spawn(&self.program, &self.means, life.clone());
         let mut worker = worker.map_err(start)?;
         {
             let mut state = self.state.lock();
@@ -198,6 +202,7 @@ impl Shared {
                 return Ok(worker);
             }
             state.starting = Some(worker.socket()?);
+            self.changed.notify_all();
         }
         worker.greet(&self.program, GREET_WITHIN)?;
         Ok(worker)
@@ -205,18 +210,152 @@ impl Shared {
 
     fn put(&self, started: Result<Worker, WorkerError>) {
         let mut state = self.state.lock();
-        state.starting = None;
-        state.busy = false;
         match started {
-            _ if state.closed => {}
-            // Whoever waited has given up.
-            Ok(_) if state.ready.len() >= self.wanted(&state) => {}
-            Ok(worker) => state.ready.push_back(worker),
+            Ok(worker) if !state.closed && state.ready.len() < self.wanted(&state) => {
+                state.ready.push_back(worker);
+            }
+            // Whoever waited has given up. It ends here, before a pool that closes goes on.
+            Ok(worker) => drop(worker),
+            Err(_) if state.closed => {}
             Err(error) => {
                 tracing::warn!(%error, "a worker did not start");
                 state.failed = Some(error);
             }
         }
+        state.starting = None;
+        state.busy = false;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
+    use super::super::{Patience, serve};
+    use super::*;
+
+    /// Long enough for anything on a busy machine, and never waited out by a test that passes.
+    const LONG: Duration = Duration::from_secs(60);
+
+    const PATIENT: Patience = Patience {
+        slice: LONG,
+        at_most: LONG,
+    };
+
+    const VERSION: &str = "1";
+
+    /// No test: what the workers of these tests run.
+    #[test]
+    fn worker_main() {
+        if is_worker() {
+            serve(VERSION, |request| match request {
+                b"grow" => vec![1; 2 << 30],
+                _ => request.to_vec(),
+            });
+        }
+    }
+
+    fn program() -> Program {
+        let mut program = Program::this(VERSION);
+        let args = ["--exact", "worker::pool::tests::worker_main", "--nocapture"];
+        program.args = args.map(Into::into).into();
+        program
+    }
+
+    /// Waits until the pool is in some state.
+    fn wait_for(pool: &Pool, mut what: impl FnMut(&mut State) -> bool) {
+        let mut state = pool.shared.state.lock();
+        while !what(&mut state) {
+            let late = pool.shared.changed.wait_for(&mut state, LONG);
+            assert!(!late.timed_out());
+        }
+    }
+
+    #[test]
+    fn spares_are_started_before_anybody_asks() {
+        let pool = Pool::start(program(), Limits::default(), 2).unwrap();
+        wait_for(&pool, |state| state.ready.len() == 2);
+        // Without any wait.
+        let taken = [(); 2].map(|()| pool.take(Duration::ZERO).unwrap());
+        wait_for(&pool, |state| state.ready.len() == 2);
+        drop(taken);
+        let state = pool.shared.state.lock();
+        assert!(!state.busy && state.ready.len() == 2);
+    }
+
+    #[test]
+    fn a_spare_that_died_is_not_handed_out() {
+        let pool = Pool::start(program(), Limits::default(), 1).unwrap();
+        let mut dead = 0;
+        wait_for(&pool, |state| match state.ready.front() {
+            Some(spare) => {
+                dead = spare.pid();
+                let pid = Pid::from_raw(dead.cast_signed());
+                kill(pid, Signal::SIGKILL).unwrap();
+                let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+                waitid(Id::Pid(pid), ended).unwrap();
+                true
+            }
+            None => false,
+        });
+        assert_ne!(pool.take(LONG).unwrap().pid(), dead);
+    }
+
+    #[test]
+    fn a_pool_ends_while_it_waits_for_a_greeting() {
+        let mut mute = program();
+        mute.path = "/bin/sleep".into();
+        mute.args = vec!["1000".into()];
+        let pool = Pool::start(mute, Limits::default(), 1).unwrap();
+        wait_for(&pool, |state| state.starting.is_some());
+        // Would wait for a minute otherwise, and leave the process behind.
+        drop(pool);
+    }
+
+    #[test]
+    fn nobody_is_started_again_and_again_that_cannot_be() {
+        let mut missing = program();
+        missing.path = "/nowhere".into();
+        let pool = Pool::start(missing, Limits::default(), 1).unwrap();
+        wait_for(&pool, |state| state.failed.is_some());
+        assert!(!pool.shared.state.lock().busy);
+        for _ in 0..2 {
+            let error = pool.take(LONG).unwrap_err();
+            assert!(matches!(error, WorkerError::Start { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_cgroups_memory_is_bounded_by_the_process_itself() {
+        let limits = Limits {
+            memory: Some(1 << 30),
+            cores: None,
+        };
+        let pool = Pool::with(program(), Means::without_cgroups(limits), 0).unwrap();
+        let worker = pool.take(LONG).unwrap();
+        let path = format!("/proc/{}/limits", worker.pid());
+        let limits = std::fs::read_to_string(path).unwrap();
+        let data = limits
+            .lines()
+            .find(|line| line.starts_with("Max data size"));
+        assert!(data.unwrap().contains(" 1073741824 "), "{limits}");
+    }
+
+    #[test]
+    fn without_cgroups_a_worker_stands_between_requests() {
+        let limits = Limits {
+            memory: None,
+            cores: Some(0.5),
+        };
+        let pool = Pool::with(program(), Means::without_cgroups(limits), 0).unwrap();
+        let mut worker = pool.take(LONG).unwrap();
+        for _ in 0..3 {
+            worker.wait_until_stopped().unwrap();
+            let answer = worker.call(b"text", PATIENT, &mut || Ok(()));
+            assert_eq!(answer.unwrap(), b"text");
+        }
     }
 }

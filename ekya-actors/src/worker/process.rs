@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 use super::error::WorkerError;
 use super::frames::{self, Hello, Incoming, MOST, PROTOCOL, Unread};
-use super::limits::Limits;
+use super::limits::{Confinement, Means};
 use super::pool::Program;
 use super::serve::VARIABLE;
 use crate::device::LeaseError;
@@ -50,13 +50,17 @@ pub struct Worker {
     incoming: Incoming,
     /// How it ended, once it has been reaped.
     ended: Option<String>,
+    /// Dropped once it has ended.
+    confinement: Confinement,
+    /// Whether it must stand whenever no request runs.
+    duty: bool,
     /// Keeps the thread that started it alive, with which the kernel would end it.
     _life: Sender<()>,
 }
 
 impl Worker {
     /// Starts the process. Its end is tied to that of the calling thread.
-    pub(super) fn spawn(program: &Program, limits: &Limits, life: Sender<()>) -> io::Result<Self> {
+    pub(super) fn spawn(program: &Program, means: &Means, life: Sender<()>) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
         let mut command = Command::new(&program.path);
@@ -69,15 +73,23 @@ impl Worker {
             // A group of its own: Ctrl-C at a terminal is for the node, which then ends in order,
             // and what the worker starts is stopped and killed with it.
             .process_group(0);
-        limits.tell(&mut command);
-        let child = command.spawn()?;
-        Ok(Self {
-            child,
+        means.tell(&mut command);
+        let mut worker = Self {
+            child: command.spawn()?,
             socket,
             incoming: Incoming::default(),
             ended: None,
+            confinement: Confinement::default(),
+            duty: means.is_duty(),
             _life: life,
-        })
+        };
+        match means.confine(worker.pid()) {
+            Ok(confinement) => worker.confinement = confinement,
+            // Of what has ended already, the socket tells more.
+            Err(_) if worker.has_ended() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(worker)
     }
 
     /// Waits for the hello, and checks that it is of the same build.
@@ -100,6 +112,7 @@ impl Worker {
                 worker,
             });
         }
+        self.rest();
         Ok(())
     }
 
@@ -123,8 +136,9 @@ impl Worker {
         overrun: &mut dyn FnMut() -> Result<(), LeaseError>,
     ) -> Result<Vec<u8>, WorkerError> {
         let answer = self.try_call(request, patience, overrun);
-        if answer.is_err() {
-            self.kill();
+        match answer {
+            Ok(_) => self.rest(),
+            Err(_) => drop(self.kill()),
         }
         answer
     }
@@ -140,6 +154,7 @@ impl Worker {
         let frame = frames::frame(request).ok_or(WorkerError::TooLong { bytes, most: MOST })?;
         let mut rest = &frame[..];
         let mut left = patience.at_most;
+        self.signal(Signal::SIGCONT);
         loop {
             let slice = patience.slice.max(SHORTEST_SLICE).min(left);
             let since = Instant::now();
@@ -237,10 +252,21 @@ impl Worker {
         }
     }
 
+    /// Nothing is to be done until the next request.
+    fn rest(&self) {
+        if self.duty {
+            self.signal(Signal::SIGSTOP);
+        }
+    }
+
     /// Stops the process, and returns once it really stands: from then on another may have the
     /// device.
     fn stop(&self) -> io::Result<()> {
         self.signal(Signal::SIGSTOP);
+        self.wait_until_stopped()
+    }
+
+    pub(super) fn wait_until_stopped(&self) -> io::Result<()> {
         let changed = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         loop {
             match waitid(Id::Pid(self.group()), changed) {
@@ -276,7 +302,10 @@ impl Worker {
             thread::sleep(Duration::from_millis(1));
         }
         let how = self.kill();
-        WorkerError::Died { how }
+        match self.confinement.exceeded() {
+            Some(limit) => WorkerError::OutOfMemory { limit },
+            None => WorkerError::Died { how },
+        }
     }
 
     /// Ends the process in any case, and says how it ended.

@@ -42,11 +42,11 @@ enum Version {
     V1,
 }
 
-/// Where groups with one limit can be made.
+/// Where groups can be made, and for which limits.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
     version: Version,
-    limit: Limit,
+    limits: Vec<Limit>,
     base: PathBuf,
 }
 
@@ -67,8 +67,25 @@ impl Limit {
 }
 
 impl Hierarchy {
+    /// Where processes can be held to limits; those that no cgroup can keep are left out.
+    pub(super) fn find_all(limits: impl IntoIterator<Item = Limit>) -> Vec<Self> {
+        Self::join(limits.into_iter().filter_map(Self::find))
+    }
+
+    /// A process can be in one group of a hierarchy only: all its limits must be set there.
+    fn join(found: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for found in found {
+            match all.iter_mut().find(|other| other.base == found.base) {
+                Some(other) => other.limits.extend(found.limits),
+                None => all.push(found),
+            }
+        }
+        all
+    }
+
     /// In the newest version in which this process may limit others.
-    pub(super) fn find(limit: Limit) -> Option<Self> {
+    fn find(limit: Limit) -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
         [Version::V2, Version::V1].into_iter().find_map(|version| {
@@ -79,12 +96,18 @@ impl Hierarchy {
             };
             let hierarchy = Self {
                 version,
-                limit,
+                limits: vec![limit],
                 base,
             };
             hierarchy.sweep();
             hierarchy.try_out().then_some(hierarchy)
         })
+    }
+
+    /// Whether it limits "memory", or "cpu".
+    pub(super) fn limits(&self, controller: &str) -> bool {
+        let mut limits = self.limits.iter();
+        limits.any(|limit| limit.controller() == controller)
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -117,12 +140,14 @@ impl Hierarchy {
         let folder = self.base.join(name);
         fs::create_dir(&folder)?;
         let group = Group { version, folder };
-        for (file, value) in settings(version, self.limit) {
-            write(&group.folder, file, &value)?;
-        }
-        if let Some((file, value)) = no_swap(version, self.limit) {
-            // Not there where the kernel does not count swap.
-            let _ = write(&group.folder, file, &value);
+        for &limit in &self.limits {
+            for (file, value) in settings(version, limit) {
+                write(&group.folder, file, &value)?;
+            }
+            if let Some((file, value)) = no_swap(version, limit) {
+                // Not there where the kernel does not count swap.
+                let _ = write(&group.folder, file, &value);
+            }
         }
         Ok(group)
     }
@@ -234,8 +259,11 @@ fn delegated(own: PathBuf, controller: &str) -> Option<PathBuf> {
     let node = base.join(NODE);
     let moves = processes.trim() == own;
     if moves {
-        fs::create_dir(&node).ok()?;
-        write(&node, "cgroup.procs", &own).ok()?;
+        match fs::create_dir(&node) {
+            // Of a node that was killed.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return None,
+            _ => write(&node, "cgroup.procs", &own).ok()?,
+        }
     }
     let enable = format!("+{controller}");
     if write(&base, "cgroup.subtree_control", &enable).is_ok() {
@@ -332,6 +360,22 @@ mod tests {
         assert_eq!(own(Version::V1, "pids"), None);
         assert_eq!(own_group(Version::V2, "cpu", "1:cpu:/\n", MOUNTS), None);
         assert_eq!(own_group(Version::V2, "cpu", GROUPS, "nonsense"), None);
+    }
+
+    #[test]
+    fn limits_of_one_hierarchy_are_set_in_one_group() {
+        let one = |limit, base: &str| Hierarchy {
+            version: Version::V2,
+            limits: vec![limit],
+            base: base.into(),
+        };
+        let (memory, cpu) = (Limit::Memory(1), Limit::Cpu(1.0));
+        let apart = Hierarchy::join([one(memory, "/a"), one(cpu, "/b")]);
+        assert_eq!(apart.len(), 2);
+        let [both] = &Hierarchy::join([one(memory, "/a"), one(cpu, "/a")])[..] else {
+            panic!("two groups of one hierarchy");
+        };
+        assert!(both.limits("memory") && both.limits("cpu"));
     }
 
     #[test]

@@ -29,9 +29,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub(super) struct Means {
     limits: Limits,
-    /// None where there is no limit, or none that a cgroup can keep.
-    memory: Option<Hierarchy>,
-    cpu: Option<Hierarchy>,
+    hierarchies: Vec<Hierarchy>,
 }
 
 impl Means {
@@ -39,10 +37,10 @@ impl Means {
     pub(super) fn find(limits: Limits) -> Self {
         let memory = limits.memory.map(Limit::Memory);
         let cpu = limits.cores.map(Limit::Cpu);
+        let hierarchies = Hierarchy::find_all(memory.into_iter().chain(cpu));
         let means = Self {
             limits,
-            memory: memory.and_then(Hierarchy::find),
-            cpu: cpu.and_then(Hierarchy::find),
+            hierarchies,
         };
         means.report();
         means
@@ -51,82 +49,78 @@ impl Means {
     /// Those of a system without cgroups.
     #[cfg(test)]
     pub(super) fn without_cgroups(limits: Limits) -> Self {
-        let (memory, cpu) = (None, None);
+        let hierarchies = Vec::new();
         Self {
             limits,
-            memory,
-            cpu,
+            hierarchies,
         }
     }
 
     fn report(&self) {
-        let memory = name(self.limits.memory.is_some(), &self.memory, "RLIMIT_DATA");
-        let cpu = name(
-            self.limits.cores.is_some(),
-            &self.cpu,
-            "stopping between requests",
-        );
-        let without_memory = self.limits.memory.is_some() && self.memory.is_none();
-        if without_memory || self.is_duty() {
+        let name = |limited: bool, by: Option<&Hierarchy>, otherwise| match by {
+            _ if !limited => "unlimited",
+            Some(hierarchy) => hierarchy.name(),
+            None => otherwise,
+        };
+        let (memory, cores) = (self.limits.memory.is_some(), self.limits.cores.is_some());
+        let memory = name(memory, self.of("memory"), "RLIMIT_DATA");
+        let cpu = name(cores, self.of("cpu"), "stopping between requests");
+        if self.is_by_itself() || self.is_duty() {
             tracing::warn!(
                 memory,
                 cpu,
-                "no cgroup can be used to limit workers (not delegated, or not permitted): the next best means is in force"
+                "no cgroup can limit workers (none delegated, or not permitted): the next best means is in force"
             );
         } else {
             tracing::info!(memory, cpu, "what limits workers");
         }
     }
 
-    /// Whether a worker must be stopped whenever no request runs.
-    pub(super) fn is_duty(&self) -> bool {
-        self.limits.cores.is_some() && self.cpu.is_none()
+    fn of(&self, controller: &str) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|it| it.limits(controller))
     }
 
-    /// What the worker must do by itself.
+    /// Whether a worker must bound its memory itself.
+    fn is_by_itself(&self) -> bool {
+        self.limits.memory.is_some() && self.of("memory").is_none()
+    }
+
+    /// Whether a worker must be stopped whenever no request runs.
+    pub(super) fn is_duty(&self) -> bool {
+        self.limits.cores.is_some() && self.of("cpu").is_none()
+    }
+
+    /// Tells a worker what it must do by itself.
     pub(super) fn tell(&self, command: &mut Command) {
         command.env_remove(MEMORY);
-        if let (Some(bytes), None) = (self.limits.memory, &self.memory) {
+        if let (true, Some(bytes)) = (self.is_by_itself(), self.limits.memory) {
             command.env(MEMORY, bytes.to_string());
         }
     }
 
     /// Limits a worker that has just been started.
     pub(super) fn confine(&self, pid: u32) -> io::Result<Confinement> {
-        let group = |hierarchy: &Option<Hierarchy>| {
-            let hierarchy = hierarchy.as_ref();
-            hierarchy.map(|hierarchy| hierarchy.group(pid)).transpose()
-        };
+        let groups = self.hierarchies.iter().map(|it| it.group(pid));
         Ok(Confinement {
-            memory: group(&self.memory)?,
-            _cpu: group(&self.cpu)?,
-            limit: self.limits.memory.unwrap_or_default(),
+            groups: groups.collect::<io::Result<_>>()?,
+            memory: self.limits.memory,
         })
-    }
-}
-
-fn name(limited: bool, hierarchy: &Option<Hierarchy>, otherwise: &'static str) -> &'static str {
-    match hierarchy {
-        _ if !limited => "unlimited",
-        Some(hierarchy) => hierarchy.name(),
-        None => otherwise,
     }
 }
 
 /// The cgroups of one worker; dropped after its end, they are removed.
 #[derive(Debug, Default)]
 pub(super) struct Confinement {
-    memory: Option<Group>,
-    _cpu: Option<Group>,
-    /// On memory, in bytes.
-    limit: u64,
+    groups: Vec<Group>,
+    /// The limit, in bytes.
+    memory: Option<u64>,
 }
 
 impl Confinement {
-    /// The limit that the process was killed at, if it was.
+    /// The limit at which the process was killed, if it was.
     pub(super) fn exceeded(&self) -> Option<u64> {
-        let killed = self.memory.as_ref().is_some_and(Group::has_run_out);
-        killed.then_some(self.limit)
+        let killed = self.groups.iter().any(Group::has_run_out);
+        self.memory.filter(|_| killed)
     }
 }
 

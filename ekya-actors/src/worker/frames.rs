@@ -162,3 +162,73 @@ pub(super) fn send_some(mut socket: &UnixStream, rest: &mut &[u8]) -> io::Result
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (near, far) = UnixStream::pair().expect("a pair of sockets");
+        near.set_nonblocking(true).expect("it can be");
+        (near, far)
+    }
+
+    #[test]
+    fn a_hello_comes_back() {
+        let hello = Hello {
+            protocol: 7,
+            pid: 123,
+            version: "1.2.3".to_owned(),
+        };
+        let bytes = hello.to_bytes();
+        for end in 0..16 {
+            assert_eq!(Hello::from_bytes(&bytes[..end]), None);
+        }
+        assert_eq!(Hello::from_bytes(&bytes), Some(hello));
+        assert_eq!(Hello::from_bytes(b"good morning, node"), None);
+    }
+
+    #[test]
+    fn frames_come_in_pieces() {
+        let (near, mut far) = pair();
+        let mut incoming = Incoming::default();
+        for text in [&b"text"[..], b"", b"more"] {
+            let frame = frame(text).unwrap();
+            let (last, first) = frame.split_last().unwrap();
+            for byte in first {
+                far.write_all(&[*byte]).unwrap();
+                incoming.fill(&near).unwrap();
+                assert_eq!(incoming.take().unwrap(), None);
+            }
+            far.write_all(&[*last]).unwrap();
+            incoming.fill(&near).unwrap();
+            assert_eq!(incoming.take().unwrap().as_deref(), Some(text));
+            assert!(incoming.is_empty() && !incoming.ended);
+        }
+        drop(far);
+        incoming.fill(&near).unwrap();
+        assert!(incoming.ended);
+    }
+
+    #[test]
+    fn no_length_is_believed() {
+        let (near, mut far) = pair();
+        far.write_all(&(MOST as u32).to_le_bytes()).unwrap();
+        let mut incoming = Incoming::default();
+        incoming.fill(&near).unwrap();
+        assert!(incoming.bytes.capacity() <= CHUNK);
+        let mut cut = &[255, 255, 255, 255, 1, 2][..];
+        assert_eq!(read(&mut cut).unwrap(), None);
+        assert_eq!(frame(&vec![0; MOST + 1]), None);
+    }
+
+    #[test]
+    fn text_is_garbage_at_once() {
+        for text in ["    ", "oops", "~~~~"] {
+            let (near, mut far) = pair();
+            far.write_all(text.as_bytes()).unwrap();
+            let filled = Incoming::default().fill(&near);
+            assert!(matches!(filled, Err(Unread::Garbage(_))));
+        }
+    }
+}

@@ -30,6 +30,12 @@ pub(crate) const RECEPTION: &str = "node";
 /// Long answers that are sent at a time: each takes some hundred bytes for an actor until it has gone.
 const SENDING_MAX: usize = 16;
 
+/// Of them, those to one peer: none keeps all the others from being answered.
+const SENDING_TO_ONE_MAX: usize = 4;
+
+/// How long one of them may take: whoever does not read it has it no longer.
+const SENT_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long an end is waited for before it is asked for again.
 const WATCH_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -40,8 +46,8 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Reception {
     hosting: Arc<Hosting>,
     net: Arc<Net>,
-    /// Long answers that are being sent.
-    sending: usize,
+    /// Long answers that are being sent, each by the name of the peer; none for this node itself.
+    sending: Vec<Option<Arc<str>>>,
 }
 
 impl Reception {
@@ -49,7 +55,7 @@ impl Reception {
         Self {
             hosting,
             net,
-            sending: 0,
+            sending: Vec::new(),
         }
     }
 
@@ -60,21 +66,35 @@ impl Reception {
         all: impl FnOnce(&Self) -> Vec<M::Reply>,
         ctx: &mut Ctx<Self>,
     ) {
-        if self.sending >= SENDING_MAX {
+        let to = items.peer();
+        let to_it = self.sending.iter().filter(|&other| *other == to).count();
+        if self.sending.len() >= SENDING_MAX || to_it >= SENDING_TO_ONE_MAX {
             return;
         }
         let all = all(self);
+        let sent = Sent { to: to.clone() };
         let sending = async move {
-            for one in all {
-                if items.send(one).await.is_err() {
-                    break;
-                }
-            }
-            Sent
+            send_within(SENT_WITHIN, all, items).await;
+            sent
         };
         if ctx.run(sending).is_ok() {
-            self.sending += 1;
+            self.sending.push(to);
         }
+    }
+}
+
+/// Sends a long answer to whoever reads it in this time. Anybody else must not take what has come of it
+/// for all of it.
+async fn send_within<M: Message>(within: Duration, all: Vec<M::Reply>, items: Items<M>) {
+    let sending = async {
+        for one in all {
+            if items.send(one).await.is_err() {
+                break;
+            }
+        }
+    };
+    if tokio::time::timeout(within, sending).await.is_err() {
+        items.cut_off();
     }
 }
 
@@ -191,15 +211,19 @@ impl Streams<StateOf> for Reception {
 }
 
 /// A list or a state has been sent.
-struct Sent;
+struct Sent {
+    to: Option<Arc<str>>,
+}
 
 impl Message for Sent {
     type Reply = ();
 }
 
 impl Handler<Sent> for Reception {
-    fn handle(&mut self, _: Sent, _: &mut Ctx<Self>) {
-        self.sending -= 1;
+    fn handle(&mut self, Sent { to }: Sent, _: &mut Ctx<Self>) {
+        if let Some(at) = self.sending.iter().position(|other| *other == to) {
+            self.sending.swap_remove(at);
+        }
     }
 }
 
@@ -321,5 +345,57 @@ pub(crate) async fn ended(far: &Far) -> ExitReason {
             Err(AskError::Lost { why, .. }) => return ExitReason::Lost(why),
             Err(other) => return ExitReason::Lost(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::System;
+
+    /// Sends a list in no time, and says when that is over.
+    struct Hasty(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Actor for Hasty {}
+
+    struct Hear;
+
+    impl Message for Hear {
+        type Reply = u32;
+    }
+
+    struct Done;
+
+    impl Message for Done {
+        type Reply = ();
+    }
+
+    impl Streams<Hear> for Hasty {
+        fn stream(&mut self, _: Hear, items: Items<Hear>, ctx: &mut Ctx<Self>) {
+            let sending = async move {
+                send_within(Duration::ZERO, vec![1, 2], items).await;
+                Done
+            };
+            ctx.run(sending).unwrap();
+        }
+    }
+
+    impl Handler<Done> for Hasty {
+        fn handle(&mut self, _: Done, _: &mut Ctx<Self>) {
+            self.0.take().unwrap().send(()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_that_is_not_read_does_not_look_whole() {
+        let system = System::start().unwrap();
+        let (is_over, over) = tokio::sync::oneshot::channel();
+        let hasty = system.spawn("hasty", Hasty(Some(is_over)), 4).unwrap();
+        let patience = Duration::from_secs(20);
+        let mut heard = hasty.stream(Hear, 1).unwrap();
+        over.await.unwrap();
+        assert_eq!(heard.next(patience).await, Ok(Some(1)));
+        let end = heard.next(patience).await;
+        assert!(matches!(end, Err(AskError::Overloaded { .. })), "{end:?}");
     }
 }

@@ -118,6 +118,22 @@ impl<M: Message> Items<M> {
         }
     }
 
+    /// The name of the peer that they go to; none for this process.
+    pub(crate) fn peer(&self) -> Option<Arc<str>> {
+        match &self.to {
+            Some(Outlet::There(reply)) => Some(Arc::clone(&reply.session().0.who().name)),
+            Some(Outlet::Here(..)) | None => None,
+        }
+    }
+
+    /// Ends the stream before all was sent, because whoever asked does not take it.
+    pub(crate) fn cut_off(mut self) {
+        let actor = Arc::clone(&self.actor);
+        if let Some(to) = self.to.take() {
+            to.end(Some(&AskError::Overloaded { actor }));
+        }
+    }
+
     /// Whether somebody waits for items.
     #[must_use]
     pub fn is_wanted(&self) -> bool {

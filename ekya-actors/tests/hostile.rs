@@ -13,7 +13,7 @@ use ekya_actors::{
     SendError, Streams, Wire,
 };
 use intruder::Intruder;
-use puppet::{HEADER, ITEM, Puppet, ask, ask_as, stream, tell};
+use puppet::{HEADER, ITEM, NODE, Puppet, ask, ask_as, stream, tell};
 use serde::{Deserialize, Serialize};
 use site::{Add, Counter, PATIENCE, Site, connect, until};
 
@@ -26,7 +26,7 @@ const CALLS_MAX: usize = 1 << 16;
 
 /// Two nodes that go on talking, and a third one's certificate in other hands.
 struct Scene {
-    _a: Node,
+    a: Node,
     b: Node,
     counter: Ref<Counter>,
     /// One that only the intruder calls.
@@ -47,7 +47,7 @@ impl Scene {
         let counter = a.find("counter", "b").await.unwrap();
         let intruder = Intruder::new(site.authority(), site.authority(), "c", b"ekya/1");
         Self {
-            _a: a,
+            a,
             b,
             counter,
             its_counter,
@@ -219,7 +219,8 @@ async fn a_stream_goes_on_when_a_greeting_makes_room_in_a_full_outbox() {
     scene.b.publish(&spring);
     let mut puppet = scene.puppet().await;
     let actor = puppet.find("spring").await;
-    puppet.say(&[stream(2, actor, "spring/flow", &[])]).await;
+    // There is more room than in an outbox.
+    puppet.say(&[stream(2, actor, "spring/flow", 4096)]).await;
     // Nothing of this is acknowledged. The answer that the actor was found with is as little.
     let (mut taken_in, mut bytes, mut longest) = (1, 128, 0);
     while bytes + longest <= BYTES_MAX {
@@ -239,6 +240,21 @@ async fn a_stream_goes_on_when_a_greeting_makes_room_in_a_full_outbox() {
     assert!(!again.is_new);
     let heard = tokio::time::timeout(PATIENCE, again.hear()).await;
     assert_eq!(heard.unwrap().kind, ITEM);
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_for_state_and_never_reads_keeps_nobody_else_from_it() {
+    let scene = Scene::new().await;
+    let mut puppet = scene.puppet().await;
+    let asks = (1..=16).map(|number| stream(number, NODE, "node/state", 0));
+    puppet.say(&asks.collect::<Vec<_>>()).await;
+    // What comes after them is answered, so that they have been taken in.
+    let mut name = 7_u64.to_le_bytes().to_vec();
+    name.extend(b"counter");
+    puppet.say(&[ask(17, NODE, "node/find", &name)]).await;
+    puppet.answer(17).await;
+    let state = scene.a.state_of("b").await;
+    assert_eq!(state.unwrap().who, *scene.b.who());
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ pub(crate) const HEADER: usize = 24;
 /// Bytes of a session's name in a greeting.
 const SESSION: usize = 17;
 /// The actor that a node itself is.
-const NODE: u64 = 0;
+pub(crate) const NODE: u64 = 0;
 
 /// Kinds of frames.
 const TELL: u8 = 1;
@@ -167,10 +167,10 @@ pub(crate) fn ask_as(number: u64, call: u64, actor: u64, message: &str, payload:
     [header, body].concat()
 }
 
-/// A message that is to be answered by a stream, with more room than there is in an outbox; its call
-/// has the number of the frame.
-pub(crate) fn stream(number: u64, actor: u64, message: &str, payload: &[u8]) -> Vec<u8> {
-    let body = [&head(number, 4096, actor, message), payload].concat();
+/// A message that is to be answered by a stream of at most so many items; its call has the number of
+/// the frame.
+pub(crate) fn stream(number: u64, actor: u64, message: &str, room: u32) -> Vec<u8> {
+    let body = head(number, room, actor, message);
     let header = header(body.len() as u32, STREAM, number);
     [header, body].concat()
 }

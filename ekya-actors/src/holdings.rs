@@ -52,7 +52,6 @@ pub(crate) struct Holdings {
 struct Holds {
     /// Reservations by number, and when they lapse.
     reserved: BTreeMap<u64, (Holding, Instant)>,
-    last: u64,
 }
 
 impl Holding {
@@ -152,8 +151,8 @@ impl Holdings {
             holdings.insert(one, holding);
         }
         let numbers = holdings.into_values().map(|holding| {
-            holds.last += 1;
-            let number = holds.last;
+            // Whoever knows it may use it: not to be guessed by anybody else.
+            let number = rand::random();
             holds.reserved.insert(number, (holding, until));
             number
         });
@@ -342,6 +341,18 @@ mod simulation {
             plant::set(None);
             assert!(found, "{bug:?} was not found");
         }
+    }
+
+    #[test]
+    fn the_number_of_a_reservation_does_not_follow_from_another() {
+        let holdings = World::new(0).holdings;
+        let now = Instant::now();
+        let until = now + Duration::from_secs(1);
+        let some = vec![Needs::of("gpu", Share::from_micro(1)); 8];
+        let mut numbers = holdings.reserve(&some, until, now).unwrap();
+        numbers.sort_unstable();
+        let apart = |pair: &[u64]| pair[1] - pair[0] > 1 << 20;
+        assert!(numbers.windows(2).all(apart), "{numbers:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Only what the node has offered is spawned, only as many as fit, and only on shares of devices that
 //! nobody else holds. An actor that is not detached ends with the session of the node that asked for
-//! it.
+//! it; nobody but that node, and this one, may stop it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -92,7 +92,9 @@ impl<A: Spawn> Order<A> {
         self
     }
 
-    /// Outlives the session with the node that has asked for it.
+    /// Outlives the session with the node that has asked for it. That node may still
+    /// [stop](crate::Ref::stop) it, in a later session; no other may, unless the actor takes a message
+    /// that stops it.
     #[must_use]
     pub const fn detached(mut self) -> Self {
         self.is_detached = true;
@@ -173,7 +175,7 @@ impl From<Shortage> for Refusal {
     }
 }
 
-/// Whose session an actor ends with.
+/// Who has ordered an actor: it ends with this session, unless it is detached.
 type Owner = (Arc<Link>, u64);
 
 /// Makes an actor of one type.
@@ -196,6 +198,8 @@ struct Spawned {
     name: Arc<str>,
     actor: Arc<dyn Running>,
     holding: Option<Arc<Holding>>,
+    /// The name of the peer that has; none for this node.
+    ordered_by: Option<Arc<str>>,
 }
 
 impl Hosting {
@@ -262,7 +266,6 @@ impl Hosting {
         if self.spawned.lock().len() >= SPAWNED_MAX {
             return Err(Refusal::TooMany);
         }
-        let owner = owner.filter(|_| !place.is_detached);
         let holding = holding?;
         let placed = offer(self, place, holding.clone(), owner);
         if let (Err(_), Some(holding)) = (&placed, holding) {
@@ -288,10 +291,12 @@ impl Hosting {
         taken.map(Some).ok_or(Refusal::Lapsed)
     }
 
-    /// Stops an actor that it runs for others; whether it does.
-    pub(crate) fn stop(&self, number: u64) -> bool {
+    /// Stops an actor for the peer that has ordered it, or for this node; whether it does.
+    pub(crate) fn stop(&self, number: u64, by: Option<&str>) -> bool {
         let spawned = self.spawned.lock();
-        spawned.get(&number).map(|one| one.actor.stop()).is_some()
+        let may = |one: &&Spawned| by.is_none() || one.ordered_by.as_deref() == by;
+        let one = spawned.get(&number).filter(may);
+        one.map(|one| one.actor.stop()).is_some()
     }
 
     /// An actor has ended. One that is spawned here may have its name already: that is free before this
@@ -337,10 +342,11 @@ fn make<A: Spawn>(
             name: actor.shared_name(),
             actor: running,
             holding,
+            ordered_by: owner.as_ref().map(|(link, _)| Arc::clone(&link.who().name)),
         };
         hosting.spawned.lock().insert(published.actor, spawned);
     }
-    if let Some((link, session)) = owner {
+    if let Some((link, session)) = owner.filter(|_| !place.is_detached) {
         hosting.network.spawn(async move {
             tokio::select! {
                 _ = actor.ended() => {}
@@ -397,10 +403,11 @@ mod tests {
         let number = hosting.host(place(), None).unwrap().actor;
         hosting.ended("idle");
         assert_eq!(hosting.rooms()[0].free_micro, 0);
-        assert!(hosting.stop(number));
+        assert!(!hosting.stop(number, Some("somebody")));
+        assert!(hosting.stop(number, None));
         system.shutdown(Duration::from_secs(10)).unwrap();
         hosting.ended("idle");
         assert_eq!(hosting.rooms()[0].free_micro, 1_000_000);
-        assert!(!hosting.stop(number));
+        assert!(!hosting.stop(number, None));
     }
 }

@@ -316,7 +316,7 @@ impl Receive<Place> for Reception {
     }
 }
 
-/// Stops an actor that was spawned for another node.
+/// Stops an actor that the sender has ordered.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Stop {
     pub(crate) actor: u64,
@@ -327,9 +327,10 @@ impl Message for Stop {
     const WIRE: Option<Wire<Self>> = Some(Wire::new("node/stop", 1));
 }
 
-impl Handler<Stop> for Reception {
-    fn handle(&mut self, Stop { actor }: Stop, _: &mut Ctx<Self>) -> bool {
-        self.hosting.stop(actor)
+impl Receive<Stop> for Reception {
+    fn receive(&mut self, Stop { actor }: Stop, reply: Reply<Stop>, _: &mut Ctx<Self>) {
+        let stopped = self.hosting.stop(actor, reply.peer().as_deref());
+        reply.send(stopped);
     }
 }
 

@@ -406,8 +406,8 @@ impl<A: Actor> Ref<A> {
     }
 
     /// Stops an actor once it has handled what it has accepted before; the mailbox's bound does not
-    /// apply. Of another node's actors, only those end that were [spawned](crate::Node::spawn_on) from
-    /// another one; whether that gets there is seen by [`ended`](Self::ended).
+    /// apply. Of another node's actors, only those end that this node has [spawned](crate::Node::spawn_on)
+    /// there; whether that gets there is seen by [`ended`](Self::ended).
     pub fn stop(&self) {
         match &self.target {
             Target::Here(mailbox) => mailbox.stop(),

@@ -22,6 +22,8 @@ pub struct Reply<M: Message> {
 pub(crate) enum To<M: Message> {
     /// The message was told, or is answered already.
     Nobody,
+    /// It was told by the peer of this name.
+    Told(Arc<str>),
     /// To somebody in this process.
     Here(oneshot::Sender<Result<M::Reply, AskError>>),
     /// To somebody on another node.
@@ -36,7 +38,7 @@ impl<M: Message> Reply<M> {
     /// Answers.
     pub fn send(mut self, answer: M::Reply) {
         match self.to.take() {
-            To::Nobody => {}
+            To::Nobody | To::Told(_) => {}
             // An asker that has gone meanwhile does not want it any more.
             To::Here(sender) => drop(sender.send(Ok(answer))),
             To::There(reply) => reply.send::<M>(&answer),
@@ -47,6 +49,15 @@ impl<M: Message> Reply<M> {
     pub(crate) fn session(&self) -> Option<(Arc<Link>, u64)> {
         match &self.to {
             To::There(reply) => Some(reply.session()),
+            To::Nobody | To::Told(_) | To::Here(_) => None,
+        }
+    }
+
+    /// The name of the peer that has sent the message; none for this process.
+    pub(crate) fn peer(&self) -> Option<Arc<str>> {
+        match &self.to {
+            To::There(reply) => Some(reply.peer()),
+            To::Told(by) => Some(Arc::clone(by)),
             To::Nobody | To::Here(_) => None,
         }
     }
@@ -54,7 +65,7 @@ impl<M: Message> Reply<M> {
     /// Whether somebody waits for the answer; nobody does after a tell, nor after the deadline.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        !matches!(self.to, To::Nobody) && self.to.is_in_time()
+        self.to.is_somebody() && self.to.is_in_time()
     }
 }
 
@@ -63,10 +74,14 @@ impl<M: Message> To<M> {
         std::mem::replace(self, Self::Nobody)
     }
 
+    const fn is_somebody(&self) -> bool {
+        matches!(self, Self::Here(_) | Self::There(_))
+    }
+
     /// Whether the message is still to be handled: an overloaded actor must not work for nobody.
     pub(crate) fn is_in_time(&self) -> bool {
         match self {
-            Self::Nobody => true,
+            Self::Nobody | Self::Told(_) => true,
             Self::Here(sender) => !sender.is_closed(),
             Self::There(reply) => !reply.is_too_late(),
         }
@@ -74,7 +89,7 @@ impl<M: Message> To<M> {
 
     pub(crate) fn fail(self, why: AskError) {
         match self {
-            Self::Nobody => {}
+            Self::Nobody | Self::Told(_) => {}
             Self::Here(sender) => drop(sender.send(Err(why))),
             Self::There(reply) => reply.fail(&Failure::from(why)),
         }
@@ -84,7 +99,7 @@ impl<M: Message> To<M> {
 impl<M: Message> Drop for Reply<M> {
     fn drop(&mut self) {
         let to = self.to.take();
-        if matches!(to, To::Nobody) {
+        if !to.is_somebody() {
             return;
         }
         let actor = Arc::clone(&self.actor);

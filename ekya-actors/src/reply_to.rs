@@ -64,6 +64,11 @@ impl ReplyTo {
         (Arc::clone(&self.link), self.session)
     }
 
+    /// The name of the peer that it belongs to.
+    pub(crate) fn peer(&self) -> Arc<str> {
+        Arc::clone(&self.link.who().name)
+    }
+
     /// Whether a stream is waited for.
     pub(crate) const fn wants_items(&self) -> bool {
         matches!(self.wants, Wanted::Items(_))

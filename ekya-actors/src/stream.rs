@@ -121,7 +121,7 @@ impl<M: Message> Items<M> {
     /// The name of the peer that they go to; none for this process.
     pub(crate) fn peer(&self) -> Option<Arc<str>> {
         match &self.to {
-            Some(Outlet::There(reply)) => Some(Arc::clone(&reply.session().0.who().name)),
+            Some(Outlet::There(reply)) => Some(reply.peer()),
             Some(Outlet::Here(..)) | None => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -262,7 +263,7 @@ fn deliver<A: Receive<M>, M: Message>(
         Err(failure) => return Err(told(reply, failure)),
     };
     let body = match reply {
-        None => Body::here(message, To::Nobody),
+        None => Body::here(message, To::Told(Arc::clone(&letter.from.name))),
         Some(reply) => {
             let (actor, message_name, trace) = (actor.name(), name, letter.to.trace);
             let span = tracing::debug_span!("ask", actor, message = message_name, trace);

@@ -313,6 +313,34 @@ async fn gangs_of_several_askers_never_share_what_is_one_s_alone() {
 }
 
 #[tokio::test]
+async fn an_actor_is_stopped_by_the_node_that_has_ordered_it_and_by_no_other() {
+    let site = Site::new();
+    let (asker, nodes) = cluster(&site, &[1]).await;
+    let other = site.node("other");
+    connect(&other, &nodes[0]).await;
+    let owned = asker.spawn_on("worker-0", &order("owned")).await.unwrap();
+    let detached = order("detached").detached();
+    let detached = asker.spawn_on("worker-0", &detached).await.unwrap();
+    for name in ["owned", "detached"] {
+        let found: Ref<Worker> = other.find(name, "worker-0").await.unwrap();
+        found.stop();
+    }
+    // Answered after what was told before.
+    other.rooms("worker-0").await.unwrap();
+    assert!(owned.ask(WORK, PATIENCE).await.is_ok());
+    assert!(detached.ask(WORK, PATIENCE).await.is_ok());
+    owned.stop();
+    assert_eq!(owned.ended().await.reason, ExitReason::Stopped);
+    // Whoever has ordered it is still that when it was started again.
+    asker.shutdown(PATIENCE).unwrap();
+    let asker = site.node("asker");
+    connect(&asker, &nodes[0]).await;
+    let detached: Ref<Worker> = asker.find("detached", "worker-0").await.unwrap();
+    detached.stop();
+    assert_eq!(detached.ended().await.reason, ExitReason::Stopped);
+}
+
+#[tokio::test]
 async fn an_actor_ends_with_the_session_of_its_owner_unless_it_is_detached() {
     let site = Site::new();
     let (asker, nodes) = cluster(&site, &[1]).await;

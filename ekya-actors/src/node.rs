@@ -468,6 +468,10 @@ impl Node {
         nodes.filter_map(|who| self.desk(&who.name).ok()).collect()
     }
 
+    pub(crate) fn network(&self) -> &Handle {
+        &self.inner.network
+    }
+
     pub(crate) fn hosting(&self) -> &Hosting {
         &self.inner.hosting
     }

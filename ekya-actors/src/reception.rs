@@ -312,6 +312,12 @@ impl Receive<Place> for Reception {
     fn receive(&mut self, place: Place, reply: Reply<Place>, _: &mut Ctx<Self>) {
         let owner = reply.session();
         let hosted = self.hosting.host(place, owner);
+        if let Ok(placed) = &hosted
+            && !reply.is_wanted()
+        {
+            // Nobody will know that it runs.
+            self.hosting.stop(placed.actor, None);
+        }
         reply.send(hosted);
     }
 }

@@ -1,7 +1,8 @@
 //! Spawning actors on other nodes: on one of them, on any that has room, or a gang on several.
 //!
 //! A gang is reserved everywhere before any of it runs. Reservations lapse by themselves, so a node
-//! that dies in the middle of it leaves nothing behind.
+//! that dies in the middle of it leaves nothing behind. What runs already when the rest cannot, or when
+//! nobody waits for it any more, is stopped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use crate::supervision::Backoff;
 
 /// Time that a node has to answer.
 const WITHIN: Duration = Duration::from_secs(5);
+
+/// How long an actor's node is listened to all the same, to stop what has come to run too late. A session
+/// that is out of reach for the rest of it ends, and the actor with it.
+const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a gang may take to be spawned.
 const RESERVED_FOR: Duration = Duration::from_secs(20);
@@ -47,7 +52,8 @@ pub enum PlaceError {
         /// Why.
         why: Refusal,
     },
-    /// The node has not answered: whether the actor runs there is not known.
+    /// The node has not answered. Should the actor run there, it is stopped as soon as that is heard; what
+    /// is detached, and is not heard of, goes on.
     #[error(transparent)]
     Ask(#[from] AskError),
     /// No nodes that offer the type have room for all of it.
@@ -81,14 +87,19 @@ impl Node {
     ///
     /// # Errors
     /// [`PlaceError`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the actor is not spawned, or is stopped.
     pub async fn spawn_on<A: Spawn>(
         &self,
         node: &str,
         order: &Order<A>,
     ) -> Result<Ref<A>, PlaceError> {
         let desk = self.desk(node)?;
-        let placed = place(&desk, order, None).await?;
-        Ok(self.reference(&desk, placed)?)
+        let placed = self.place(&desk, order, None).await?;
+        let reference = placed.reference(self)?;
+        placed.keep();
+        Ok(reference)
     }
 
     /// Spawns an actor on any node that has room for it: of those connected, and this one, the one
@@ -96,6 +107,9 @@ impl Node {
     ///
     /// # Errors
     /// [`PlaceError`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, the actor is not spawned, or is stopped.
     pub async fn spawn_anywhere<A: Spawn>(&self, order: &Order<A>) -> Result<Ref<A>, PlaceError> {
         let gang = std::slice::from_ref(order);
         let mut placed = self.spawn_gang(gang, Arrangement::Spread).await?;
@@ -106,7 +120,10 @@ impl Node {
     /// the order of the gang.
     ///
     /// # Errors
-    /// [`PlaceError`]; nothing runs that was not detached, or it is being stopped.
+    /// [`PlaceError`]; nothing of it runs, or it is being stopped.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, nothing of the gang runs, or it is being stopped.
     pub async fn spawn_gang<A: Spawn>(
         &self,
         gang: &[Order<A>],
@@ -129,14 +146,48 @@ impl Node {
                 Err(error) => return Err(error),
             }
         };
-        let spawned = spawn_reserved(gang, &reserved).await?;
-        let references = reserved.iter().zip(spawned.iter().cloned());
-        let reference = |(seat, placed): (&Seat, Published)| self.reference(&seat.desk, placed);
-        let references: Result<_, _> = references.map(reference).collect();
-        if references.is_err() {
-            stop(&spawned, &reserved);
+        let mut spawned = Vec::with_capacity(gang.len());
+        for (order, mut seat) in gang.iter().zip(reserved) {
+            let reservation = seat.reservation.take();
+            spawned.push(self.place(&seat.desk, order, reservation).await?);
         }
-        Ok(references?)
+        let references = spawned.iter().map(|placed| placed.reference(self));
+        let references = references.collect::<Result<_, _>>()?;
+        spawned.into_iter().for_each(Placed::keep);
+        Ok(references)
+    }
+
+    /// Spawns an actor there. A task of its own asks for it, so that it is heard of, and stopped, also
+    /// when this future is dropped, or gives up before the answer comes.
+    async fn place<A: Spawn>(
+        &self,
+        desk: &Desk,
+        order: &Order<A>,
+        reservation: Option<u64>,
+    ) -> Result<Placed, PlaceError> {
+        let place: Place = order.place(reservation).map_err(|why| refused(desk, why))?;
+        let actor = desk.reception.shared_name();
+        let desk = desk.clone();
+        let placing = self.network().spawn(async move {
+            let placed = desk.reception.ask(place, HEARD_WITHIN).await?;
+            let published = placed.map_err(|why| refused(&desk, why))?;
+            Ok(Placed {
+                desk,
+                published,
+                is_kept: false,
+            })
+        });
+        match tokio::time::timeout(WITHIN, placing).await {
+            Ok(Ok(placed)) => placed,
+            Ok(Err(_)) => {
+                let why = "this node stops".to_owned();
+                Err(AskError::Lost { actor, why }.into())
+            }
+            Err(_) => {
+                let within = WITHIN;
+                Err(AskError::Deadline { actor, within }.into())
+            }
+        }
     }
 
     /// The nodes that offer to run such an actor.
@@ -170,8 +221,44 @@ impl Node {
 /// A place for one of a gang.
 struct Seat {
     desk: Desk,
-    /// None for one that needs no device.
+    /// None for one that needs no device, or has taken it up.
     reservation: Option<u64>,
+}
+
+impl Drop for Seat {
+    /// Gives back what was reserved. What does not get there lapses.
+    fn drop(&mut self) {
+        if let Some(number) = self.reservation {
+            let reservations = vec![number];
+            drop(self.desk.reception.tell(Release { reservations }));
+        }
+    }
+}
+
+/// An actor that has been spawned, and is stopped unless it is kept.
+struct Placed {
+    desk: Desk,
+    published: Published,
+    is_kept: bool,
+}
+
+impl Placed {
+    fn reference<A: Spawn>(&self, node: &Node) -> Result<Ref<A>, FindError> {
+        node.reference(&self.desk, self.published.clone())
+    }
+
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let actor = self.published.actor;
+            drop(self.desk.reception.tell(Stop { actor }));
+        }
+    }
 }
 
 /// Reserves all that a gang needs, or nothing.
@@ -188,16 +275,9 @@ async fn reserve(needs: &[Option<Needs>], places: &[Desk]) -> Result<Vec<Seat>, 
     };
     let mut seats: Vec<Seat> = places.iter().map(seat).collect();
     for members in by_node.into_values() {
-        match reserve_at(needs, &members, places).await {
-            Ok(numbers) => {
-                for (member, number) in members.into_iter().zip(numbers) {
-                    seats[member].reservation = Some(number);
-                }
-            }
-            Err(error) => {
-                release(&seats);
-                return Err(error);
-            }
+        let numbers = reserve_at(needs, &members, places).await?;
+        for (member, number) in members.into_iter().zip(numbers) {
+            seats[member].reservation = Some(number);
         }
     }
     Ok(seats)
@@ -217,53 +297,6 @@ async fn reserve_at(
     };
     let reserved = desk.reception.ask(reserve, WITHIN).await?;
     reserved.map_err(|why| refused(desk, why))
-}
-
-/// Gives back what was reserved. What does not get there lapses.
-fn release(seats: &[Seat]) {
-    for seat in seats {
-        if let Some(number) = seat.reservation {
-            let reservations = vec![number];
-            drop(seat.desk.reception.tell(Release { reservations }));
-        }
-    }
-}
-
-/// Stops what was spawned of a gang.
-fn stop(spawned: &[Published], seats: &[Seat]) {
-    for (placed, seat) in spawned.iter().zip(seats) {
-        let actor = placed.actor;
-        drop(seat.desk.reception.tell(Stop { actor }));
-    }
-}
-
-/// Spawns a gang where it has reserved, or none of it.
-async fn spawn_reserved<A: Spawn>(
-    gang: &[Order<A>],
-    seats: &[Seat],
-) -> Result<Vec<Published>, PlaceError> {
-    let mut spawned: Vec<Published> = Vec::with_capacity(gang.len());
-    for (order, seat) in gang.iter().zip(seats) {
-        match place(&seat.desk, order, seat.reservation).await {
-            Ok(placed) => spawned.push(placed),
-            Err(error) => {
-                stop(&spawned, seats);
-                release(&seats[spawned.len()..]);
-                return Err(error);
-            }
-        }
-    }
-    Ok(spawned)
-}
-
-async fn place<A: Spawn>(
-    desk: &Desk,
-    order: &Order<A>,
-    reservation: Option<u64>,
-) -> Result<Published, PlaceError> {
-    let place: Place = order.place(reservation).map_err(|why| refused(desk, why))?;
-    let placed = desk.reception.ask(place, WITHIN).await?;
-    placed.map_err(|why| refused(desk, why))
 }
 
 fn refused(desk: &Desk, why: Refusal) -> PlaceError {

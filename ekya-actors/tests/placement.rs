@@ -3,7 +3,7 @@
 
 mod site;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use ekya_actors::security::Role;
@@ -17,6 +17,9 @@ use site::{PATIENCE, Site, connect, until};
 
 /// Holdings of workers that are not there any more.
 static LEFT_BEHIND: Mutex<Vec<Arc<Holding>>> = Mutex::new(Vec::new());
+
+/// Where a worker is held up while it is made.
+static HELD_UP: Barrier = Barrier::new(2);
 
 /// Runs minibatches on what it holds.
 struct Worker {
@@ -39,6 +42,11 @@ impl Spawn for Worker {
 
     fn spawn(label: &String, holding: Option<&Arc<Holding>>) -> Self {
         assert_ne!(label, "unlucky");
+        if label == "held up" {
+            // The test knows that it is here; the test lets it go on.
+            HELD_UP.wait();
+            HELD_UP.wait();
+        }
         if label == "left behind" {
             LEFT_BEHIND.lock().unwrap().extend(holding.cloned());
         }
@@ -283,6 +291,28 @@ async fn a_gang_is_packed_spread_or_not_spawned_at_all() {
     freed(&asker, "worker-0", 500_000).await;
     freed(&asker, "worker-1", 1_500_000).await;
     freed(&asker, "worker-2", 500_000).await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_gang_runs_that_nobody_waits_for_any_more() {
+    let site = Site::new();
+    let (asker, nodes) = cluster(&site, &[1, 1]).await;
+    let held_up = Order::new("second", "held up".to_owned());
+    let gang = [order("first"), held_up, order("third")].map(|one| one.needs(share(500_000)));
+    let spawning = tokio::spawn({
+        let asker = asker.clone();
+        async move { asker.spawn_gang(&gang, Arrangement::Spread).await }
+    });
+    let hold_up = || tokio::task::spawn_blocking(|| HELD_UP.wait());
+    hold_up().await.unwrap();
+    spawning.abort();
+    assert!(spawning.await.unwrap_err().is_cancelled());
+    hold_up().await.unwrap();
+    for node in ["worker-0", "worker-1"] {
+        freed(&asker, node, 1_000_000).await;
+    }
+    let run = |node: &Node| node.system().actors().len();
+    assert_eq!(nodes.iter().map(run).collect::<Vec<_>>(), [1, 1]);
 }
 
 #[tokio::test]

@@ -9,6 +9,10 @@ use crate::reference::AskError;
 use crate::reply::{Reply, To};
 use crate::watch::ExitReason;
 
+/// Bytes of a text that says what went wrong: it must fit into answers to other nodes, where it is the
+/// same as here.
+pub(crate) const TEXT_MAX: usize = 512;
+
 /// What becomes of a message: it is handled, or it is failed.
 pub(crate) trait Deliver<A: Actor>: Send {
     /// Runs the handler.
@@ -63,7 +67,7 @@ impl<A: Receive<M>, M: Message> Deliver<A> for Body<M> {
 /// Runs something of the user's; a panic becomes its text.
 ///
 /// # Errors
-/// The text of the panic. What it has left half done is the caller's to drop.
+/// The text of the panic, or the first 512 bytes of it. What it has left half done is the caller's to drop.
 pub fn guarded<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panic_text(&*panic))
 }
@@ -71,5 +75,30 @@ pub fn guarded<R>(run: impl FnOnce() -> R) -> Result<R, String> {
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a text").to_owned()
+    shortened(text.unwrap_or("a panic without a text")).to_owned()
+}
+
+/// The text, as far as it is not too long.
+pub(crate) fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_panic_is_not_too_long() {
+        let long = || -> () { panic!("{}", "ä€".repeat(100_000)) };
+        let text = guarded(long).unwrap_err();
+        assert!(
+            (TEXT_MAX - 3..=TEXT_MAX).contains(&text.len()),
+            "{}",
+            text.len()
+        );
+        assert_eq!(
+            guarded(|| -> () { panic!("short") }),
+            Err("short".to_owned())
+        );
+    }
 }

@@ -27,9 +27,6 @@ const CALLS_MAX: usize = 1 << 16;
 /// Items of a stream that may be on their way.
 pub(crate) const ROOM_MAX: u32 = 1 << 12;
 
-/// Bytes of a text in a [`Failure`].
-const TEXT_MAX: usize = 512;
-
 /// Where a message goes and what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Address {
@@ -515,14 +512,7 @@ fn malformed(kind: &'static str) -> impl Fn(CodecError) -> Misbehaviour {
 
 /// The same with a text that is not too long.
 fn shortened(failure: &Failure) -> Failure {
-    let short = |text: &String| {
-        let end = text
-            .char_indices()
-            .map(|(at, _)| at)
-            .take_while(|&at| at <= TEXT_MAX);
-        let end = end.last().filter(|_| text.len() > TEXT_MAX);
-        text[..end.unwrap_or(text.len())].to_owned()
-    };
+    let short = |text: &str| crate::envelope::shortened(text).to_owned();
     match failure {
         Failure::Panicked(text) => Failure::Panicked(short(text)),
         Failure::Refused(text) => Failure::Refused(short(text)),

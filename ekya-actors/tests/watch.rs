@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ekya_actors::{
-    Actor, Ctx, Exit, ExitReason, FindError, Handler, Message, Node, Ref, Restarts, System,
+    Actor, AskError, Ctx, Exit, ExitReason, FindError, Handler, Message, Messages, Node, Ref,
+    Remote, Restarts, System,
 };
 use site::{Add, Counter, Fail, PATIENCE, Site, connect};
 
@@ -128,6 +129,40 @@ fn an_end_is_heard_of_across_nodes() {
     }
     let late = runtime.block_on(far.ended());
     assert_eq!(late.reason, ExitReason::Stopped);
+}
+
+#[test]
+fn a_long_panic_is_heard_of_across_nodes() {
+    /// Panics at length.
+    struct Babbler;
+    impl Actor for Babbler {}
+    impl Remote for Babbler {
+        const TYPE: &'static str = "babbler";
+        fn messages(messages: &mut Messages<Self>) {
+            messages.add::<Fail>();
+        }
+    }
+    impl Handler<Fail> for Babbler {
+        fn handle(&mut self, _: Fail, _: &mut Ctx<Self>) {
+            panic!("{}", "on purpose ".repeat(10_000))
+        }
+    }
+    let (runtime, a, b, _far) = pair();
+    let here = b.system().spawn("babbler", Babbler, 4).unwrap();
+    b.publish(&here);
+    let there: Ref<Babbler> = runtime.block_on(a.find("babbler", "b")).unwrap();
+    let watched = runtime.spawn({
+        let there = there.clone();
+        async move { there.ended().await.reason }
+    });
+    wait_for_watch(&b);
+    let failed = runtime.block_on(there.ask(Fail, PATIENCE)).unwrap_err();
+    let AskError::ActorPanicked { panic, .. } = failed else {
+        panic!("{failed:?}")
+    };
+    let reason = runtime.block_on(watched).unwrap();
+    assert_eq!(reason, ExitReason::Panicked(panic));
+    assert_eq!(runtime.block_on(here.ended()).reason, reason);
 }
 
 #[test]

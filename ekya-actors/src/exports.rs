@@ -1,7 +1,7 @@
 //! The actors of a node that other nodes may call, by number and by name.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +17,9 @@ use crate::wire::{Letter, Messages, Remote, told};
 
 /// The number of the actor that a node itself is.
 pub(crate) const NODE: u64 = 0;
+
+/// Ends other than in good order that are remembered, for those who ask for them late.
+const ENDS_MAX: usize = 1024;
 
 /// An actor whose type is forgotten.
 trait Export: Send + Sync {
@@ -60,6 +63,8 @@ struct Tables {
     names: BTreeMap<String, u64>,
     /// Those who wait for an actor's end, by its number.
     watchers: HashMap<u64, Vec<Reply<Watch>>>,
+    /// Why the last actors have ended that did not just stop, by number; oldest first.
+    ends: VecDeque<(u64, ExitReason)>,
 }
 
 impl<A: Remote> Export for Exported<A> {
@@ -108,10 +113,23 @@ impl Tables {
     fn forget(&mut self, number: u64) -> Over {
         let export = self.numbers.remove(&number);
         let reason = export.and_then(|export| export.end());
+        let reason = reason.unwrap_or(ExitReason::Stopped);
+        if reason != ExitReason::Stopped {
+            if self.ends.len() == ENDS_MAX {
+                self.ends.pop_front();
+            }
+            self.ends.push_back((number, reason.clone()));
+        }
         Over {
-            reason: reason.unwrap_or(ExitReason::Stopped),
+            reason,
             watchers: self.watchers.remove(&number).unwrap_or_default(),
         }
+    }
+
+    /// Why an actor has ended that is forgotten.
+    fn end(&self, number: u64) -> ExitReason {
+        let end = self.ends.iter().find(|(ended, _)| *ended == number);
+        end.map_or(ExitReason::Stopped, |(_, reason)| reason.clone())
     }
 }
 
@@ -180,8 +198,9 @@ impl Exports {
     pub(crate) fn watch(&self, actor: u64, reply: Reply<Watch>) {
         let mut tables = self.tables.write();
         if !tables.numbers.contains_key(&actor) {
+            let reason = tables.end(actor);
             drop(tables);
-            return reply.send(ExitReason::Stopped);
+            return reply.send(reason);
         }
         let watchers = tables.watchers.entry(actor).or_default();
         // Those who have gone are looked for only after as many have come as were left the last time:

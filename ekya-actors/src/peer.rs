@@ -62,7 +62,7 @@ pub(crate) enum Failure {
     Stopped,
     /// The actor has panicked.
     Panicked(String),
-    /// The actor was restarted while the message waited.
+    /// The actor was restarted before it had answered.
     Restarted,
     /// The deadline passed before the message was handled.
     Deadline,

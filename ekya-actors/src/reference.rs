@@ -109,8 +109,9 @@ pub enum AskError {
         /// The panic's text.
         panic: String,
     },
-    /// The actor was restarted while the message waited; the message was not handled.
-    #[error("{actor} was restarted before it came to this message")]
+    /// The actor was restarted while the message waited, or followed others before it had answered: the
+    /// message was not handled, or not to its end.
+    #[error("{actor} was restarted before it had answered this message")]
     ActorRestarted {
         /// The actor's name.
         actor: Arc<str>,
@@ -416,7 +417,8 @@ impl<A: Actor> Ref<A> {
     }
 
     /// Waits until the actor has ended for good; restarts are no end. For an actor of this process it
-    /// runs anywhere, for one of another node on any tokio runtime that has a timer.
+    /// runs anywhere, for one of another node on any tokio runtime that has a timer. A node remembers
+    /// 1024 ends other than [`Stopped`](ExitReason::Stopped), which is the reason of all before.
     ///
     /// # Cancel safety
     /// May be dropped and called again.

@@ -8,9 +8,10 @@ use tokio::sync::Notify;
 use crate::actor::Message;
 use crate::link::Link;
 use crate::peer::{Failure, Unstreamed};
+use crate::reply::Fallen;
 
-/// Where the answer to an ask of another node goes. Dropped without one, it says that the actor has
-/// stopped.
+/// Where the answer to an ask of another node goes. Dropped without one, it says why its actor has gone
+/// down, or that it has stopped.
 pub(crate) struct ReplyTo {
     link: Arc<Link>,
     session: u64,
@@ -123,12 +124,18 @@ impl ReplyTo {
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            let failure = match self.wants {
-                Wanted::By(deadline) if Instant::now() >= deadline => Failure::Deadline,
-                _ => Failure::Stopped,
+        let Some(call) = self.call.take() else {
+            return;
+        };
+        let is_late = matches!(self.wants, Wanted::By(deadline) if Instant::now() >= deadline);
+        let (link, session) = self.session();
+        Fallen::add(Box::new(move |why| {
+            let failure = match why {
+                Some(why) => Failure::from(why.clone()),
+                None if is_late => Failure::Deadline,
+                None => Failure::Stopped,
             };
-            self.link.answer(self.session, call, Err(&failure));
-        }
+            link.answer(session, call, Err(&failure));
+        }));
     }
 }

@@ -83,7 +83,18 @@ impl Runtime {
     pub(crate) fn run<A: Actor>(&self, incoming: Incoming<A>, shell: Shell<A>) -> bool {
         self.arbiter.spawn_fn(move || {
             let context = Context::with_receiver(incoming.0);
-            actix_rt::spawn(context.into_future(shell));
+            let mailbox = Arc::clone(shell.mailbox());
+            let mut running = context.into_future(shell);
+            actix_rt::spawn(async move {
+                (&mut running).await;
+                // What is left in the mailbox goes down with the actor, for the same reason.
+                let (dropped, fallen) = Fallen::during(|| guarded(|| drop(running)));
+                if let Err(panic) = dropped {
+                    let actor = &**mailbox.name();
+                    tracing::error!(actor, panic, "panic while dropping messages");
+                }
+                fallen.fail(Some(&mailbox.unheard()));
+            });
         })
     }
 
@@ -237,9 +248,8 @@ impl<A: Actor> Shell<A> {
     }
 
     fn deliver(&mut self, body: Box<dyn Deliver<A>>) {
-        // Without an actor the body is dropped, which its asker sees as the actor's end.
         let Some(actor) = &mut self.actor else {
-            return;
+            return body.fail(self.mailbox().unheard());
         };
         let (delivered, fallen) = Fallen::during(|| body.deliver(actor, &mut self.ctx));
         match delivered {
@@ -277,7 +287,10 @@ impl<A: Actor> Shell<A> {
         let Some((successor, pause)) = successor else {
             return self.end(reason, fallen);
         };
-        let why = self.mailbox().failed_by(&reason);
+        let why = match reason {
+            ExitReason::Panicked(_) => self.mailbox().failed_by(&reason),
+            _ => self.mailbox().restarted(),
+        };
         self.mailbox().next_generation();
         self.actor = Some(successor);
         self.pause = Some(pause).filter(|pause| !pause.is_zero());

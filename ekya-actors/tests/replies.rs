@@ -3,14 +3,15 @@
 
 mod site;
 
+use std::sync::Barrier;
 use std::time::Duration;
 
 use ekya_actors::{
-    Actor, AskError, Ctx, Handler, ItemError, Items, Message, Messages, Node, Receive, Ref, Remote,
-    Reply, Restarts, SendError, Streams, System, Wire,
+    Actor, AskError, Ctx, Group, Handler, ItemError, Items, Message, Messages, Node, Receive, Ref,
+    Remote, Reply, Restarts, SendError, Streams, System, Wire,
 };
 use serde::{Deserialize, Serialize};
-use site::{PATIENCE, Site, connect};
+use site::{PATIENCE, Site, connect, until};
 
 /// Keeps what it is asked until it is told to answer.
 #[derive(Default)]
@@ -203,6 +204,90 @@ async fn a_panic_is_heard_of_by_all_who_wait_for_its_actor() {
         let answer = ask.await.unwrap();
         assert!(
             matches!(&answer, Err(AskError::ActorPanicked { panic, .. }) if panic == "the gate breaks"),
+            "{answer:?}"
+        );
+    }
+}
+
+/// Panics at a message, when it is let.
+struct Doomed;
+
+static DOOM: Barrier = Barrier::new(2);
+
+impl Actor for Doomed {}
+
+impl Remote for Doomed {
+    const TYPE: &'static str = "doomed";
+
+    fn messages(messages: &mut Messages<Self>) {
+        messages.add::<Doom>();
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Doom;
+
+impl Message for Doom {
+    type Reply = ();
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("doomed/doom", 1));
+}
+
+impl Handler<Doom> for Doomed {
+    fn handle(&mut self, _: Doom, _: &mut Ctx<Self>) {
+        // The test knows that it is here; the test lets it go on.
+        DOOM.wait();
+        DOOM.wait();
+        panic!("doomed");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_heard_of_by_all_whose_messages_wait_for_its_actor() {
+    let gates = Gates::new().await;
+    let [a, b] = &gates.nodes;
+    let here = b.system().spawn("doomed", Doomed, 4).unwrap();
+    b.publish(&here);
+    let there: Ref<Doomed> = a.find("doomed", "b").await.unwrap();
+    let ask = |doomed: &Ref<Doomed>| {
+        let doomed = doomed.clone();
+        tokio::spawn(async move { doomed.ask(Doom, PATIENCE).await })
+    };
+    let let_it = || tokio::task::spawn_blocking(|| DOOM.wait());
+    let first = ask(&here);
+    let_it().await.unwrap();
+    let asks = [first, ask(&here), ask(&there)];
+    until(|| {
+        let (actors, _) = b.system().state();
+        let doomed = actors.iter().find(|actor| actor.name == "doomed");
+        doomed.unwrap().waiting == 2
+    })
+    .await;
+    let_it().await.unwrap();
+    for ask in asks {
+        let answer = ask.await.unwrap();
+        assert!(
+            matches!(&answer, Err(AskError::ActorPanicked { panic, .. }) if panic == "doomed"),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_restart_with_its_group_is_heard_of_by_all_who_wait_for_an_actor() {
+    let gates = Gates::new().await;
+    let [a, b] = &gates.nodes;
+    let group = Group::new(Restarts::new(1, PATIENCE));
+    let spawn = |name| b.system().spawn_in(&group, name, Gate::default, 8).unwrap();
+    let (here, other) = (spawn("one"), spawn("other"));
+    b.publish(&here);
+    let there: Ref<Gate> = a.find("one", "b").await.unwrap();
+    let asks = [wait(&here, 1), wait(&there, 2)];
+    waiting(&here, 2).await;
+    drop(other.ask(Open::Panic, PATIENCE).await);
+    for ask in asks {
+        let answer = ask.await.unwrap();
+        assert!(
+            matches!(answer, Err(AskError::ActorRestarted { .. })),
             "{answer:?}"
         );
     }

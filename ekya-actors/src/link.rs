@@ -285,23 +285,20 @@ impl Link {
         }
     }
 
-    /// Speaks a minor version of the protocol from now on.
-    pub(crate) fn speak(&self, minor: u16) {
-        self.state.lock().dialogue.speak(minor);
-    }
-
     /// What a dialler says of the session in its greeting.
     pub(crate) fn last_known(&self) -> (Option<SessionId>, u64) {
         self.state.lock().dialogue.last_known()
     }
 
-    /// Takes a connection into use after the other side's greeting; see [`Dialogue::greet`].
+    /// Takes a connection into use after the other side's greeting, and speaks this minor version of the
+    /// protocol from then on; see [`Dialogue::greet`].
     ///
     /// # Errors
     /// [`Violation`]; the connection is of no use.
     pub(crate) fn greet(
         &self,
         hello: &Hello,
+        minor: u16,
         handle: &quinn::Connection,
         is_dialled: bool,
     ) -> Result<Greeting, Violation> {
@@ -323,6 +320,7 @@ impl Link {
         state.wake_blocked();
         let mut replaced = None;
         if let Greeting::Use(_) = greeting {
+            state.dialogue.speak(minor);
             state.address.clone_from(&hello.address);
             state.dials = 0;
             replaced = state.handle.replace(handle.clone());

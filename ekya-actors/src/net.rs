@@ -247,8 +247,7 @@ impl Net {
             .map_err(|why| hello_failed(&connection, &link, why))?;
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let minor = MINOR.min(prefix.minor);
-        link.speak(minor);
-        let Some(used) = self.greet(&link, &hello, &connection, false)? else {
+        let Some(used) = self.greet(&link, &hello, minor, &connection, false)? else {
             return Ok(None);
         };
         let member = member_of(&link, &hello);
@@ -314,8 +313,8 @@ impl Net {
             Err(_) if is_duplicate(&connection) => return Ok((link, None)),
             Err(why) => return Err(hello_failed(&connection, &link, why)),
         };
-        link.speak(MINOR.min(prefix.minor));
-        let greeted = self.greet(&link, &hello, &connection, true)?;
+        let minor = MINOR.min(prefix.minor);
+        let greeted = self.greet(&link, &hello, minor, &connection, true)?;
         let connected = greeted.map(|used| Connected {
             link: Arc::clone(&link),
             serial: used.connection,
@@ -360,10 +359,11 @@ impl Net {
         &self,
         link: &Link,
         hello: &Hello,
+        minor: u16,
         connection: &quinn::Connection,
         is_dialled: bool,
     ) -> Result<Option<Use>, ConnectError> {
-        match link.greet(hello, connection, is_dialled) {
+        match link.greet(hello, minor, connection, is_dialled) {
             Ok(Greeting::Use(used)) => Ok(Some(used)),
             Ok(Greeting::Close) => {
                 connection.close(DUPLICATE, b"another connection is in use");

@@ -12,7 +12,7 @@ use ekya_actors::{
     Actor, AskError, Ctx, Handler, Items, Message, Messages, Node, PeerState, Ref, Remote,
     SendError, Streams, Wire,
 };
-use intruder::Intruder;
+use intruder::{Intruder, greeting};
 use puppet::{HEADER, ITEM, NODE, Puppet, ask, ask_as, stream, tell};
 use serde::{Deserialize, Serialize};
 use site::{Add, Counter, PATIENCE, Site, connect, until};
@@ -240,6 +240,18 @@ async fn a_stream_goes_on_when_a_greeting_makes_room_in_a_full_outbox() {
     assert!(!again.is_new);
     let heard = tokio::time::timeout(PATIENCE, again.hear()).await;
     assert_eq!(heard.unwrap().kind, ITEM);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_changes_nothing_for_the_one_in_use() {
+    let site = Site::new();
+    let (a, b) = (site.node("a"), site.node("b"));
+    connect(&a, &b).await;
+    // It says that it was started before, and speaks the first minor version, without streams.
+    let intruder = Intruder::new(site.authority(), site.authority(), "a", b"ekya/1");
+    let why = intruder.say(b.listens_at(), &greeting()).await;
+    assert!(why.to_string().contains("started later"), "{why}");
+    assert_eq!(b.state_of("a").await.unwrap().who, *a.who());
 }
 
 #[tokio::test]

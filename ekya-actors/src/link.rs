@@ -358,18 +358,15 @@ impl Link {
         if state.handle.is_some() || !is_wanted {
             return None;
         }
-        if has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX {
-            let lost = self.end_session(&mut state);
+        let is_over = has_session && now.saturating_duration_since(state.apart_since) >= APART_MAX;
+        let lost = is_over.then(|| self.end_session(&mut state));
+        let address = state.dial_now(now);
+        drop(state);
+        if let Some(lost) = lost {
             tell_lost(lost, "its node was out of reach for too long");
             self.changed.notify_waiters();
         }
-        if now < state.dial_at || state.address.is_empty() {
-            return None;
-        }
-        state.is_missed = false;
-        state.dial_at = now + DIAL_AFTER.before(state.dials, rand::random());
-        state.dials = state.dials.saturating_add(1);
-        Some(state.address.clone())
+        address
     }
 
     /// Ends the session: what waits for answers is lost.
@@ -525,6 +522,17 @@ impl Link {
 }
 
 impl State {
+    /// The address to dial, if it is time to.
+    fn dial_now(&mut self, now: Instant) -> Option<String> {
+        if now < self.dial_at || self.address.is_empty() {
+            return None;
+        }
+        self.is_missed = false;
+        self.dial_at = now + DIAL_AFTER.before(self.dials, rand::random());
+        self.dials = self.dials.saturating_add(1);
+        Some(self.address.clone())
+    }
+
     /// Begins to answer a call.
     fn begin(&mut self, call: Call, now: Instant) -> Wanted {
         match call.wants {

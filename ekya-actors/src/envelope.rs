@@ -54,6 +54,7 @@ impl<A: Receive<M>, M: Message> Deliver<A> for Body<M> {
         if !to.is_in_time() {
             return Ok(());
         }
+        ctx.mailbox().stats().handled();
         let reply = Reply::new(to, Arc::clone(ctx.mailbox().name()));
         let _entered = span.enter();
         guarded(|| actor.receive(message, reply, ctx)).map_err(ExitReason::Panicked)

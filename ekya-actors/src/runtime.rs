@@ -403,7 +403,9 @@ impl<A: Actor> Shell<A> {
             Ok(Poll::Ready(body)) => {
                 fallen.fail(None);
                 self.ctx.running.remove(&number);
+                let start = Instant::now();
                 self.deliver(body);
+                self.mailbox().stats().busy(start.elapsed());
             }
             Err(panic) => {
                 self.replace(ExitReason::Panicked(panic), fallen);
@@ -469,7 +471,7 @@ impl<A: Actor> actix::Handler<Parcel<A>> for Shell<A> {
         }
         self.settle(context);
         let handled = start.elapsed();
-        self.mailbox().stats().handled(handled);
+        self.mailbox().stats().busy(handled);
         if handled >= SLOW && self.apart.is_none() {
             let actor = &**self.mailbox().name();
             tracing::warn!(

@@ -45,7 +45,8 @@ pub struct TypeState {
 /// What an actor has done. Counters only grow: take the difference of two readings for a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActorCounts {
-    /// Messages that it has handled.
+    /// Messages that its handlers were called with, the outputs of its futures and timers included, and
+    /// those on which it panicked; not those that failed before they were handled.
     pub handled: u64,
     /// Messages that were refused because its mailbox was full.
     pub refused: u64,

@@ -64,12 +64,17 @@ impl Types {
 }
 
 impl Stats {
-    pub(crate) fn handled(&self, busy: Duration) {
-        let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+    /// A handler is about to be called with a message.
+    pub(crate) fn handled(&self) {
         add_alone(&self.own.handled, 1);
-        add_alone(&self.own.busy_nanos, nanos);
         let of_type = &self.of_type.counts;
         of_type.handled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn busy(&self, busy: Duration) {
+        let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        add_alone(&self.own.busy_nanos, nanos);
+        let of_type = &self.of_type.counts;
         of_type.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 

@@ -272,6 +272,7 @@ impl<A: Streams<M>, M: Message> Deliver<A> for StreamBody<M> {
         if !items.is_wanted() {
             return Ok(());
         }
+        ctx.mailbox().stats().handled();
         guarded(|| actor.stream(message, items, ctx)).map_err(ExitReason::Panicked)
     }
 

@@ -211,8 +211,12 @@ impl NodeState {
     }
 
     /// Sets the metrics of the [recorder](metrics::set_global_recorder) that the application has
-    /// installed; without one, nothing happens. To be called whenever they are collected. Labels are
-    /// names of types, devices, jobs and peers: their number is bounded.
+    /// installed; without one, nothing happens. To be called whenever they are collected.
+    ///
+    /// Labels are names of types, devices, jobs and peers. Types and devices are those of the program, peers
+    /// those that have a certificate. A job that an actor holds has the actor's name, though, which whoever
+    /// orders it chooses: where others may spawn actors on devices, names come without end, and a recorder
+    /// that keeps what is not set any more needs a limit of its own, such as an idle timeout.
     pub fn record_metrics(&self) {
         for of_type in &self.types {
             record_type(of_type);

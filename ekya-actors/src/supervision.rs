@@ -171,12 +171,16 @@ impl<A> Supervision<A> {
     }
 }
 
+/// Restarts that follow each other within such a part of the budget's time are counted as one entry:
+/// another node may allow any number of them, and must not have so many remembered.
+const PARTS: u32 = 256;
+
 /// The restarts that still count.
 #[derive(Debug)]
 struct Budget {
     restarts: Restarts,
-    /// Oldest first, at most `at_most`.
-    taken: VecDeque<Instant>,
+    /// When, and how many from then on; oldest first.
+    taken: VecDeque<(Instant, u32)>,
 }
 
 impl Budget {
@@ -194,13 +198,16 @@ impl Budget {
     /// Takes a restart at `now`; how many still count before it, or `None` when there is none left.
     fn take(&mut self, now: Instant) -> Option<u32> {
         let within = self.restarts.within;
-        self.taken
-            .retain(|&at| now.saturating_duration_since(at) < within);
-        let before = self.taken.len() as u32;
+        let since = |at| now.saturating_duration_since(at);
+        self.taken.retain(|&(at, _)| since(at) < within);
+        let before = self.taken.iter().map(|(_, count)| count).sum();
         if before >= self.restarts.at_most {
             return None;
         }
-        self.taken.push_back(now);
+        match self.taken.back_mut() {
+            Some((at, count)) if since(*at) < within / PARTS => *count += 1,
+            _ => self.taken.push_back((now, 1)),
+        }
         Some(before)
     }
 }
@@ -218,6 +225,28 @@ mod tests {
         assert_eq!([0, 30, 59].map(&mut take), [Some(0), Some(1), None]);
         // The first no longer counts; the refused one never did.
         assert_eq!([60, 61].map(&mut take), [Some(1), None]);
+    }
+
+    #[test]
+    fn a_budget_remembers_little_however_large_it_is() {
+        let restarts = Restarts::new(u32::MAX, Duration::from_secs(60));
+        let mut budget = Budget::new(restarts);
+        let start = Instant::now();
+        for millis in 0..60_000 {
+            let taken = budget.take(start + Duration::from_millis(millis));
+            assert_eq!(taken, u32::try_from(millis).ok());
+        }
+        assert!(
+            budget.taken.len() <= PARTS as usize,
+            "{}",
+            budget.taken.len()
+        );
+        // Those of the first part are forgotten together.
+        let taken = budget.take(start + Duration::from_secs(60));
+        assert!(
+            taken.is_some_and(|taken| (59_700..60_000).contains(&taken)),
+            "{taken:?}"
+        );
     }
 
     #[test]

@@ -459,13 +459,6 @@ impl<A: Actor> Ref<A> {
         }
     }
 
-    /// Has an actor of this process follow another of its group.
-    pub(crate) fn follow(&self, whom: &Arc<str>, pause: Option<Duration>) {
-        if let Target::Here(mailbox) = &self.target {
-            mailbox.post.follow(whom, pause);
-        }
-    }
-
     pub(crate) fn shared_name(&self) -> Arc<str> {
         match &self.target {
             Target::Here(mailbox) => Arc::clone(&mailbox.name),
@@ -566,6 +559,10 @@ impl<A: Actor> Running for Mailbox<A> {
     fn stop(&self) {
         self.post.stop();
         self.stop.notify_one();
+    }
+
+    fn follow(&self, whom: &Arc<str>, pause: Option<Duration>) {
+        self.post.follow(whom, pause);
     }
 
     fn has_ended(&self) -> bool {

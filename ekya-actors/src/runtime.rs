@@ -153,7 +153,7 @@ impl<A: Actor> Post<A> {
         self.0.do_send(Parcel::Stop);
     }
 
-    /// Has the actor follow another of its group; see [`Member`](crate::supervision::Member).
+    /// Has the actor follow another of its group; see [`Running`](crate::system::Running::follow).
     pub(crate) fn follow(&self, whom: &Arc<str>, pause: Option<Duration>) {
         let whom = Arc::clone(whom);
         self.0.do_send(Parcel::Follow { whom, pause });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::envelope::guarded;
+use crate::system::Running;
 
 /// How often an actor may be restarted, and how soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +78,11 @@ struct Members {
     all: Vec<Member>,
 }
 
-/// What restarts or ends a member.
+/// An actor of a group.
 pub(crate) struct Member {
     pub(crate) name: Arc<str>,
-    pub(crate) follow: Box<Follow>,
+    pub(crate) actor: Arc<dyn Running>,
 }
-
-/// Restarts an actor after the given pause, because of the named one; ends it without a pause.
-type Follow = dyn Fn(&Arc<str>, Option<Duration>) + Send;
 
 impl Group {
     /// An empty group.
@@ -100,7 +98,10 @@ impl Group {
     }
 
     pub(crate) fn add(&self, member: Member) {
-        self.inner.lock().all.push(member);
+        let mut members = self.inner.lock();
+        // Members come and go: this is when those that have gone are forgotten.
+        members.all.retain(|member| !member.actor.has_ended());
+        members.all.push(member);
     }
 
     /// Has all others follow one that has panicked. How long it is to wait itself before it starts
@@ -109,7 +110,7 @@ impl Group {
         let mut members = self.inner.lock();
         let pause = members.budget.pause();
         for member in members.all.iter().filter(|member| member.name != *panicked) {
-            (member.follow)(panicked, pause);
+            member.actor.follow(panicked, pause);
         }
         if pause.is_none() {
             members.all.clear();

@@ -170,11 +170,10 @@ impl System {
         let actor = factory();
         let supervision = Supervision::together(Box::new(factory), group.clone());
         let spawned = self.run(name, actor, capacity, Some(supervision))?;
-        let member = spawned.clone();
-        group.add(Member {
-            name: spawned.shared_name(),
-            follow: Box::new(move |whom, pause| member.follow(whom, pause)),
-        });
+        if let Some(actor) = spawned.running() {
+            let name = spawned.shared_name();
+            group.add(Member { name, actor });
+        }
         Ok(spawned)
     }
 
@@ -317,6 +316,9 @@ struct Actors {
 /// An actor whose type is forgotten.
 pub(crate) trait Running: Send + Sync {
     fn stop(&self);
+
+    /// Restarts it after the given pause, because of the named one of its group; ends it without a pause.
+    fn follow(&self, whom: &Arc<str>, pause: Option<Duration>);
 
     fn has_ended(&self) -> bool;
 

@@ -429,6 +429,19 @@ fn a_group_is_restarted_together_and_ends_together() {
     assert_eq!(outsider.ask_blocking(Add(1), LONG), Ok(7));
 }
 
+#[test]
+fn a_group_forgets_those_that_have_stopped() {
+    let system = system();
+    let exits = exits(&system);
+    let group = Group::new(Restarts::new(1, LONG));
+    for name in ["a", "b", "c"] {
+        let counter = system.spawn_in(&group, name, Counter::default, 8);
+        assert_eq!(format!("{group:?}"), format!("{{{name:?}}}"));
+        counter.expect("the name is free").stop();
+        exits.recv_timeout(LONG).expect("somebody is told");
+    }
+}
+
 /// Passes numbers on, or keeps them.
 enum Relay {
     To(Ref<Self>),

@@ -6,11 +6,12 @@ mod intruder;
 mod puppet;
 mod site;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ekya_actors::{
-    Actor, AskError, Ctx, Handler, Items, Message, Messages, Node, PeerState, Ref, Remote,
-    SendError, Streams, Wire,
+    Actor, AskError, Ctx, Handler, Holding, Items, Message, Messages, Node, PeerState, Ref, Remote,
+    SendError, Spawn, Streams, Wire,
 };
 use intruder::{Intruder, greeting};
 use puppet::{HEADER, ITEM, NODE, Puppet, ask, ask_as, stream, tell};
@@ -240,6 +241,44 @@ async fn a_stream_goes_on_when_a_greeting_makes_room_in_a_full_outbox() {
     assert!(!again.is_new);
     let heard = tokio::time::timeout(PATIENCE, again.hear()).await;
     assert_eq!(heard.unwrap().kind, ITEM);
+}
+
+impl Spawn for Counter {
+    type Args = ();
+
+    fn spawn((): &(), _: Option<&Arc<Holding>>) -> Self {
+        Self::default()
+    }
+}
+
+/// An order for a counter.
+fn order(name: &str) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut order = [text("counter"), text(name), text("")].concat();
+    // Room for four messages, no share of a device, no reservation, no restarts.
+    order.extend(4_u32.to_le_bytes());
+    order.extend([0, 0]);
+    order.extend(0_u32.to_le_bytes());
+    // Within no time, and without a pause before any. Not detached.
+    order.extend([0; 3 * 12 + 1]);
+    order
+}
+
+#[tokio::test]
+async fn what_is_ordered_and_waited_for_by_nobody_does_not_go_on() {
+    let scene = Scene::new().await;
+    scene.b.offer::<Counter>();
+    let mut puppet = scene.puppet().await;
+    let ordered = tell(1, NODE, "node/place", &order("told"));
+    puppet.say(&[ordered]).await;
+    let counters = || {
+        let (_, types) = scene.b.system().state();
+        let counters = types.iter().find(|one| one.actor_type.ends_with("Counter"));
+        counters.map(|counters| (counters.spawned, counters.ended))
+    };
+    // It has two of its own.
+    until(|| counters() == Some((3, 1))).await;
+    assert_eq!(scene.b.connections().misbehaved, 0);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::watch::ExitReason;
 
 /// Bytes of a text that says what went wrong: it must fit into answers to other nodes, where it is the
 /// same as here.
-pub(crate) const TEXT_MAX: usize = 512;
+const TEXT_MAX: usize = 512;
 
 /// What becomes of a message: it is handled, or it is failed.
 pub(crate) trait Deliver<A: Actor>: Send {

@@ -20,7 +20,7 @@ pub struct Reply<M: Message> {
 
 /// Where an answer goes.
 pub(crate) enum To<M: Message> {
-    /// The message was told, or is answered already.
+    /// The message was told by somebody in this process, or is answered already.
     Nobody,
     /// It was told by the peer of this name.
     Told(Arc<str>),

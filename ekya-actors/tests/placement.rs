@@ -4,7 +4,7 @@
 mod site;
 
 use std::sync::{Arc, Barrier, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ekya_actors::security::Role;
 use ekya_actors::{
@@ -116,7 +116,9 @@ async fn free(asker: &Node, node: &str) -> u32 {
 
 /// Waits until so much is free.
 async fn freed(asker: &Node, node: &str, micro: u32) {
+    let start = Instant::now();
     while free(asker, node).await != micro {
+        assert!(start.elapsed() < PATIENCE, "not in time");
         tokio::task::yield_now().await;
     }
 }

@@ -33,10 +33,12 @@
 //! - A job without requests gains nothing: its next start tag is at least virtual time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ekya_sched::Share;
 
-/// A job of one queue. Ids are never used twice.
+/// A job of one queue. No two jobs of a process have the same id, whatever their queues: a grant that
+/// is sent to the wrong device finds nobody there, rather than somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(u64);
 
@@ -67,6 +69,9 @@ const AVERAGE_SHIFT: u32 = 2;
 
 /// Costs count up to this many nanoseconds (an hour): a suspended machine must not ban a job.
 const COST_MAX: u64 = 3_600_000_000_000;
+
+/// Jobs that this process has ever had.
+static JOBS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
 struct Job {
@@ -158,7 +163,6 @@ pub struct Sfq {
     /// Jobs that can run, by the start tag of their next request.
     ready: BTreeSet<(Tag, JobId)>,
     in_flight: BTreeMap<Ticket, InFlight>,
-    next_job: u64,
     next_ticket: u64,
 }
 
@@ -173,15 +177,13 @@ impl Sfq {
             jobs: BTreeMap::new(),
             ready: BTreeSet::new(),
             in_flight: BTreeMap::new(),
-            next_job: 0,
             next_ticket: 0,
         }
     }
 
     /// A new job, with weight zero.
     pub fn add(&mut self) -> JobId {
-        let id = JobId(self.next_job);
-        self.next_job += 1;
+        let id = JobId(JOBS.fetch_add(1, Ordering::Relaxed));
         self.jobs.insert(id, Job::new(self.virtual_time));
         id
     }

@@ -228,6 +228,17 @@ fn grants_are_refused_whole() {
 }
 
 #[test]
+fn a_grant_for_a_job_of_another_device_is_refused() {
+    let (one, other) = (Device::new("gpu0", 1), Device::new("gpu1", 1));
+    let (here, there) = (one.job("here"), other.job("there"));
+    assert_eq!(
+        one.grant(grant(&there, 1)),
+        Err(GrantError::UnknownJob(there.id()))
+    );
+    assert_eq!(here.usage().share, Share::ZERO);
+}
+
+#[test]
 fn what_one_leaves_unused_the_other_gets() {
     let device = Device::new("cpu0", 1);
     let (small, idle) = (device.job("small"), device.job("idle"));

@@ -152,6 +152,7 @@ impl Alone {
         device.grant(Grant {
             job: job.id(),
             share: Share::WHOLE,
+            term: 0,
             sequence: 1,
             expires: None,
         })?;

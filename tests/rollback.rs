@@ -124,6 +124,7 @@ fn work() -> Work {
     let grant = Grant {
         job: job.id(),
         share: Share::WHOLE,
+        term: 0,
         sequence: 0,
         expires: None,
     };

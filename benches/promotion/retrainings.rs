@@ -277,6 +277,7 @@ impl Stretch {
         self.device.grant(Grant {
             job: job.id(),
             share: Share::WHOLE,
+            term: 0,
             sequence: 0,
             expires: None,
         })?;

@@ -94,6 +94,7 @@ impl Stream {
         device.grant(Grant {
             job: job.id(),
             share: Share::WHOLE,
+            term: 0,
             sequence: 0,
             expires: None,
         })?;

@@ -16,7 +16,7 @@
 //! # let device = Device::new("cpu0", 1);
 //! # let job = device.job("cam1/training");
 //! # let share = Share::from_micro(250_000);
-//! # device.grant(Grant { job: job.id(), share, sequence: 1, expires: None }).unwrap();
+//! # device.grant(Grant { job: job.id(), share, term: 0, sequence: 1, expires: None }).unwrap();
 //! # let mut minibatches = 0..3;
 //! let mut lease = job.lease()?;
 //! while let Some(minibatch) = minibatches.next() {
@@ -52,21 +52,42 @@ pub struct Grant {
     pub job: JobId,
     /// Its part of the device from its next minibatch on; zero pauses it.
     pub share: Share,
-    /// Grants of a job with a lower number than the newest are refused; the same number may come
-    /// again.
+    /// Term of the leader that grants. Once a device has seen a newer one, it refuses what an older
+    /// leader grants to any job.
+    pub term: u64,
+    /// Within a term, grants of a job with a lower number than its newest are refused; the same
+    /// number may come again. A newer term may count from the beginning.
     pub sequence: u64,
     /// When the grant lapses and the job pauses; never when absent.
     pub expires: Option<Instant>,
 }
 
-/// Why a grant was refused. Nothing has changed then.
+impl Grant {
+    /// By which grants of a job are ordered.
+    const fn number(&self) -> (u64, u64) {
+        (self.term, self.sequence)
+    }
+}
+
+/// Why a grant was refused. No share has changed then; a newer term counts as seen all the same, for
+/// nothing else that is wrong with a leader's plan puts the leader before it back in power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum GrantError {
     /// The job is not registered on this device (any more).
     #[error("{0} is not registered on this device")]
     UnknownJob(JobId),
-    /// A newer grant has been seen.
+    /// The grant is of a leader that has been replaced.
+    #[error("the grant for {job} is of term {term}, and the device has seen term {newest}")]
+    OldTerm {
+        /// The job.
+        job: JobId,
+        /// Term of the refused grant.
+        term: u64,
+        /// Newest term that the device has seen.
+        newest: u64,
+    },
+    /// A newer grant of the same term has been seen.
     #[error("grant {sequence} for {job} is older than grant {newest}, which is in force")]
     Stale {
         /// The job.
@@ -154,13 +175,16 @@ struct Ledger {
     expiries: BTreeSet<(Instant, JobId)>,
     /// Start of every lease, from the moment its slot was taken.
     running: BTreeMap<Ticket, Instant>,
+    /// Newest term of any grant, refused ones included.
+    term: u64,
     closed: bool,
 }
 
 struct Entry {
     name: String,
     turn: Arc<Condvar>,
-    sequence: u64,
+    /// Term and sequence of its newest grant.
+    newest: (u64, u64),
     expires: Option<Instant>,
     busy: Duration,
     minibatches: u64,
@@ -178,6 +202,7 @@ impl Device {
             jobs: BTreeMap::new(),
             expiries: BTreeSet::new(),
             running: BTreeMap::new(),
+            term: 0,
             closed: false,
         };
         let shared = Shared {
@@ -213,7 +238,7 @@ impl Device {
     /// Sets the share of one job, from its next minibatch on.
     ///
     /// # Errors
-    /// [`GrantError`]; nothing has changed then.
+    /// [`GrantError`]; no share has changed then.
     pub fn grant(&self, grant: Grant) -> Result<(), GrantError> {
         self.grant_all(&[grant])
     }
@@ -222,18 +247,24 @@ impl Device {
     /// not named keep theirs; of a job named twice, the last grant counts.
     ///
     /// # Errors
-    /// [`GrantError`] of the first grant that cannot be; nothing has changed then.
+    /// [`GrantError`] of the first grant that cannot be; no share has changed then.
     pub fn grant_all(&self, grants: &[Grant]) -> Result<(), GrantError> {
         self.grant_at(grants, Instant::now())
     }
 
     pub(crate) fn grant_at(&self, grants: &[Grant], now: Instant) -> Result<(), GrantError> {
         let mut ledger = self.shared.ledger.lock();
-        ledger.lapse(now);
-        ledger.check(grants, now)?;
-        for grant in grants {
-            ledger.apply(grant);
-        }
+        ledger.grant(grants, now)?;
+        ledger.pump(now);
+        Ok(())
+    }
+
+    /// Like [`grant_at`](Self::grant_at), for what the device's own node grants, whoever leads: it
+    /// counts as of the newest term.
+    pub(crate) fn grant_own_at(&self, grant: Grant, now: Instant) -> Result<(), GrantError> {
+        let mut ledger = self.shared.ledger.lock();
+        let term = ledger.term;
+        ledger.grant(&[Grant { term, ..grant }], now)?;
         ledger.pump(now);
         Ok(())
     }
@@ -456,43 +487,63 @@ impl Ledger {
         }
     }
 
-    fn check(&self, grants: &[Grant], now: Instant) -> Result<(), GrantError> {
-        let mut shares: BTreeMap<JobId, Share> = BTreeMap::new();
+    /// Puts grants in force, all or none.
+    fn grant(&mut self, grants: &[Grant], now: Instant) -> Result<(), GrantError> {
+        self.lapse(now);
+        // Of each job the last one.
+        let mut last: BTreeMap<JobId, &Grant> = BTreeMap::new();
         for grant in grants {
-            let entry = self
-                .jobs
-                .get(&grant.job)
-                .ok_or(GrantError::UnknownJob(grant.job))?;
-            if grant.sequence < entry.sequence && !plant::is(Bug::StaleGrant) {
-                let (job, sequence, newest) = (grant.job, grant.sequence, entry.sequence);
-                return Err(GrantError::Stale {
-                    job,
-                    sequence,
-                    newest,
-                });
-            }
-            if grant.expires.is_some_and(|expires| expires <= now) {
-                return Err(GrantError::Expired(grant.job));
-            }
-            shares.insert(grant.job, grant.share);
+            self.see_term(grant)?;
+            self.check(grant, last.get(&grant.job).copied(), now)?;
+            last.insert(grant.job, grant);
         }
-        let share = |job| {
-            shares
-                .get(job)
-                .copied()
-                .unwrap_or_else(|| self.queue.weight(*job))
+        self.check_capacity(&last)?;
+        for grant in last.into_values() {
+            self.apply(grant);
+        }
+        Ok(())
+    }
+
+    fn see_term(&mut self, grant: &Grant) -> Result<(), GrantError> {
+        let (job, term, newest) = (grant.job, grant.term, self.term);
+        if term < newest && !plant::is(Bug::StaleGrant) {
+            return Err(GrantError::OldTerm { job, term, newest });
+        }
+        self.term = term.max(newest);
+        Ok(())
+    }
+
+    /// `before` is the grant before it for the same job in the same plan.
+    fn check(&self, grant: &Grant, before: Option<&Grant>, now: Instant) -> Result<(), GrantError> {
+        let job = grant.job;
+        let entry = self.jobs.get(&job).ok_or(GrantError::UnknownJob(job))?;
+        let newest = before.map_or(entry.newest, Grant::number);
+        if grant.number() < newest && !plant::is(Bug::StaleGrant) {
+            let (sequence, (_, newest)) = (grant.sequence, newest);
+            return Err(GrantError::Stale {
+                job,
+                sequence,
+                newest,
+            });
+        }
+        if grant.expires.is_some_and(|expires| expires <= now) {
+            return Err(GrantError::Expired(job));
+        }
+        Ok(())
+    }
+
+    fn check_capacity(&self, grants: &BTreeMap<JobId, &Grant>) -> Result<(), GrantError> {
+        let share = |job| match grants.get(job) {
+            Some(grant) => grant.share,
+            None => self.queue.weight(*job),
         };
-        let total = self
-            .jobs
-            .keys()
-            .map(|job| u64::from(share(job).micro()))
-            .sum();
+        let micro = |job| u64::from(share(job).micro());
+        let total = self.jobs.keys().map(micro).sum();
         let capacity = u64::from(capacity().micro());
         if total > capacity {
-            Err(GrantError::OverCapacity { total, capacity })
-        } else {
-            Ok(())
+            return Err(GrantError::OverCapacity { total, capacity });
         }
+        Ok(())
     }
 
     /// Puts a grant that was checked into force.
@@ -500,7 +551,7 @@ impl Ledger {
         let Some(entry) = self.jobs.get_mut(&grant.job) else {
             return;
         };
-        entry.sequence = grant.sequence;
+        entry.newest = grant.number();
         if let Some(old) = std::mem::replace(&mut entry.expires, grant.expires) {
             self.expiries.remove(&(old, grant.job));
         }
@@ -566,7 +617,7 @@ impl Entry {
         Self {
             name,
             turn,
-            sequence: 0,
+            newest: (0, 0),
             expires: None,
             busy: Duration::ZERO,
             minibatches: 0,

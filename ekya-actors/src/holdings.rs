@@ -77,10 +77,12 @@ impl Holding {
         let grant = Grant {
             job: self.job.id(),
             share,
+            // Whoever leads: the node that owns the device grants.
+            term: 0,
             sequence,
             expires,
         };
-        self.device.grant_at(&[grant], now).is_ok()
+        self.device.grant_own_at(grant, now).is_ok()
     }
 
     /// Its actor has ended: whoever still has it, as where its state lives on somewhere, holds nothing
@@ -284,6 +286,7 @@ mod simulation {
                 let grant = Grant {
                     job: holding.job.id(),
                     share: holding.share,
+                    term: 0,
                     sequence: RESERVED,
                     expires: None,
                 };
@@ -363,6 +366,35 @@ mod simulation {
         let whole = Needs::of("gpu", Share::WHOLE);
         let three = vec![whole.clone(); 3];
         assert_eq!(holdings.reserve(&three, until, now), Err(Shortage(whole)));
+        let free = |room: Room| room.free_micro;
+        let rooms: Vec<u32> = holdings.rooms(now).into_iter().map(free).collect();
+        assert_eq!(rooms, [1_000_000; 2]);
+    }
+
+    #[test]
+    fn whoever_leads_the_node_grants_its_own() {
+        let holdings = World::new(0).holdings;
+        let now = Instant::now();
+        let led = holdings.devices[0].1.job("led");
+        let grant = Grant {
+            job: led.id(),
+            share: Share::ZERO,
+            term: 7,
+            sequence: 1,
+            expires: None,
+        };
+        let device = &holdings.devices[0].1;
+        device.grant_at(&[grant], now).expect("a leader's grant");
+        let needs = [
+            Needs::of("gpu", Share::WHOLE),
+            Needs::of("gpu", Share::WHOLE),
+        ];
+        let until = now + Duration::from_secs(1);
+        let numbers = holdings.reserve(&needs, until, now).expect("both are free");
+        for number in numbers {
+            let held = holdings.take(number, "actor", now).expect("in time");
+            held.give_back(now);
+        }
         let free = |room: Room| room.free_micro;
         let rooms: Vec<u32> = holdings.rooms(now).into_iter().map(free).collect();
         assert_eq!(rooms, [1_000_000; 2]);

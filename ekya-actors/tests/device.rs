@@ -12,6 +12,7 @@ fn grant(job: &JobHandle, micro: u32) -> Grant {
     Grant {
         job: job.id(),
         share: Share::from_micro(micro),
+        term: 0,
         sequence: 1,
         expires: None,
     }
@@ -225,6 +226,91 @@ fn grants_are_refused_whole() {
     device
         .grant(newer(&first, 1_000_000))
         .expect("a dropped job frees its share");
+}
+
+#[test]
+fn a_leader_that_was_replaced_grants_nothing() {
+    let device = Device::new("cpu0", 1);
+    let (first, second) = (device.job("first"), device.job("second"));
+    let of = |job: &JobHandle, term, sequence, micro| Grant {
+        term,
+        sequence,
+        ..grant(job, micro)
+    };
+    device.grant(of(&first, 3, 9, 100_000)).expect("fits");
+    // Term and sequence count in this order: a new leader begins its own sequence.
+    device.grant(of(&first, 4, 1, 200_000)).expect("fits");
+    let old = |job: &JobHandle| GrantError::OldTerm {
+        job: job.id(),
+        term: 3,
+        newest: 4,
+    };
+    assert_eq!(device.grant(of(&first, 3, 10, 1)), Err(old(&first)));
+    // Of the device, not of the job: it has heard of the new leader, whomever that granted.
+    assert_eq!(device.grant(of(&second, 3, 1, 1)), Err(old(&second)));
+    assert_eq!(
+        old(&first).to_string(),
+        format!(
+            "the grant for {} is of term 3, and the device has seen term 4",
+            first.id()
+        )
+    );
+    // Also from a plan that it refuses.
+    let over = device.grant(of(&second, 5, 1, 1_000_000));
+    assert!(
+        matches!(over, Err(GrantError::OverCapacity { .. })),
+        "{over:?}"
+    );
+    let replaced = device.grant(of(&first, 4, 2, 1));
+    assert!(
+        matches!(replaced, Err(GrantError::OldTerm { newest: 5, .. })),
+        "{replaced:?}"
+    );
+    assert_eq!(first.usage().share, Share::from_micro(200_000));
+}
+
+#[test]
+fn of_a_job_named_twice_the_last_grant_counts_and_must_not_be_older() {
+    let device = Device::new("cpu0", 1);
+    let job = device.job("twice");
+    let numbered = |sequence, micro| Grant {
+        sequence,
+        ..grant(&job, micro)
+    };
+    // Together more than the device, but they do not count together.
+    device
+        .grant_all(&[numbered(1, 900_000), numbered(2, 300_000)])
+        .expect("the last one fits");
+    assert_eq!(job.usage().share, Share::from_micro(300_000));
+    let stale = GrantError::Stale {
+        job: job.id(),
+        sequence: 3,
+        newest: 4,
+    };
+    let backwards = device.grant_all(&[numbered(4, 1), numbered(3, 2)]);
+    assert_eq!(backwards, Err(stale));
+    assert_eq!(job.usage().share, Share::from_micro(300_000));
+}
+
+#[test]
+fn a_share_beyond_the_device_is_refused_and_one_of_zero_pauses() {
+    let device = Device::new("cpu0", 1);
+    let job = device.job("job");
+    for micro in [1_000_001, u32::MAX] {
+        let over = GrantError::OverCapacity {
+            total: u64::from(micro),
+            capacity: 1_000_000,
+        };
+        assert_eq!(device.grant(grant(&job, micro)), Err(over));
+    }
+    device.grant(grant(&job, 1_000_000)).expect("all of it");
+    let lease = job.lease().expect("the device is idle");
+    device.grant(grant(&job, 0)).expect("a pause");
+    assert_eq!(device.free(), Share::WHOLE);
+    drop(lease);
+    assert_eq!(job.usage().minibatches, 1, "what runs is let run");
+    let past = Instant::now();
+    assert_eq!(job.lease_by(past).map(drop), Err(LeaseError::Deadline));
 }
 
 #[test]

@@ -28,6 +28,7 @@ async fn site() -> (Site, Node, Node) {
     let grant = ekya_actors::Grant {
         job: job.id(),
         share: Share::from_micro(250_000),
+        term: 0,
         sequence: 1,
         expires: None,
     };

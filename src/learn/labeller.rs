@@ -272,6 +272,7 @@ mod tests {
         let grant = Grant {
             job: job.id(),
             share: Share::WHOLE,
+            term: 0,
             sequence: 1,
             expires: None,
         };

@@ -14,6 +14,9 @@ use super::policy::Retraining;
 use super::stream::{Stage, StreamState};
 use crate::stream::SetInference;
 
+/// Of every grant: a node that plans for itself has no leader, whose term would grow with the next one.
+const TERM: u64 = 0;
+
 impl SchedulerActor {
     /// Plans with what is known, grants the shares, and starts the retrainings that were chosen.
     pub(super) fn plan(&mut self, ctx: &mut Ctx<Self>) {
@@ -245,6 +248,7 @@ impl SchedulerActor {
         Grant {
             job,
             share,
+            term: TERM,
             sequence: self.sequence,
             expires: None,
         }

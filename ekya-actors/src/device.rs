@@ -466,7 +466,7 @@ impl Seat {
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let refused = ledger.refusal(self.job);
             if let Some(error) = refused.or(late.then_some(LeaseError::Deadline)) {
-                ledger.queue.cancel(self.job, ticket);
+                ledger.queue.cancel(ticket);
                 return Err(error);
             }
             match deadline {

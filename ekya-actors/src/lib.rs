@@ -42,6 +42,7 @@ mod node;
 mod payload;
 mod peer;
 mod plant;
+mod ranking;
 mod reception;
 mod reference;
 mod reply;
@@ -53,6 +54,7 @@ pub mod sfq;
 mod shared_text;
 #[cfg(test)]
 mod simulation;
+mod slots;
 mod spawning;
 mod state;
 mod stats;

@@ -1,8 +1,8 @@
 //! Start-time fair queueing with several requests in flight, SFQ(D): a pure state machine.
 //!
 //! No clock, no thread and no device is in here: the caller says when a request arrives, when one
-//! may start and what one has cost. That is what lets the property tests below, and any simulator,
-//! drive it on virtual time.
+//! may start and what one has cost. That is what lets the property tests, and any simulator, drive it
+//! on virtual time.
 //!
 //! # Algorithm
 //! Every job has a weight φ. The k-th request of a job gets a start tag
@@ -17,6 +17,15 @@
 //! | F of the request before it | `Job::finish` |
 //! | φ | `Job::rate`, in micro-devices |
 //!
+//! # What is promised
+//! While two jobs f and g both have requests waiting, the service W that they get in any interval
+//! obeys (Jin et al. 2004)
+//!
+//! `|W_f / φ_f − W_g / φ_g| ≤ (D + 1) · (l_f / φ_f + l_g / φ_g)`
+//!
+//! where D is the depth and l a job's highest cost, at least a first estimate of 1 ms. It holds from
+//! any change of weights on for the new ones.
+//!
 //! What is added to the papers, and why:
 //! - The cost of a minibatch is known only afterwards. `F` is moved at dispatch by an estimate (the
 //!   moving average of the job's costs) and corrected by the measured cost at completion, which also
@@ -26,46 +35,63 @@
 //!   papers' rule alone a job that ran one minibatch at a hundredth of the device would wait for a
 //!   hundred of them after it is granted the whole device.
 //!
+//! - A request counts at least a nanosecond, or a job that costs nothing would keep its tag, and with
+//!   it its turn, for ever; and at most an hour.
+//!
+//! # Arithmetic
+//! A job's finish tag is not moved by one rounded step after another: it is worked out from what the
+//! job was charged since its tags were last set against virtual time, a sum of whole nanoseconds, so
+//! that each tag is less than a nanosecond of virtual time too low, after any number of requests.
+//! What stays for good is what is rounded when a weight changes, each time less than a nanosecond of
+//! virtual time, which is at most a nanosecond of the device. A tag grows by at most 10^6 nanoseconds
+//! for one of service, so that its 128 bits last 10^16 years.
+//!
+//! # Costs
+//! With n jobs, every call takes O(log n); only [`Sfq::cancel`] and [`Sfq::remove`] take time
+//! proportional to what their job has waiting. None allocates once the queue has held as many jobs and
+//! requests as it holds at most.
+//!
 //! # Invariants
 //! - Virtual time never goes back.
 //! - At most `depth` requests are in flight; a waiting request of a job whose weight is above zero
 //!   is dispatched whenever fewer are (work conservation).
 //! - A job without requests gains nothing: its next start tag is at least virtual time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ekya_sched::Share;
 
+use crate::ranking::Ranking;
+use crate::slots::{Key, Slots};
+
 /// A job of one queue. No two jobs of a process have the same id, whatever their queues: a grant that
 /// is sent to the wrong device finds nobody there, rather than somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(u64);
+pub struct JobId(pub(crate) Key);
 
 impl std::fmt::Display for JobId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "job {}", self.0)
+        write!(f, "job {}", self.0.number)
     }
 }
 
-/// One request of a job, from [`Sfq::enqueue`] to [`Sfq::complete`] or [`Sfq::cancel`].
+/// One request of a job, from [`Sfq::enqueue`] to [`Sfq::complete`] or [`Sfq::cancel`]. A queue never
+/// gives the same one twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct Ticket(Key);
 
-/// Position in virtual time: nanoseconds of a whole device, shifted left by [`FRACTION_BITS`].
-///
-/// 2^128 of them are 10^15 hours of the smallest weight, so that neither overflow nor rebasing need
-/// be thought of; each tag is rounded down by less than 2^-16 nanoseconds.
+/// Position in virtual time: nanoseconds of a whole device.
 type Tag = u128;
-
-/// Binary places of a [`Tag`] after the nanosecond.
-const FRACTION_BITS: u32 = 16;
 
 /// Cost that is assumed for a job that has not completed a request yet, in nanoseconds.
 const FIRST_ESTIMATE: u64 = 1_000_000;
 
 /// The moving average of the costs gives the newest one a weight of 1 / 2^this.
 const AVERAGE_SHIFT: u32 = 2;
+
+/// Costs count at least this many nanoseconds: no request is free.
+const COST_MIN: u64 = 1;
 
 /// Costs count up to this many nanoseconds (an hour): a suspended machine must not ban a job.
 const COST_MAX: u64 = 3_600_000_000_000;
@@ -77,14 +103,15 @@ static JOBS: AtomicU64 = AtomicU64::new(0);
 struct Job {
     /// Weight granted now; zero while paused.
     weight: Share,
-    /// Weight that `finish` is expressed in: the last one above zero.
+    /// Weight that tags are worked out with: the last one above zero.
     rate: Share,
-    /// Where the request after those dispatched may start at the earliest.
-    finish: Tag,
+    /// Virtual time from which `charged` counts.
+    base: Tag,
+    /// Nanoseconds charged since then: measured for what has ended, estimated for what runs. Below zero
+    /// where what ran at `base` cost less than was estimated.
+    charged: i128,
     /// Virtual time at which the job became able to run: the other lower bound of its start tag.
     woke: Tag,
-    /// Start tag under which the job stands in [`Sfq::ready`], if it does.
-    start: Option<Tag>,
     waiting: VecDeque<Ticket>,
     in_flight: usize,
     average_cost: Option<u64>,
@@ -93,13 +120,13 @@ struct Job {
 }
 
 impl Job {
-    fn new(woke: Tag) -> Self {
+    const fn new(woke: Tag) -> Self {
         Self {
             weight: Share::ZERO,
             rate: Share::WHOLE,
-            finish: 0,
+            base: 0,
+            charged: 0,
             woke,
-            start: None,
             waiting: VecDeque::new(),
             in_flight: 0,
             average_cost: None,
@@ -111,11 +138,23 @@ impl Job {
         self.weight > Share::ZERO && !self.waiting.is_empty()
     }
 
-    /// Virtual time that a cost in nanoseconds takes at the job's weight.
-    fn span(&self, cost: u64) -> Tag {
-        let scaled =
-            (Tag::from(cost.min(COST_MAX)) * Tag::from(Share::WHOLE.micro())) << FRACTION_BITS;
-        scaled / Tag::from(self.rate.micro().max(1))
+    /// Where the request after those dispatched may start at the earliest, as far as the job's own
+    /// requests go.
+    fn finish(&self) -> Tag {
+        let scaled = self.charged * i128::from(Share::WHOLE.micro());
+        let span = scaled.div_euclid(i128::from(self.rate.micro()));
+        self.base.saturating_add_signed(span)
+    }
+
+    /// Start tag of the next request.
+    fn start(&self) -> Tag {
+        self.finish().max(self.woke)
+    }
+
+    /// Counts from a tag on what is charged from now on.
+    const fn rebase(&mut self, base: Tag) {
+        self.base = base;
+        self.charged = 0;
     }
 
     fn estimate(&self) -> u64 {
@@ -123,7 +162,6 @@ impl Job {
     }
 
     fn learn(&mut self, cost: u64) {
-        let cost = cost.min(COST_MAX);
         self.average_cost = Some(match self.average_cost {
             None => cost,
             Some(old) => old - (old >> AVERAGE_SHIFT) + (cost >> AVERAGE_SHIFT),
@@ -132,20 +170,20 @@ impl Job {
 
     /// Puts what lies ahead of `now` in terms of a new weight above zero.
     fn rescale(&mut self, now: Tag, weight: Share) {
-        let ahead = self.finish.saturating_sub(now);
-        if ahead > 0 {
-            // `ahead` is at most a few spans (2^78 each): the product stays far below 2^128.
-            self.finish =
-                now + ahead * Tag::from(self.rate.micro()) / Tag::from(weight.micro().max(1));
-        }
+        let finish = self.finish();
+        // What is ahead is a few costs at most, each of them 2^62 at the smallest weight: the product
+        // stays far below 2^128.
+        let ahead = finish.saturating_sub(now) * Tag::from(self.rate.micro());
+        self.rebase(finish.min(now) + ahead / Tag::from(weight.micro()));
         self.rate = weight;
     }
 }
 
 #[derive(Debug)]
-struct InFlight {
+struct Request {
     job: JobId,
-    estimate: u64,
+    /// Cost in nanoseconds that was charged when it was dispatched; none while it waits.
+    estimate: Option<u64>,
 }
 
 /// The queue of one device.
@@ -159,10 +197,12 @@ pub struct Sfq {
     virtual_time: Tag,
     /// Highest finish tag of any completed request: where virtual time goes when all is idle.
     last_finish: Tag,
-    jobs: BTreeMap<JobId, Job>,
+    jobs: Slots<Job>,
     /// Jobs that can run, by the start tag of their next request.
-    ready: BTreeSet<(Tag, JobId)>,
-    in_flight: BTreeMap<Ticket, InFlight>,
+    ready: Ranking<Tag>,
+    requests: Slots<Request>,
+    in_flight: usize,
+    /// Number of the next ticket.
     next_ticket: u64,
 }
 
@@ -174,35 +214,37 @@ impl Sfq {
             depth: depth.max(1),
             virtual_time: 0,
             last_finish: 0,
-            jobs: BTreeMap::new(),
-            ready: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
+            jobs: Slots::new(),
+            ready: Ranking::new(),
+            requests: Slots::new(),
+            in_flight: 0,
             next_ticket: 0,
         }
     }
 
     /// A new job, with weight zero.
     pub fn add(&mut self) -> JobId {
-        let id = JobId(JOBS.fetch_add(1, Ordering::Relaxed));
-        self.jobs.insert(id, Job::new(self.virtual_time));
-        id
+        let number = JOBS.fetch_add(1, Ordering::Relaxed);
+        JobId(self.jobs.insert(number, Job::new(self.virtual_time)))
     }
 
     /// Removes a job and its waiting requests. Those in flight go on to occupy the device and are
     /// still to be [completed](Self::complete).
     pub fn remove(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.jobs.get_mut(id.0) else {
             return;
         };
         job.leaving = true;
-        job.waiting.clear();
+        for ticket in job.waiting.drain(..) {
+            self.requests.remove(ticket.0);
+        }
         self.settle(id);
     }
 
     /// Sets a job's weight, from its next tag on; zero pauses it.
     pub fn set_weight(&mut self, id: JobId, weight: Share) {
         let now = self.virtual_time;
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.jobs.get_mut(id.0) else {
             return;
         };
         if job.weight == weight {
@@ -221,14 +263,18 @@ impl Sfq {
     /// A job's weight; zero for one that does not exist.
     #[must_use]
     pub fn weight(&self, id: JobId) -> Share {
-        self.jobs.get(&id).map_or(Share::ZERO, |job| job.weight)
+        self.jobs.get(id.0).map_or(Share::ZERO, |job| job.weight)
     }
 
     /// One more request of a job, behind those it has waiting; `None` if there is no such job.
     pub fn enqueue(&mut self, id: JobId) -> Option<Ticket> {
         let now = self.virtual_time;
-        let job = self.jobs.get_mut(&id).filter(|job| !job.leaving)?;
-        let ticket = Ticket(self.next_ticket);
+        let job = self.jobs.get_mut(id.0).filter(|job| !job.leaving)?;
+        let request = Request {
+            job: id,
+            estimate: None,
+        };
+        let ticket = Ticket(self.requests.insert(self.next_ticket, request));
         self.next_ticket += 1;
         if job.waiting.is_empty() {
             job.woke = now;
@@ -239,45 +285,54 @@ impl Sfq {
     }
 
     /// Takes back a request that still waits; false when it does not.
-    pub fn cancel(&mut self, id: JobId, ticket: Ticket) -> bool {
-        let Some(job) = self.jobs.get_mut(&id) else {
+    pub fn cancel(&mut self, ticket: Ticket) -> bool {
+        let Some(&Request { job: id, estimate }) = self.requests.get(ticket.0) else {
             return false;
         };
-        let before = job.waiting.len();
+        let job = self.jobs.get_mut(id.0);
+        let (None, Some(job)) = (estimate, job) else {
+            return false;
+        };
+        self.requests.remove(ticket.0);
         job.waiting.retain(|&waiting| waiting != ticket);
-        let found = job.waiting.len() < before;
         self.settle(id);
-        found
+        true
     }
 
     /// The request that runs next, if the device has room and somebody may run.
     pub fn dispatch(&mut self) -> Option<(JobId, Ticket)> {
-        if self.in_flight.len() >= self.depth {
+        if self.in_flight >= self.depth {
             return None;
         }
-        let (start, id) = self.ready.pop_first()?;
-        let job = self.jobs.get_mut(&id)?;
-        job.start = None;
+        let (start, key) = self.ready.first()?;
+        let job = self.jobs.get_mut(key)?;
         let ticket = job.waiting.pop_front()?;
         let estimate = job.estimate();
-        job.finish = start + job.span(estimate);
+        if start > job.finish() {
+            job.rebase(start);
+        }
+        job.charged += i128::from(estimate);
         job.in_flight += 1;
-        self.in_flight
-            .insert(ticket, InFlight { job: id, estimate });
+        self.requests.get_mut(ticket.0)?.estimate = Some(estimate);
+        self.in_flight += 1;
         self.virtual_time = self.virtual_time.max(start);
-        self.settle(id);
-        Some((id, ticket))
+        self.settle(JobId(key));
+        Some((JobId(key), ticket))
     }
 
     /// Ends a request in flight and charges what it has really cost, in nanoseconds of the device.
     /// Returns its job, or `None` when the ticket is not in flight.
     pub fn complete(&mut self, ticket: Ticket, cost: u64) -> Option<JobId> {
-        let InFlight { job: id, estimate } = self.in_flight.remove(&ticket)?;
-        let job = self.jobs.get_mut(&id)?;
+        let &Request { job: id, estimate } = self.requests.get(ticket.0)?;
+        let estimate = estimate?;
+        self.requests.remove(ticket.0);
+        self.in_flight -= 1;
+        let job = self.jobs.get_mut(id.0)?;
         job.in_flight -= 1;
-        job.finish = (job.finish + job.span(cost)).saturating_sub(job.span(estimate));
+        let cost = cost.clamp(COST_MIN, COST_MAX);
+        job.charged += i128::from(cost) - i128::from(estimate);
         job.learn(cost);
-        self.last_finish = self.last_finish.max(job.finish);
+        self.last_finish = self.last_finish.max(job.finish());
         self.settle(id);
         self.rest();
         Some(id)
@@ -286,13 +341,14 @@ impl Sfq {
     /// Whether a request is running.
     #[must_use]
     pub fn is_in_flight(&self, ticket: Ticket) -> bool {
-        self.in_flight.contains_key(&ticket)
+        let request = self.requests.get(ticket.0);
+        request.is_some_and(|request| request.estimate.is_some())
     }
 
     /// How many requests are running.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// How many requests may run at a time.
@@ -301,7 +357,7 @@ impl Sfq {
         self.depth
     }
 
-    /// Virtual time v, in 2^-16 nanoseconds of service at the weight of a whole device.
+    /// Virtual time v, in nanoseconds of service at the weight of a whole device.
     #[must_use]
     pub const fn virtual_time(&self) -> u128 {
         self.virtual_time
@@ -310,27 +366,22 @@ impl Sfq {
     /// Brings a job's place among the ready ones in line with its state, and forgets it when it has
     /// left and nothing of it runs.
     fn settle(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
+        let Some(job) = self.jobs.get(id.0) else {
             return;
         };
-        let start = job.runnable().then(|| job.finish.max(job.woke));
-        if start != job.start {
-            if let Some(old) = job.start {
-                self.ready.remove(&(old, id));
-            }
-            if let Some(new) = start {
-                self.ready.insert((new, id));
-            }
-            job.start = start;
+        if job.runnable() {
+            self.ready.put(id.0, job.start());
+        } else {
+            self.ready.remove(id.0);
         }
         if job.leaving && job.in_flight == 0 {
-            self.jobs.remove(&id);
+            self.jobs.remove(id.0);
         }
     }
 
     /// Ends a busy period: whoever comes next starts level.
     fn rest(&mut self) {
-        if self.in_flight.is_empty() && self.ready.is_empty() {
+        if self.in_flight == 0 && self.ready.first().is_none() {
             self.virtual_time = self.virtual_time.max(self.last_finish);
         }
     }

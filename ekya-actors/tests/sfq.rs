@@ -316,9 +316,9 @@ impl Model {
             }
             Call::Cancel(number) => {
                 if let Some(at) = pick(number, self.waiting.len()) {
-                    let (job, ticket) = self.waiting.remove(at);
-                    assert!(self.queue.cancel(job, ticket));
-                    assert!(!self.queue.cancel(job, ticket), "cancelled twice");
+                    let (_, ticket) = self.waiting.remove(at);
+                    assert!(self.queue.cancel(ticket));
+                    assert!(!self.queue.cancel(ticket), "cancelled twice");
                 }
             }
             Call::Complete(number, cost) => {

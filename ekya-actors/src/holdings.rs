@@ -13,7 +13,8 @@ use ekya_sched::Share;
 use parking_lot::Mutex;
 
 use crate::arrange::{Needs, Room, fit};
-use crate::device::{Device, Grant, JobHandle};
+use crate::device::{Device, JobHandle};
+use crate::ledger::Grant;
 use crate::plant::{self, Bug};
 use crate::state::DeviceState;
 

@@ -6,7 +6,8 @@
 //! - [`Node`] is a process among others: it connects to them over QUIC, publishes actors, finds and
 //!   spawns them there, and knows which nodes are alive.
 //! - [`Compute`] is a thread for work that takes longer than a handler may.
-//! - [`Device`] shares a device between jobs, minibatch by minibatch; [`sfq`] is its queue.
+//! - [`Device`] shares a device between jobs, minibatch by minibatch; [`ledger`] keeps its books and
+//!   [`sfq`] is its queue.
 //! - [`worker`] has heavy work done in child processes, whose death touches nothing here.
 //!
 //! The [guide] goes from a first actor to a cluster: supervision, placement, errors, security, wire
@@ -35,6 +36,7 @@ mod hello;
 mod holdings;
 mod hosting;
 mod incarnation;
+pub mod ledger;
 mod link;
 mod membership;
 mod net;
@@ -70,12 +72,13 @@ pub use actor::{Actor, Ctx, Handler, Message, Receive};
 pub use arrange::{Arrangement, Needs, Room};
 pub use compute::{Compute, ComputeError, SubmitError};
 pub use connect_error::{ConnectError, ListenError};
-pub use device::{Device, Grant, GrantError, JobHandle, JobUsage, Lease, LeaseError};
+pub use device::{Device, JobHandle, Lease, LeaseError};
 pub use envelope::guarded;
 pub use gossip::MemberState;
 pub use holdings::Holding;
 pub use hosting::{Order, Refusal, Spawn};
 pub use incarnation::IncarnationError;
+pub use ledger::{Grant, GrantError, JobUsage};
 pub use membership::Detection;
 pub use node::{Builder, FindError, Node, NodeError, NoticeError};
 pub use payload::{Payload, PayloadError};

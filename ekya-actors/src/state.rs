@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Device, JobUsage};
+use crate::device::Device;
 use crate::gossip::MemberState;
 use crate::hosting::Hosting;
+use crate::ledger::JobUsage;
 use crate::link::Link;
 use crate::net::Net;
 use crate::security::Who;

@@ -31,20 +31,22 @@
 //!   moving average of the job's costs) and corrected by the measured cost at completion, which also
 //!   moves the start tag of the job's next request if that waits already.
 //! - A weight of zero pauses a job: its requests stay, and none is dispatched.
-//! - A changed weight rescales what lies ahead of virtual time, `F - v`, to the new weight. With the
-//!   papers' rule alone a job that ran one minibatch at a hundredth of the device would wait for a
-//!   hundred of them after it is granted the whole device.
+//! - A changed weight rescales the distance from virtual time, `F - v`, to the new weight, so that it
+//!   stays the same service. With the papers' rule alone a job that ran one minibatch at a hundredth of
+//!   the device would wait for a hundred of them after it is granted the whole device; and one whose tag
+//!   had fallen back behind v, as its request cost less than estimated, would get a hundred times the
+//!   difference.
 //!
 //! - A request counts at least a nanosecond, or a job that costs nothing would keep its tag, and with
 //!   it its turn, for ever; and at most an hour.
 //!
 //! # Arithmetic
 //! A job's finish tag is not moved by one rounded step after another: it is worked out from what the
-//! job was charged since its tags were last set against virtual time, a sum of whole nanoseconds, so
-//! that each tag is less than a nanosecond of virtual time too low, after any number of requests.
-//! What stays for good is what is rounded when a weight changes, each time less than a nanosecond of
-//! virtual time, which is at most a nanosecond of the device. A tag grows by at most 10^6 nanoseconds
-//! for one of service, so that its 128 bits last 10^16 years.
+//! job was charged since its tags were last set against virtual time, a sum of whole nanoseconds. So
+//! each tag is less than a nanosecond of virtual time too low, after any number of requests. What stays
+//! for good is what is rounded where a weight changes, each time less than two nanoseconds of the device.
+//! Virtual time goes at most 10^6 times as fast as time; the products that a changed weight makes of it
+//! stay within 128 bits for a million years.
 //!
 //! # Costs
 //! With n jobs, every call takes O(log n); only [`Sfq::cancel`] and [`Sfq::remove`] take time
@@ -82,7 +84,7 @@ impl std::fmt::Display for JobId {
 pub struct Ticket(Key);
 
 /// Position in virtual time: nanoseconds of a whole device.
-type Tag = u128;
+type Tag = i128;
 
 /// Cost that is assumed for a job that has not completed a request yet, in nanoseconds.
 const FIRST_ESTIMATE: u64 = 1_000_000;
@@ -109,7 +111,7 @@ struct Job {
     base: Tag,
     /// Nanoseconds charged since then: measured for what has ended, estimated for what runs. Below zero
     /// where what ran at `base` cost less than was estimated.
-    charged: i128,
+    charged: Tag,
     /// Virtual time at which the job became able to run: the other lower bound of its start tag.
     woke: Tag,
     waiting: VecDeque<Ticket>,
@@ -141,9 +143,8 @@ impl Job {
     /// Where the request after those dispatched may start at the earliest, as far as the job's own
     /// requests go.
     fn finish(&self) -> Tag {
-        let scaled = self.charged * i128::from(Share::WHOLE.micro());
-        let span = scaled.div_euclid(i128::from(self.rate.micro()));
-        self.base.saturating_add_signed(span)
+        let scaled = self.charged * Tag::from(Share::WHOLE.micro());
+        self.base + scaled.div_euclid(Tag::from(self.rate.micro()))
     }
 
     /// Start tag of the next request.
@@ -168,13 +169,15 @@ impl Job {
         });
     }
 
-    /// Puts what lies ahead of `now` in terms of a new weight above zero.
+    /// Puts the tags in terms of a new weight above zero: what they are ahead of `now`, or behind it,
+    /// stays the same service.
     fn rescale(&mut self, now: Tag, weight: Share) {
-        let finish = self.finish();
-        // What is ahead is a few costs at most, each of them 2^62 at the smallest weight: the product
-        // stays far below 2^128.
-        let ahead = finish.saturating_sub(now) * Tag::from(self.rate.micro());
-        self.rebase(finish.min(now) + ahead / Tag::from(weight.micro()));
+        let (old, new) = (Tag::from(self.rate.micro()), Tag::from(weight.micro()));
+        // The farthest behind is who has been idle, by all that virtual time has gone since: see the
+        // module's description for how long the product fits.
+        let rescaled = |tag: Tag| now + ((tag - now) * old).div_euclid(new);
+        self.woke = rescaled(self.woke);
+        self.rebase(rescaled(self.finish()));
         self.rate = weight;
     }
 }
@@ -311,7 +314,7 @@ impl Sfq {
         if start > job.finish() {
             job.rebase(start);
         }
-        job.charged += i128::from(estimate);
+        job.charged += Tag::from(estimate);
         job.in_flight += 1;
         self.requests.get_mut(ticket.0)?.estimate = Some(estimate);
         self.in_flight += 1;
@@ -330,7 +333,7 @@ impl Sfq {
         let job = self.jobs.get_mut(id.0)?;
         job.in_flight -= 1;
         let cost = cost.clamp(COST_MIN, COST_MAX);
-        job.charged += i128::from(cost) - i128::from(estimate);
+        job.charged += Tag::from(cost) - Tag::from(estimate);
         job.learn(cost);
         self.last_finish = self.last_finish.max(job.finish());
         self.settle(id);
@@ -359,7 +362,7 @@ impl Sfq {
 
     /// Virtual time v, in nanoseconds of service at the weight of a whole device.
     #[must_use]
-    pub const fn virtual_time(&self) -> u128 {
+    pub const fn virtual_time(&self) -> i128 {
         self.virtual_time
     }
 

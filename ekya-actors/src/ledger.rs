@@ -44,7 +44,7 @@ use crate::sfq::{JobId, Sfq, Ticket};
 /// A share of a device for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// The job, from [`JobHandle::id`].
+    /// The job, from [`JobHandle::id`](crate::JobHandle::id).
     pub job: JobId,
     /// Its part of the device from its next minibatch on; zero pauses it.
     pub share: Share,

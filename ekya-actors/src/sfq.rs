@@ -26,7 +26,7 @@
 //! where D is the depth and l a job's highest cost, at least a first estimate of 1 ms. It holds from
 //! any change of weights on for the new ones.
 //!
-//! What is added to the papers, and why:
+//! # What is added to the papers
 //! - The cost of a minibatch is known only afterwards. `F` is moved at dispatch by an estimate (the
 //!   moving average of the job's costs) and corrected by the measured cost at completion, which also
 //!   moves the start tag of the job's next request if that waits already.
@@ -36,7 +36,6 @@
 //!   the device would wait for a hundred of them after it is granted the whole device; and one whose tag
 //!   had fallen back behind v, as its request cost less than estimated, would get a hundred times the
 //!   difference.
-//!
 //! - A request counts at least a nanosecond, or a job that costs nothing would keep its tag, and with
 //!   it its turn, for ever; and at most an hour.
 //!
@@ -45,13 +44,13 @@
 //! job was charged since its tags were last set against virtual time, a sum of whole nanoseconds. So
 //! each tag is less than a nanosecond of virtual time too low, after any number of requests. What stays
 //! for good is what is rounded where a weight changes, each time less than two nanoseconds of the device.
-//! Virtual time goes at most 10^6 times as fast as time; the products that a changed weight makes of it
-//! stay within 128 bits for a million years.
+//! Virtual time grows by at most 10^6 nanoseconds for one of service; the products that a changed weight
+//! makes of it stay within 128 bits for a million years.
 //!
 //! # Costs
 //! With n jobs, every call takes O(log n); only [`Sfq::cancel`] and [`Sfq::remove`] take time
-//! proportional to what their job has waiting. None allocates once the queue has held as many jobs and
-//! requests as it holds at most.
+//! proportional to what their job has waiting. None allocates once the queue has held as many jobs, and
+//! each job as many requests, as it holds at most.
 //!
 //! # Invariants
 //! - Virtual time never goes back.

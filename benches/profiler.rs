@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ekya::config::{InferenceConfig, LearningConfig};
-use ekya::learn::{Beginning, Kept, Learner, Prepare, Work};
+use ekya::learn::{Beginning, Kept, Learner, Prepare, Turn, Work};
 use ekya::node::{builtin_history, builtin_student, builtin_teacher};
 use ekya::report::chart::CalibrationChart;
 use ekya::source::folder::{FolderConfig, FolderSource};
@@ -164,7 +164,7 @@ impl Alone {
 
     /// One task; the next can begin when it is dropped.
     fn work(&self) -> Work {
-        Work::new(self.job.clone(), Arc::default())
+        Work::new(Arc::new(Turn::new(self.job.clone())), Arc::default())
     }
 }
 

@@ -27,6 +27,8 @@ student = { classifier = { weights = "scene" } }
 "#;
 
 fn main() -> Result<()> {
+    // Retrainings run in processes of their own, which are this program started again.
+    ekya::worker::serve_if_asked();
     let config = ValidConfig::parse(CONFIG)?;
     let options = RunOptions {
         out: None,

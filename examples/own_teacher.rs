@@ -108,6 +108,8 @@ fn answer(stream: TcpStream, teacher: &Classifier) -> Result<()> {
 }
 
 fn main() -> Result<()> {
+    // Retrainings run in processes of their own, which are this program started again.
+    ekya::worker::serve_if_asked();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let stand_in = node::builtin_teacher(Placement::Cpu)?;

@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::compare::Comparison;
 use ekya::config::{
     BUILT_IN_WEIGHTS, ClassifierConfig, Config, DeviceConfig, DeviceKind, InferenceConfig,
-    LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig, StudentConfig,
-    TeacherConfig, ValidConfig,
+    Isolation, LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
+    StudentConfig, TeacherConfig, ValidConfig,
 };
 use ekya::source::scene::{Preset, SceneConfig};
 
@@ -108,6 +108,7 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
             ..RunConfig::default()
         },
         devices: vec![DeviceConfig {
+            isolation: Isolation::default(),
             name: "cpu0".to_owned(),
             kind: DeviceKind::Cpu,
             cores: 1,

@@ -37,3 +37,5 @@ pub mod stream;
 pub mod train;
 #[cfg(feature = "torch")]
 pub mod trial;
+#[cfg(feature = "torch")]
+pub mod worker;

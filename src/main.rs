@@ -225,6 +225,7 @@ enum Certs {
 }
 
 fn main() -> ExitCode {
+    ekya::worker::serve_if_asked();
     let filter = tracing_subscriber::EnvFilter::try_from_env("EKYA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,ekya=info"));
     tracing_subscriber::fmt()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekya::config::{InferenceConfig, LearningConfig};
-use ekya::learn::{Beginning, Labelled, Learner, Prepare, Work};
+use ekya::learn::{Beginning, Labelled, Learner, Prepare, Turn, Work};
 use ekya::source::Frame;
 use ekya::stream::{Metric, Sample};
 use ekya_actors::{Device, Grant};
@@ -129,7 +129,7 @@ fn work() -> Work {
         expires: None,
     };
     device.grant(grant).unwrap();
-    Work::new(Arc::new(job), Arc::default())
+    Work::new(Arc::new(Turn::new(Arc::new(job))), Arc::default())
 }
 
 fn learner() -> Learner {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use ekya::config::{LearningConfig, Method};
 use ekya::learn::{
-    Gate, Labelled, LearnError, Limits, Memory, Outcome, Pace, Retraining, Split, Work, accuracy,
+    Gate, Labelled, LearnError, Limits, Memory, Outcome, Pace, Retraining, Split, Turn, Work,
+    accuracy,
 };
 use ekya::report::chart::GateMark;
 use ekya::source::Frame;
@@ -281,7 +282,10 @@ impl Stretch {
             sequence: 0,
             expires: None,
         })?;
-        Ok(Work::new(Arc::new(job), Arc::default()))
+        Ok(Work::new(
+            Arc::new(Turn::new(Arc::new(job))),
+            Arc::default(),
+        ))
     }
 }
 

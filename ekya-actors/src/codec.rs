@@ -68,6 +68,24 @@ pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8
     Ok((value, rest))
 }
 
+/// A value as bytes, for another process of the same program.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::new();
+    encode(value, &mut bytes, usize::MAX)?;
+    Ok(bytes)
+}
+
+/// The value that [`to_bytes`] made these bytes of.
+///
+/// # Errors
+/// When they are no such value, or more than one.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ pub mod guide {}
 
 mod actor;
 mod arrange;
-mod codec;
+pub mod codec;
 mod compute;
 mod connect_error;
 pub mod device;

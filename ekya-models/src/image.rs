@@ -1,10 +1,13 @@
 //! An RGB picture in memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use thiserror::Error;
 
 /// A picture: 8-bit RGB, row by row, three bytes a pixel.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Image {
+    serial: u64,
     width: usize,
     height: usize,
     rgb: Vec<u8>,
@@ -43,7 +46,20 @@ impl Image {
                 actual: rgb.len(),
             });
         }
-        Ok(Self { width, height, rgb })
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let serial = MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            serial,
+            width,
+            height,
+            rgb,
+        })
+    }
+
+    /// A number that only this picture and its clones have in this process.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Width in pixels.
@@ -64,6 +80,16 @@ impl Image {
         &self.rgb
     }
 }
+
+impl PartialEq for Image {
+    /// Whether they show the same.
+    fn eq(&self, other: &Self) -> bool {
+        let size = |image: &Self| (image.width, image.height);
+        size(self) == size(other) && self.rgb == other.rgb
+    }
+}
+
+impl Eq for Image {}
 
 impl std::fmt::Debug for Image {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

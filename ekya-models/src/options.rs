@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ModelError;
 
 /// How a retraining is carried out. The defaults are plain fine-tuning, a whole minibatch a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingOptions {
     /// Most examples (crops for a classifier, pictures for a detector) that one
     /// [`Training::step`](crate::Training::step) computes on, at least 1. A larger minibatch is
@@ -57,7 +57,7 @@ pub enum Sampling {
 
 /// Learning from the answers of the student that trains as it was before, so that it does not forget
 /// them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Distillation {
     /// Outputs that answer something: the first so many classes. Those added since are left out.
     pub classes: usize,

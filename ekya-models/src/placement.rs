@@ -1,7 +1,9 @@
 //! Where tensors live, and with how many threads a thread computes.
 
+use serde::{Deserialize, Serialize};
+
 /// Where a model's tensors live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Placement {
     /// Main memory.
     #[default]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ekya_sched::RetrainingConfig;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::backbone::BackboneReport;
@@ -105,7 +106,7 @@ pub trait Training: Send {
 }
 
 /// What one step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Mean loss over its examples.
     pub loss: f64,
@@ -194,6 +195,9 @@ pub enum ModelError {
         /// The learning rate at the start.
         learning_rate: f64,
     },
+    /// The process in which the model lives failed, and the model may be gone with it.
+    #[error("the model's process: {0}")]
+    Process(String),
     /// libtorch or the ONNX runtime failed.
     #[error("model runtime: {0}")]
     Torch(String),

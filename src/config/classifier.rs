@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use ekya_models::{Architecture, IMAGENET};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A classifier student.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
     /// The network, when it starts from random weights or a pretrained backbone.
@@ -23,7 +23,7 @@ pub struct ClassifierConfig {
 }
 
 /// A classifier in an ONNX file as teacher: it takes one picture 1 × 3 × S × S (R G B).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnnxTeacherConfig {
     /// The file.

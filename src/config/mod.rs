@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use ekya_models::DetectorKind;
 use ekya_sched::Share;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
@@ -96,6 +96,20 @@ pub struct DeviceConfig {
     /// Threads that one minibatch may use, CPU only; 0 means all cores.
     #[serde(default)]
     pub cores: usize,
+    /// Where students are retrained and profiled, and teachers label.
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+/// How far what computes on a device is kept from the node's inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// In processes of their own: a crash, a hang or a lack of memory there costs a retraining.
+    #[default]
+    Worker,
+    /// In the node's process: less memory, and whatever fails in C++ ends the node.
+    Inline,
 }
 
 /// Kinds of device.
@@ -116,6 +130,7 @@ fn default_devices() -> Vec<DeviceConfig> {
         name: "device0".to_owned(),
         kind: DeviceKind::Auto,
         cores: 0,
+        isolation: Isolation::default(),
     }]
 }
 
@@ -151,7 +166,7 @@ pub enum SourceConfig {
 }
 
 /// The model that serves a stream.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StudentConfig {
     /// Names the class of each region.
@@ -191,7 +206,7 @@ impl StudentConfig {
 }
 
 /// A detection network as student.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorConfig {
     /// Its weights: safetensors, or darknet's `.weights` for TinyYOLOv3. Absent means random weights,
@@ -207,7 +222,7 @@ pub struct DetectorConfig {
 }
 
 /// Who labels samples.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TeacherConfig {
     /// The built-in teacher of the procedural scene.
@@ -242,7 +257,7 @@ impl TeacherConfig {
 }
 
 /// A detection network as teacher.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorTeacherConfig {
     /// Which one.

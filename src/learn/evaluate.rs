@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use ekya_actors::{JobHandle, Lease};
 use ekya_models::{ModelError, Student};
 use ekya_profiler::inference::{Measurement, inherited_accuracy};
 use thiserror::Error;
 
 use super::split::Labelled;
+use super::turn::Turn;
 use crate::config::InferenceConfig;
 use crate::stream::Metric;
 
@@ -34,26 +33,22 @@ pub enum LearnError {
 /// The right to compute as a job on a device, and the account of it. One a task: cancelling it
 /// ends that task at its next minibatch.
 ///
-/// Between two minibatches the lease is kept and renewed, which queues the next one in the same
-/// step as it ends the last: a job that let go and asked anew would find the others before it,
-/// whatever its share. So drop this when the task is over; what lies between two minibatches counts
-/// as device time.
+/// Between two minibatches the turn is kept. So drop this when the task is over; what lies between
+/// two minibatches counts as device time.
 #[derive(Debug)]
 pub struct Work {
-    job: Arc<JobHandle>,
+    turn: Arc<Turn>,
     cancelled: Arc<AtomicBool>,
-    lease: Option<Lease>,
     spent: f64,
 }
 
 impl Work {
-    /// Work of `job` until `cancelled` is set.
+    /// Work in this turn until `cancelled` is set.
     #[must_use]
-    pub fn new(job: Arc<JobHandle>, cancelled: Arc<AtomicBool>) -> Self {
+    pub fn new(turn: Arc<Turn>, cancelled: Arc<AtomicBool>) -> Self {
         Self {
-            job,
+            turn,
             cancelled,
-            lease: None,
             spent: 0.0,
         }
     }
@@ -67,17 +62,16 @@ impl Work {
         compute: impl FnOnce() -> Result<R, ModelError>,
     ) -> Result<R, LearnError> {
         self.go_on()?;
-        let lease = match self.lease.take() {
-            Some(lease) => lease.renew(),
-            None => self.job.lease(),
-        };
         // A closed device means that the run is over.
-        let lease = lease.map_err(|_| LearnError::Cancelled)?;
+        self.turn.next().map_err(|_| LearnError::Cancelled)?;
         self.go_on()?;
-        let start = Instant::now();
+        let before = self.turn.spent();
         let result = compute();
-        self.spent += start.elapsed().as_secs_f64();
-        self.lease = Some(lease);
+        self.spent += self.turn.spent().saturating_sub(before).as_secs_f64();
+        // What has failed for want of another turn has been cut off.
+        if result.is_err() && !self.turn.is_held() {
+            return Err(LearnError::Cancelled);
+        }
         Ok(result?)
     }
 
@@ -96,6 +90,12 @@ impl Work {
     #[must_use]
     pub fn spent(&self) -> f64 {
         self.spent
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.turn.end();
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, JobHandle, Message, guarded};
+use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, Message, guarded};
 use ekya_models::{ModelError, Object, Teacher};
 use parking_lot::Mutex;
 
 use super::evaluate::{LearnError, Work};
 use super::split::Labelled;
+use super::turn::Turn;
 use crate::stream::Sample;
 
 /// How long the end of a run waits for a teacher of the program's own to come back. It uses neither
@@ -54,23 +55,33 @@ pub enum Golden {
     Own(Box<dyn Teacher>),
 }
 
+impl Golden {
+    /// The network, if it is one.
+    pub(crate) fn into_model(self) -> Option<Box<dyn Teacher>> {
+        match self {
+            Self::Model(model) => Some(model),
+            Self::Truth | Self::Own(_) => None,
+        }
+    }
+}
+
 /// Labels samples for every stream that shares its teacher.
 pub struct LabellerActor {
     compute: Compute,
     desk: Arc<Mutex<Desk>>,
     own: bool,
-    job: Arc<JobHandle>,
+    turn: Arc<Turn>,
 }
 
 impl LabellerActor {
-    /// Labels streams of so many classes; a network does so in leases of `job`.
+    /// Labels streams of so many classes; a network does so in this turn.
     ///
     /// # Errors
     /// When the compute thread cannot be started.
     pub fn start(
         golden: Golden,
         classes: usize,
-        job: Arc<JobHandle>,
+        turn: Arc<Turn>,
         threads: usize,
         streams: usize,
     ) -> std::io::Result<Self> {
@@ -85,7 +96,7 @@ impl LabellerActor {
                 classes,
                 failures: 0,
             })),
-            job,
+            turn,
         })
     }
 }
@@ -100,7 +111,7 @@ impl Actor for LabellerActor {
 
 impl Handler<Label> for LabellerActor {
     fn handle(&mut self, label: Label, _: &mut Ctx<Self>) {
-        let mut work = Work::new(self.job.clone(), label.cancelled);
+        let mut work = Work::new(self.turn.clone(), label.cancelled);
         let desk = self.desk.clone();
         let task = move || desk.lock().label_all(label.samples, &mut work);
         let done = move |result: Result<Labelling, ComputeError>| {
@@ -201,7 +212,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use crossbeam_channel::bounded;
-    use ekya_actors::{Device, Grant, System};
+    use ekya_actors::{Device, Grant, JobHandle, System};
     use ekya_models::{BBox, Image};
     use ekya_sched::Share;
 
@@ -286,7 +297,7 @@ mod tests {
         job: &Arc<JobHandle>,
         cancelled: &Arc<AtomicBool>,
     ) -> (Vec<u64>, u64) {
-        let mut work = Work::new(job.clone(), cancelled.clone());
+        let mut work = Work::new(Arc::new(Turn::new(job.clone())), cancelled.clone());
         let labelling = desk.label_all((0..6).map(sample).collect(), &mut work);
         let labelled = labelling.labelled.iter().map(|one| one.frame.index);
         (labelled.collect(), labelling.left_out)

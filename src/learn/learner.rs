@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ekya_models::{Example, Student, TrainingOptions};
+use ekya_models::{Example, ModelError, Student, TrainingOptions};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{
     Estimate, History, MeasuredCost, MicroProfiler, Outcome as Observation, Profile, Progress,
@@ -131,7 +131,8 @@ impl Learner {
         self.serving_on_holdout = None;
         self.occasion += 1;
         if order.measure_inference {
-            prepared.inference = self.measure_inference(&*self.student, work)?;
+            let serving = work.minibatch(|| self.student.fork())?;
+            prepared.inference = self.measure_inference(&*serving, work)?;
         }
         if order.evaluate {
             prepared.accuracy = accuracy(&*self.student, self.split.fresh(), self.metric, work)?;
@@ -192,6 +193,7 @@ impl Learner {
         }
     }
 
+    /// Of a student in this process, where students serve.
     fn measure_inference(
         &self,
         student: &dyn Student,
@@ -297,7 +299,7 @@ impl Learner {
         newest: &Mutex<Vec<Labelled>>,
         seed: u64,
         work: &mut Work,
-        report: impl FnMut(Progress),
+        mut report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
         let examples = self.memory.with(&self.split);
         let expected = self.profile_of(configuration).map(|profile| profile.gain);
@@ -325,16 +327,24 @@ impl Learner {
             expected,
             rule: self.learning.rule(),
         };
-        let mut outcome = retraining.run(&gate, &mut self.pace, work, report)?;
+        let mut outcome = match retraining.run(&gate, &mut self.pace, work, &mut report) {
+            // Once more: what it died of may have been chance, or somebody who kills processes.
+            Err(LearnError::Model(ModelError::Process(why))) => {
+                tracing::warn!(stream = self.stream, why, "a retraining begins again");
+                retraining.run(&gate, &mut self.pace, work, &mut report)
+            }
+            outcome => outcome,
+        }?;
         self.observe(configuration, &outcome);
-        if let (Some(student), Some(verdict)) = (&outcome.promoted, &outcome.verdict) {
-            outcome.inference = self.measure_inference(&**student, work)?;
+        if let (Some(trained), Some(verdict)) = (outcome.promoted.take(), &outcome.verdict) {
+            let serving = work.minibatch(|| trained.fork())?;
+            outcome.inference = self.measure_inference(&*serving, work)?;
+            outcome.promoted = Some(serving);
             outcome.gpu_seconds = work.spent();
-            let promoted = student.fork()?;
             let seen = self.split.newest(&newest.lock(), 1);
             let latest = seen.last().map_or(f64::NEG_INFINITY, |one| one.at);
-            let trained = examples.iter().flat_map(|example| &example.objects);
-            let classes = trained.map(|object| object.class + 1).max().unwrap_or(0);
+            let objects = examples.iter().flat_map(|example| &example.objects);
+            let classes = objects.map(|object| object.class + 1).max().unwrap_or(0);
             self.known_classes = self.known_classes.max(classes);
             self.unsaved = Some(Retrained {
                 config: self.learning.configurations[configuration].clone(),
@@ -343,7 +353,7 @@ impl Learner {
                 held_out: verdict.frames,
             });
             self.fallback = Some(Fallback {
-                student: std::mem::replace(&mut self.student, promoted),
+                student: std::mem::replace(&mut self.student, trained),
                 gain: verdict.gain,
                 compared_until: latest,
             });
@@ -372,12 +382,12 @@ impl Learner {
         if verdict.chance > 1.0 - rule.confidence {
             return Ok(None);
         }
-        let student = fallback.student.fork()?;
+        let student = work.minibatch(|| fallback.student.fork())?;
         if let Some(fallback) = self.fallback.take() {
             self.student = fallback.student;
         }
         self.withdraw();
-        let inference = self.measure_inference(&*self.student, work)?;
+        let inference = self.measure_inference(&*student, work)?;
         Ok(Some(RolledBack {
             student,
             verdict,

@@ -45,6 +45,7 @@ mod retrain;
 mod split;
 mod trainable;
 mod trainer;
+mod turn;
 
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
 pub use labeller::{Golden, Label, LabellerActor, Labelling};
@@ -54,3 +55,4 @@ pub use pace::Pace;
 pub use retrain::{Gate, Outcome, Retraining};
 pub use split::{Labelled, Split};
 pub use trainer::{Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder};
+pub use turn::Turn;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, JobHandle, Message};
+use ekya_actors::{Actor, Compute, ComputeError, Ctx, Handler, Message};
 use ekya_models::Student;
 use ekya_profiler::Progress;
 use ekya_profiler::comparison::Verdict;
@@ -15,6 +15,7 @@ use super::evaluate::{LearnError, Work};
 use super::learner::Learner;
 use super::retrain::Outcome;
 use super::split::Labelled;
+use super::turn::Turn;
 
 /// Progress is reported at most this often: the scheduler needs the pace, not every minibatch.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -112,20 +113,20 @@ pub struct RolledBack {
 pub struct TrainerActor {
     compute: Compute,
     learner: Arc<Mutex<Learner>>,
-    job: Arc<JobHandle>,
+    turn: Arc<Turn>,
     /// Tidying is queued: a long retraining must not find the queue full of it.
     tidying: Arc<AtomicBool>,
 }
 
 impl TrainerActor {
-    /// A trainer around `learner`, computing in leases of `job`.
+    /// A trainer around `learner`, computing in this turn.
     ///
     /// # Errors
     /// When the compute thread cannot be started.
     pub fn start(
         stream: &str,
         learner: Learner,
-        job: Arc<JobHandle>,
+        turn: Arc<Turn>,
         threads: usize,
     ) -> std::io::Result<Self> {
         // A round's orders: prepare, retrain, and the ones before them that are ending.
@@ -135,7 +136,7 @@ impl TrainerActor {
         Ok(Self {
             compute,
             learner: Arc::new(Mutex::new(learner)),
-            job,
+            turn,
             tidying: Arc::default(),
         })
     }
@@ -191,7 +192,7 @@ impl Handler<TrainerOrder> for TrainerActor {
             cancelled,
             report,
         } = order;
-        let work = Work::new(self.job.clone(), cancelled);
+        let work = Work::new(self.turn.clone(), cancelled);
         let learner = self.learner.clone();
         let submitted = match order {
             Order::Prepare(prepare) => {

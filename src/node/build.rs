@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ekya_actors::{Device, Ref, System};
-use ekya_models::Placement;
+use ekya_models::{ModelError, Placement, Student};
 use ekya_profiler::History;
 use parking_lot::Mutex;
 
@@ -17,16 +17,17 @@ use super::lines::Sinks;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::{NodeError, Teachers};
 use crate::config::{
-    Config, DeviceConfig, DeviceKind, LearningConfig, SchedulerConfig, StreamConfig, StudentConfig,
-    TeacherConfig,
+    Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, SchedulerConfig, StreamConfig,
+    StudentConfig, TeacherConfig,
 };
 use crate::keep::StateFolder;
-use crate::learn::{self, LabellerActor, Learner, TrainerActor};
+use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
 use crate::source::StopFlag;
 use crate::stream::{InferenceActor, Intake, StreamLog};
+use crate::worker::{self, Host, HostedStudent, HostedTeacher, Hosting};
 
 /// Messages that may wait for the scheduler: results of all streams, and progress at ten a second.
 const SCHEDULER_MAILBOX: usize = 1024;
@@ -38,6 +39,8 @@ pub(super) struct NodeDevice {
     pub(super) device: Device,
     actor: Ref<DeviceActor>,
     placement: Placement,
+    /// What its workers have in common, where there are any.
+    hosting: Option<Arc<Hosting>>,
     /// Threads of a minibatch.
     pub(super) threads: usize,
     /// Keeps the labelling jobs and their actors.
@@ -156,7 +159,6 @@ impl Node {
             configured,
             placement,
         )?;
-        let twin = student.fork().map_err(model_error)?;
         let (labeller, labelling_job) = self.labeller(device, stream, &opened.classes)?;
 
         let on = &self.devices[device];
@@ -165,13 +167,16 @@ impl Node {
             metric(stream),
             self.sinks.as_ref().map(|sinks| sinks.results.clone()),
         )));
+        let job = on.device.job(training_job(&stream.name));
+        let training_id = job.id();
+        let turn = Arc::new(Turn::new(Arc::new(job)));
+        let twin = on.twin(&*student, stream, &turn, &self.config.learning);
+        let twin = twin.map_err(model_error)?;
         let job = Arc::new(on.device.job(inference_job(&stream.name)));
         let inference_id = job.id();
         let (inference, thread) =
             InferenceActor::start(&stream.name, intake.clone(), student, job, on.threads)
                 .map_err(start_error)?;
-        let job = Arc::new(on.device.job(training_job(&stream.name)));
-        let training_id = job.id();
         let history = self.history(&stream.student)?;
         let on = &self.devices[device];
         let (learning, inference_config) = (learning(&self.config), stream.inference.clone());
@@ -192,7 +197,7 @@ impl Node {
             learner = learner.kept_by(keeper);
         }
         let trainer =
-            TrainerActor::start(&stream.name, learner, job, on.threads).map_err(start_error)?;
+            TrainerActor::start(&stream.name, learner, turn, on.threads).map_err(start_error)?;
         let setup = StreamSetup {
             name: stream.name.clone(),
             classes: opened.classes.clone(),
@@ -277,17 +282,23 @@ impl Node {
             return Ok((known.actor.clone(), known.job));
         }
         let on = &self.devices[device];
-        let golden = load_teacher(&stream.teacher, classes, on.placement, &self.teachers).map_err(
-            |source| NodeError::Model {
-                stream: stream.name.clone(),
-                source,
-            },
-        )?;
         let name = format!("labelling/{}", on.labellers.len());
-        let job = Arc::new(on.device.job(name.clone()));
+        let job = on.device.job(name.clone());
         let id = job.id();
+        let turn = Arc::new(Turn::new(Arc::new(job)));
+        let golden = on.golden(
+            &stream.teacher,
+            classes,
+            &self.teachers,
+            &turn,
+            &self.config.learning,
+        );
+        let golden = golden.map_err(|source| NodeError::Model {
+            stream: stream.name.clone(),
+            source,
+        })?;
         let streams = self.config.streams.len();
-        let labeller = LabellerActor::start(golden, classes.len(), job, on.threads, streams)
+        let labeller = LabellerActor::start(golden, classes.len(), turn, on.threads, streams)
             .map_err(start_error)?;
         let labeller = self.spawn(&format!("{name}@{}", on.device.name()), labeller)?;
         self.devices[device].labellers.push(Labeller {
@@ -436,12 +447,77 @@ fn build_device(
         device,
         actor,
         placement,
+        hosting: hosting(config, placement, threads),
         threads,
         labellers: Vec::new(),
     })
 }
 
+/// Workers for a device, if there can be any.
+fn hosting(config: &DeviceConfig, placement: Placement, threads: usize) -> Option<Arc<Hosting>> {
+    if config.isolation == Isolation::Inline {
+        return None;
+    }
+    let device = &config.name;
+    if !worker::is_possible() {
+        tracing::warn!(
+            device,
+            "students are retrained in this process, since its `main` does not begin with \
+             ekya::worker::serve_if_asked(); isolation = \"inline\" says that this is meant"
+        );
+        return None;
+    }
+    Hosting::start(placement, threads)
+        .inspect_err(|error| {
+            tracing::warn!(device, %error, "students are retrained in this process: no workers");
+        })
+        .ok()
+}
+
 impl NodeDevice {
+    /// A copy of a student for its trainer, which computes in `turn`.
+    fn twin(
+        &self,
+        student: &dyn Student,
+        stream: &StreamConfig,
+        turn: &Arc<Turn>,
+        learning: &LearningConfig,
+    ) -> Result<Box<dyn Student>, ModelError> {
+        let Some(host) = self.host(turn, learning) else {
+            return student.fork();
+        };
+        let hosted = HostedStudent::new(&host, &stream.student, student)?;
+        Ok(Box::new(hosted))
+    }
+
+    /// The teacher of streams of `classes`. The built-in one is no stranger and small.
+    fn golden(
+        &self,
+        teacher: &TeacherConfig,
+        classes: &[String],
+        own: &Teachers,
+        turn: &Arc<Turn>,
+        learning: &LearningConfig,
+    ) -> Result<Golden, ModelError> {
+        let is_file = !matches!(
+            teacher,
+            TeacherConfig::Labels | TeacherConfig::Own(_) | TeacherConfig::Scene
+        );
+        match self.host(turn, learning).filter(|_| is_file) {
+            Some(host) => {
+                let hosted = HostedTeacher::open(&host, teacher, classes)?;
+                Ok(Golden::Model(Box::new(hosted)))
+            }
+            None => load_teacher(teacher, classes, self.placement, own),
+        }
+    }
+
+    fn host(&self, turn: &Arc<Turn>, learning: &LearningConfig) -> Option<Arc<Host>> {
+        let step = Duration::from_secs_f64(learning.step_seconds);
+        let hosting = self.hosting.as_ref()?;
+        Some(hosting.host(Arc::clone(turn), step))
+    }
+
     /// Whether minibatches run on the CPU.
     pub(super) fn is_cpu(&self) -> bool {
         self.placement == Placement::Cpu

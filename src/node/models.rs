@@ -133,7 +133,7 @@ fn trained_classifier(
 }
 
 /// Loads weights that a retraining of such a student has given.
-pub(super) fn load_checkpoint(
+pub(crate) fn load_checkpoint(
     student: &StudentConfig,
     path: &Path,
     placement: Placement,
@@ -177,7 +177,7 @@ fn other_classes(path: &Path, found: usize, expected: usize) -> ModelError {
 }
 
 /// The teacher of a stream of `classes`; `None` for labels that the source brings along.
-pub(super) fn load_teacher(
+pub(crate) fn load_teacher(
     teacher: &TeacherConfig,
     classes: &[String],
     placement: Placement,

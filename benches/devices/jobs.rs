@@ -1,0 +1,231 @@
+//! Jobs that train without end in worker processes, and what the kernel says that they have used.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use ekya::config::{ClassifierConfig, StudentConfig};
+use ekya::learn::{LearnError, Turn, Work};
+use ekya::worker::{Host, HostedStudent, Hosting};
+use ekya_actors::{Device, Grant, JobId};
+use ekya_models::{
+    Architecture, BBox, Classifier, Example, Image, Object, Placement, Student, TrainingOptions,
+};
+use ekya_sched::{RetrainingConfig, Share};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+/// What a training step may take.
+pub(crate) const STEP: Duration = Duration::from_millis(40);
+/// Threads of a minibatch: those of the machine.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Random pictures of one object each.
+pub(crate) fn examples(count: usize) -> Vec<Example> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let side = 96;
+    let picture = |class: usize, rng: &mut ChaCha8Rng| {
+        let mut rgb = vec![0; side * side * 3];
+        rng.fill(&mut rgb[..]);
+        let bbox = BBox {
+            x1: 8.0,
+            y1: 8.0,
+            x2: 88.0,
+            y2: 88.0,
+        };
+        Example {
+            image: Arc::new(Image::new(side, side, rgb).expect("as many bytes")),
+            objects: vec![Object {
+                class,
+                score: 1.0,
+                bbox,
+            }],
+        }
+    };
+    (0..count)
+        .map(|index| picture(index % 4, &mut rng))
+        .collect()
+}
+
+/// A new student of four classes.
+pub(crate) fn student(architecture: Architecture) -> Result<Classifier> {
+    Ok(Classifier::new(architecture, 4, 64, Placement::Cpu, 1)?)
+}
+
+/// Its kind, as a configuration says it.
+pub(crate) fn config_of(architecture: Architecture) -> StudentConfig {
+    StudentConfig::Classifier(ClassifierConfig {
+        architecture,
+        ..ClassifierConfig::default()
+    })
+}
+
+/// Training whose steps fit into [`STEP`], as far as it can be had.
+#[derive(Debug, Clone)]
+pub(crate) struct Capped {
+    pub(crate) architecture: Architecture,
+    pub(crate) config: RetrainingConfig,
+    pub(crate) options: TrainingOptions,
+    /// What nine of ten steps take at most, alone in this process.
+    pub(crate) step: Duration,
+}
+
+impl Capped {
+    /// Measures, with more blocks frozen and fewer examples a step, until they fit. It does not end by
+    /// itself.
+    pub(crate) fn new(architecture: Architecture) -> Result<Self> {
+        ekya_models::set_compute_threads(threads());
+        let mut last = None;
+        let frozen = (0..=5).flat_map(|frozen| [(frozen, 16), (frozen, 8)]);
+        for (layers_frozen, micro_batch) in frozen {
+            let mut capped = Self {
+                architecture,
+                config: RetrainingConfig {
+                    epochs: 100_000,
+                    batch_size: 16,
+                    layers_frozen,
+                    data_fraction: 1.0,
+                    ..RetrainingConfig::default()
+                },
+                options: TrainingOptions {
+                    micro_batch,
+                    ..TrainingOptions::default()
+                },
+                step: Duration::ZERO,
+            };
+            capped.step = capped.measured()?;
+            let fits = capped.step <= STEP;
+            last = Some(capped);
+            if fits {
+                break;
+            }
+        }
+        last.context("measured")
+    }
+
+    fn measured(&self) -> Result<Duration> {
+        let mut training = self.begin(&student(self.architecture)?)?;
+        let mut times = Vec::new();
+        for _ in 0..24 {
+            let start = Instant::now();
+            training.step()?;
+            times.push(start.elapsed());
+        }
+        eprintln!("{} {} {}: {:?}", self.architecture, self.config.layers_frozen, self.options.micro_batch, times.iter().map(|t| t.as_millis()).collect::<Vec<_>>());
+        times.sort_unstable();
+        Ok(times[times.len() * 9 / 10])
+    }
+
+    /// Begins it with a student.
+    pub(crate) fn begin(&self, student: &dyn Student) -> Result<Box<dyn ekya_models::Training>> {
+        Ok(student.train_with(&examples(64), &self.config, &self.options, 1)?)
+    }
+
+    pub(crate) fn describe(&self) -> serde_json::Value {
+        serde_json::json!({
+            "network": self.architecture.to_string(),
+            "layers_frozen": self.config.layers_frozen,
+            "examples": self.options.micro_batch,
+            "step_ms": self.step.as_secs_f64() * 1e3,
+        })
+    }
+}
+
+/// A job that trains on a thread of its own, in a worker.
+pub(crate) struct Training {
+    pub(crate) job: JobId,
+    host: Arc<Host>,
+    stop: Arc<AtomicBool>,
+    /// Set to let it wait without asking for the device.
+    pub(crate) idle: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Training {
+    /// Starts it; it has no share yet.
+    pub(crate) fn start(
+        device: &Device,
+        hosting: &Arc<Hosting>,
+        capped: &Capped,
+    ) -> Result<Self> {
+        let architecture = capped.architecture;
+        let job = Arc::new(device.job(format!("{architecture}")));
+        let id = job.id();
+        let turn = Arc::new(Turn::new(job));
+        let host = hosting.host(turn.clone(), STEP);
+        let local = student(architecture)?;
+        let hosted = HostedStudent::new(&host, &config_of(architecture), &local)?;
+        // Loaded and begun before it counts.
+        let mut training = capped.begin(&hosted)?;
+        let (stop, idle) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (stopped, waits) = (stop.clone(), idle.clone());
+        let thread = std::thread::spawn(move || {
+            // What it trains from must live as long.
+            let _hosted = hosted;
+            while !stopped.load(Ordering::Relaxed) {
+                let mut work = Work::new(turn.clone(), stopped.clone());
+                while !waits.load(Ordering::Relaxed) {
+                    match work.minibatch(|| training.step()) {
+                        Ok(_) => {}
+                        Err(LearnError::Cancelled) => return Ok(()),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                drop(work);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        });
+        Ok(Self {
+            job: id,
+            host,
+            stop,
+            idle,
+            thread: Some(thread),
+        })
+    }
+
+    /// Processor time of its worker, in seconds, as the kernel counts it.
+    pub(crate) fn processor_seconds(&self) -> Result<f64> {
+        let pid = self.host.pid().context("the worker has died")?;
+        processor_seconds(pid)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// What it failed with.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("it runs")?;
+        thread.join().expect("no panic")
+    }
+}
+
+/// Of all threads of a process, those that ended meanwhile left out: a worker keeps its threads.
+pub(crate) fn processor_seconds(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
+            continue;
+        };
+        let first = text.split(' ').next().unwrap_or_default();
+        nanoseconds += first.parse::<u64>().context("schedstat")?;
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
+/// Grants shares in tenths.
+pub(crate) fn grant(device: &Device, shares: &[(JobId, u32)], sequence: u64) -> Result<()> {
+    let grants = shares.iter().map(|&(job, tenths)| Grant {
+        job,
+        share: Share::from_micro(tenths * 100_000),
+        sequence,
+        expires: None,
+    });
+    Ok(device.grant_all(&grants.collect::<Vec<_>>())?)
+}

@@ -1,0 +1,69 @@
+//! Devices: how well shares are kept by real minibatches in real worker processes, and what the
+//! queue and the processes cost.
+//!
+//! Input is synthetic: random pictures, since what a minibatch costs does not depend on what it
+//! shows. Shares are computed from the processor time that the kernel has counted for each worker,
+//! not from the device's own ledger.
+//!
+//! Physical limit: a minibatch cannot be interrupted, so that over a time of T a share is off by at
+//! least about half a minibatch / T: .02 for 40 ms in a second. Handing a minibatch to a process costs
+//! two wake-ups of a thread; weights cost a copy into shared memory, a digest and a copy out of it.
+//!
+//! Prints one JSON document; progress goes to stderr. `cargo xtask bench devices` runs it and puts the
+//! figures beside their targets.
+
+mod inference;
+mod jobs;
+mod shares;
+mod throughput;
+mod workers;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use serde_json::json;
+
+/// Measures devices.
+#[derive(Parser)]
+struct Args {
+    /// A third of it
+    #[arg(long)]
+    quick: bool,
+    /// One part of it
+    #[arg(long)]
+    only: Option<Part>,
+    /// What `cargo bench` passes, and `cargo test` does not
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    Workers,
+    Throughput,
+    Shares,
+    Inference,
+}
+
+fn main() -> Result<()> {
+    ekya::worker::serve_if_asked();
+    let args = Args::parse();
+    if !args.bench {
+        eprintln!("not run: this takes minutes; `cargo xtask bench devices` runs it");
+        return Ok(());
+    }
+    let scale: u64 = if args.quick { 1 } else { 3 };
+    let times = usize::try_from(scale)?;
+    let part = |part, measure: &dyn Fn() -> Result<serde_json::Value>| {
+        let wanted = args.only.is_none_or(|only| only == part);
+        wanted.then(measure).transpose()
+    };
+    let document = json!({
+        "workers": part(Part::Workers, &|| workers::measure(3 * times))?,
+        "throughput": part(Part::Throughput, &|| throughput::measure(40 * times))?,
+        "shares": part(Part::Shares, &|| shares::measure(10 * scale))?,
+        "inference": part(Part::Inference, &|| inference::measure(10 * scale))?,
+    });
+    println!("{document}");
+    Ok(())
+}

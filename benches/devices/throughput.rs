@@ -1,0 +1,70 @@
+//! What queue and process cost: the same training steps in a bare loop of this process, and in a
+//! worker, in leases.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ekya::learn::{Turn, Work};
+use ekya::worker::{HostedStudent, Hosting};
+use ekya_actors::Device;
+use ekya_models::{Architecture, Placement};
+use serde_json::json;
+
+use super::jobs::{Capped, STEP, config_of, grant, student, threads};
+
+/// Steps of each by turns, so that both see the machine in the same moods.
+const AT_A_TIME: usize = 5;
+
+/// Times so many turns of each kind, for each network.
+pub(crate) fn measure(turns: usize) -> Result<serde_json::Value> {
+    let resnet = compare(Architecture::ResNet18, turns / 4)?;
+    let small = compare(Architecture::Small, turns)?;
+    Ok(json!({ "resnet18": resnet, "small": small }))
+}
+
+fn compare(architecture: Architecture, turns: usize) -> Result<serde_json::Value> {
+    let capped = Capped::new(architecture)?;
+    let local = student(architecture)?;
+    let mut bare = capped.begin(&local)?;
+    let device = Device::new("cpu", 1);
+    let job = Arc::new(device.job("training"));
+    grant(&device, &[(job.id(), 10)], 1)?;
+    let turn = Arc::new(Turn::new(job));
+    let hosting = Hosting::start(Placement::Cpu, threads())?;
+    let host = hosting.host(turn.clone(), STEP);
+    let hosted = HostedStudent::new(&host, &config_of(architecture), &local)?;
+    let mut leased = capped.begin(&hosted)?;
+    let (mut alone, mut in_leases) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        alone.push(time(|| Ok(bare.step().map(drop)?), AT_A_TIME)?);
+        let mut work = Work::new(turn.clone(), Arc::default());
+        in_leases.push(time(
+            || Ok(work.minibatch(|| leased.step()).map(drop)?),
+            AT_A_TIME,
+        )?);
+    }
+    let (alone, in_leases) = (median(alone), median(in_leases));
+    eprintln!(
+        "{architecture}: {alone:.3} ms a step alone, {in_leases:.3} ms in leases of a worker"
+    );
+    Ok(json!({ "bare_ms": alone, "worker_ms": in_leases }))
+}
+
+/// Milliseconds of a step, in the mean over some.
+fn time(mut step: impl FnMut() -> Result<()>, steps: usize) -> Result<f64> {
+    let start = Instant::now();
+    for _ in 0..steps {
+        step()?;
+    }
+    Ok(milliseconds(start.elapsed()) / steps as f64)
+}
+
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,64 @@
+//! How long a worker takes to be ready, and weights to go in and out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ekya::learn::Turn;
+use ekya::worker::{HostedStudent, Hosting};
+use ekya_actors::Device;
+use ekya_models::{Architecture, Placement, Student};
+use ekya_sched::RetrainingConfig;
+use serde_json::json;
+
+use super::jobs::{STEP, config_of, examples, student, threads};
+use super::throughput::{median, milliseconds};
+
+/// By then the pool has a spare worker again.
+const SPARE_READY: Duration = Duration::from_secs(2);
+
+/// Does each so many times.
+pub(crate) fn measure(times: usize) -> Result<serde_json::Value> {
+    let device = Device::new("cpu", 1);
+    let (small, large) = (
+        student(Architecture::Small)?,
+        student(Architecture::ResNet18)?,
+    );
+    let example = examples(1).remove(0);
+    let (mut cold, mut warm, mut inward, mut outward) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..times {
+        let start = Instant::now();
+        let hosting = Hosting::start(Placement::Cpu, threads())?;
+        let mut ready = Vec::new();
+        for _ in 0..2 {
+            let asked = Instant::now();
+            let turn = Arc::new(Turn::new(Arc::new(device.job("worker"))));
+            let host = hosting.host(turn, STEP);
+            let hosted = HostedStudent::new(&host, &config_of(Architecture::Small), &small)?;
+            hosted.infer(&example.image, &example.regions(), 1.0)?;
+            ready.push((start.elapsed(), asked.elapsed(), host, hosted));
+            std::thread::sleep(SPARE_READY);
+        }
+        cold.push(milliseconds(ready[0].0));
+        warm.push(milliseconds(ready[1].1));
+        let (.., host, _) = &ready[1];
+        let start = Instant::now();
+        let hosted = HostedStudent::new(host, &config_of(Architecture::ResNet18), &large)?;
+        hosted.load()?;
+        inward.push(milliseconds(start.elapsed()));
+        let mut training = hosted.train(std::slice::from_ref(&example), &RetrainingConfig::default(), 1)?;
+        training.step()?;
+        let trained = training.student()?;
+        let start = Instant::now();
+        let out = trained.fork()?;
+        outward.push(milliseconds(start.elapsed()));
+        drop(out);
+    }
+    let [cold, warm, inward, outward] = [cold, warm, inward, outward].map(median);
+    eprintln!(
+        "workers: ready in {cold:.0} ms, {warm:.0} from the pool; weights {inward:.0} in, {outward:.0} out"
+    );
+    Ok(json!({
+        "cold_ms": cold, "warm_ms": warm, "weights_in_ms": inward, "weights_out_ms": outward,
+    }))
+}

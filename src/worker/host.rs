@@ -1,0 +1,328 @@
+//! The node's side of a worker: starts the process when it is first needed, and again when it died.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ekya_actors::codec::{self, CodecError};
+use ekya_actors::worker::{Exchange, Limits, Parcel, Patience, Pool, Program, Worker, WorkerError};
+use ekya_models::{Image, ModelError, Placement};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::pictures::Shown;
+use super::request::{Answer, Id, Picture, Request};
+use super::serve::THREADS;
+use crate::learn::Turn;
+
+/// Workers that wait, started, for somebody to need one.
+const SPARE: usize = 1;
+/// Time for a worker to be ready where none waits: loading libtorch on a busy machine.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// What a request may take of the device altogether, far beyond any minibatch or model.
+const RUNNING_MAX: Duration = Duration::from_secs(60);
+/// A request gives up its turn after so many training steps' time.
+const SLICE_STEPS: u32 = 4;
+/// Turns for which a thread of a minibatch waits for the others before it sleeps, some microseconds'
+/// worth. By default it takes billions, so that whoever else needs a core makes each of a minibatch's
+/// hundreds of meetings last as long as the kernel lets the waiting thread run: with two cores and one
+/// busy process beside, training steps of ResNet18 took seconds in place of a tenth.
+const SPINS: &str = "20000";
+/// Bytes of pictures in one file: shared memory may be small.
+const FILE_MAX: usize = 16 << 20;
+
+/// What the workers of a device have in common.
+pub struct Hosting {
+    pool: Pool,
+    exchange: Exchange,
+    placement: Placement,
+}
+
+impl Hosting {
+    /// Starts workers in advance: this program again, whose models live at `placement` and whose
+    /// minibatches take so many threads.
+    ///
+    /// # Errors
+    /// [`WorkerError`], as far as that can be known at once.
+    pub fn start(placement: Placement, threads: usize) -> Result<Arc<Self>, WorkerError> {
+        Self::start_program(Program::this(env!("CARGO_PKG_VERSION")), placement, threads)
+    }
+
+    /// The same with another program that serves as a worker, of this version.
+    ///
+    /// # Errors
+    /// [`WorkerError`], as far as that can be known at once.
+    pub fn start_program(
+        mut program: Program,
+        placement: Placement,
+        threads: usize,
+    ) -> Result<Arc<Self>, WorkerError> {
+        let threads = threads.to_string();
+        for (name, value) in [
+            (THREADS, &*threads),
+            ("OMP_NUM_THREADS", &*threads),
+            ("GOMP_SPINCOUNT", SPINS),
+        ] {
+            program.envs.push((name.into(), value.into()));
+        }
+        let limits = Limits {
+            memory: half_of_memory(),
+            cores: None,
+        };
+        Ok(Arc::new(Self {
+            pool: Pool::start(program, limits, SPARE)?,
+            exchange: Exchange::new()?,
+            placement,
+        }))
+    }
+
+    /// Where models live.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// A worker whose requests are made in `turn`, and which gives that up in the middle of one that
+    /// takes much longer than a training step of `step` may.
+    #[must_use]
+    pub fn host(self: &Arc<Self>, turn: Arc<Turn>, step: Duration) -> Arc<Host> {
+        Arc::new(Host {
+            hosting: Arc::clone(self),
+            turn,
+            patience: Patience {
+                slice: step * SLICE_STEPS,
+                at_most: RUNNING_MAX,
+            },
+            last_id: AtomicU64::new(0),
+            dropped: Mutex::default(),
+            state: Mutex::default(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Hosting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hosting")
+            .field("placement", &self.placement)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One worker after the other, of one job.
+pub struct Host {
+    hosting: Arc<Hosting>,
+    turn: Arc<Turn>,
+    patience: Patience,
+    last_id: AtomicU64,
+    /// What nobody needs any more; the worker hears of it with the next request.
+    dropped: Mutex<Vec<Id>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    worker: Option<Worker>,
+    /// Processes so far: what lives in one is gone in the next.
+    processes: u64,
+    shown: Shown,
+}
+
+impl Host {
+    pub(super) fn placement(&self) -> Placement {
+        self.hosting.placement
+    }
+
+    /// A name for something that is to live in the worker.
+    pub(super) fn new_id(&self) -> Id {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn forget(&self, id: Id) {
+        self.dropped.lock().push(id);
+    }
+
+    /// The process of the worker, for as long as the caller needs no other to come between. Where
+    /// there is none it is started.
+    ///
+    /// # Errors
+    /// [`ModelError::Process`].
+    pub(super) fn process(&self) -> Result<Process<'_>, ModelError> {
+        let mut state = self.state.lock();
+        if state.worker.is_none() {
+            let worker = self.hosting.pool.take(START_WITHIN).map_err(failed)?;
+            *state = State {
+                worker: Some(worker),
+                processes: state.processes + 1,
+                shown: Shown::default(),
+            };
+            self.dropped.lock().clear();
+        }
+        Ok(Process { host: self, state })
+    }
+
+    /// The number of the running process, for tests and tools.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.state.lock().worker.as_ref().map(Worker::pid)
+    }
+
+    /// A place for a file of so many bytes that goes between worker and node, in shared memory where
+    /// there is room.
+    ///
+    /// # Errors
+    /// [`ModelError::Process`] where there is no room anywhere.
+    pub(super) fn place(&self, bytes: u64) -> Result<Parcel, ModelError> {
+        let place = self.hosting.exchange.place(bytes);
+        place.map_err(|error| ModelError::Process(format!("no place to hand data over: {error}")))
+    }
+
+    /// A file of about so many bytes that `write` has written.
+    ///
+    /// # Errors
+    /// What `write` says.
+    pub(super) fn put(
+        &self,
+        bytes: u64,
+        write: impl Fn(&Path) -> Result<(), ModelError>,
+    ) -> Result<Parcel, ModelError> {
+        let place = self.place(bytes)?;
+        match write(&place) {
+            Err(ModelError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
+                // Somebody else took the room: the next place is elsewhere.
+                let place = self.place(bytes)?;
+                write(&place)?;
+                Ok(place)
+            }
+            written => written.map(|()| place),
+        }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// A running process, held by one caller.
+pub(super) struct Process<'a> {
+    host: &'a Host,
+    state: MutexGuard<'a, State>,
+}
+
+impl Process<'_> {
+    /// Which process it is: 1 for the first one.
+    pub(super) fn number(&self) -> u64 {
+        self.state.processes
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the model says; [`ModelError::Process`] when the process is gone.
+    pub(super) fn ask(&mut self, request: &Request) -> Result<Answer, ModelError> {
+        let dropped = std::mem::take(&mut *self.host.dropped.lock());
+        if !dropped.is_empty() {
+            self.call(&Request::Drop(dropped))?;
+        }
+        let surplus = self.state.shown.surplus();
+        if !surplus.is_empty() {
+            self.call(&Request::DropPictures(surplus))?;
+        }
+        self.call(request)
+    }
+
+    fn call(&mut self, request: &Request) -> Result<Answer, ModelError> {
+        let Host { turn, patience, .. } = self.host;
+        let worker = self.state.worker.as_mut();
+        let worker = worker.ok_or_else(|| ModelError::Process("it has ended".to_owned()))?;
+        let bytes = codec::to_bytes(request).map_err(unspeakable)?;
+        let answer = worker
+            .call(&bytes, *patience, &mut || turn.yield_now())
+            .map_err(failed)
+            .and_then(|bytes| codec::from_bytes(&bytes).map_err(unspeakable));
+        match answer {
+            Ok(Answer::Failed(failure)) => Err(failure.into()),
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                // Whatever it is about, the process is not to be trusted any more.
+                self.state.worker = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Shows pictures, as far as the process does not know them.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    pub(super) fn show<'i>(
+        &mut self,
+        pictures: impl IntoIterator<Item = &'i Image>,
+    ) -> Result<(), ModelError> {
+        let new = self.state.shown.add(pictures);
+        let shown = self.show_new(&new);
+        if shown.is_err() {
+            // What it knows is not known any more.
+            self.state.worker = None;
+        }
+        shown
+    }
+
+    fn show_new(&mut self, new: &[&Image]) -> Result<(), ModelError> {
+        let mut rest = new;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fit = rest.iter().position(|picture| {
+                let full = bytes > 0 && bytes + picture.rgb().len() > FILE_MAX;
+                bytes += picture.rgb().len();
+                full
+            });
+            let (now, later) = rest.split_at(fit.unwrap_or(rest.len()));
+            let bytes: usize = now.iter().map(|picture| picture.rgb().len()).sum();
+            let file = self.host.put(bytes as u64, |path| write(now, path))?;
+            let picture = |picture: &&Image| Picture {
+                id: picture.serial(),
+                width: picture.width(),
+                height: picture.height(),
+            };
+            self.call(&Request::Show {
+                file: file.to_path_buf(),
+                pictures: now.iter().map(picture).collect(),
+            })?;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+/// Writes pictures one after the other.
+fn write(pictures: &[&Image], path: &Path) -> Result<(), ModelError> {
+    let write = || {
+        let mut file = File::create_new(path)?;
+        let mut pictures = pictures.iter();
+        pictures.try_for_each(|picture| file.write_all(picture.rgb()))
+    };
+    write().map_err(|source| ModelError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A worker that wants more is ended, before the node is.
+fn half_of_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024 / 2)
+}
+
+fn unspeakable(error: CodecError) -> ModelError {
+    ModelError::Process(error.to_string())
+}
+
+fn failed(error: WorkerError) -> ModelError {
+    ModelError::Process(error.to_string())
+}

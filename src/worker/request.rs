@@ -1,0 +1,154 @@
+//! What a node and its worker say to each other. Both are the same program, of one version.
+
+use std::path::PathBuf;
+
+use ekya_models::{BBox, ModelError, Object, Placement, Step, TrainingOptions};
+use ekya_sched::RetrainingConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{StudentConfig, TeacherConfig};
+
+/// Names something that lives in the worker, or a picture; never used twice.
+pub(super) type Id = u64;
+
+/// What the node asks. What lives in the worker lives until it is dropped.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Take in pictures, which the file holds one after the other; the file is removed.
+    Show {
+        file: PathBuf,
+        pictures: Vec<Picture>,
+    },
+    /// Load a student.
+    Open {
+        student: Id,
+        config: StudentConfig,
+        weights: PathBuf,
+        placement: Placement,
+    },
+    /// Load a teacher.
+    OpenTeacher {
+        teacher: Id,
+        config: TeacherConfig,
+        classes: Vec<String>,
+        placement: Placement,
+    },
+    /// [`Student::infer`](ekya_models::Student::infer).
+    Infer {
+        student: Id,
+        picture: Id,
+        regions: Vec<BBox>,
+        resolution: f64,
+    },
+    /// [`Student::features`](ekya_models::Student::features).
+    Features {
+        student: Id,
+        picture: Id,
+        regions: Vec<BBox>,
+    },
+    /// [`Teacher::label`](ekya_models::Teacher::label).
+    Label {
+        teacher: Id,
+        picture: Id,
+        regions: Vec<BBox>,
+    },
+    /// [`Student::train_with`](ekya_models::Student::train_with).
+    Train(Train),
+    /// [`Training::step`](ekya_models::Training::step).
+    Step { training: Id },
+    /// [`Training::student`](ekya_models::Training::student).
+    Take { training: Id, student: Id },
+    /// [`Student::save`](ekya_models::Student::save).
+    Save { student: Id, path: PathBuf },
+    /// Forget students, teachers and trainings.
+    Drop(Vec<Id>),
+    /// Forget pictures.
+    DropPictures(Vec<Id>),
+}
+
+/// What a training is begun with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Train {
+    pub(super) training: Id,
+    pub(super) student: Id,
+    /// Pictures and what is in them.
+    pub(super) examples: Vec<(Id, Vec<Object>)>,
+    pub(super) config: RetrainingConfig,
+    pub(super) options: TrainingOptions,
+    pub(super) seed: u64,
+}
+
+/// A picture in a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Picture {
+    pub(super) id: Id,
+    pub(super) width: usize,
+    pub(super) height: usize,
+}
+
+/// What the worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Done,
+    Objects(Vec<Object>),
+    Features(Option<Vec<Vec<f32>>>),
+    /// Of a training that has begun.
+    Training {
+        steps: usize,
+        steps_per_epoch: usize,
+    },
+    Step(Step),
+    Failed(Failure),
+}
+
+/// What of a [`ModelError`] matters on the other side.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Failure {
+    NoExamples,
+    BadInput(String),
+    Diverged {
+        what: String,
+        steps: usize,
+        learning_rate: f64,
+    },
+    Other(String),
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::NoExamples => Self::NoExamples,
+            ModelError::BadInput(text) => Self::BadInput(text),
+            ModelError::Diverged {
+                what,
+                steps,
+                learning_rate,
+            } => Self::Diverged {
+                what,
+                steps,
+                learning_rate,
+            },
+            ModelError::Torch(text) => Self::Other(text),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for ModelError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoExamples => Self::NoExamples,
+            Failure::BadInput(text) => Self::BadInput(text),
+            Failure::Diverged {
+                what,
+                steps,
+                learning_rate,
+            } => Self::Diverged {
+                what,
+                steps,
+                learning_rate,
+            },
+            Failure::Other(text) => Self::Torch(text),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The bench of devices, `benches/devices`: runs it and puts what it measured beside what it should be.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use super::figures::{figures, number};
+use super::row::Row;
+
+/// A step of training, in milliseconds, beside which a frame may have to wait, and a tenth more.
+const STEP_AND_A_TENTH: f64 = 44.0;
+
+/// Shares, what the queue and workers cost, and inference beside training.
+///
+/// # Errors
+/// When the bench does not build or run, or prints what cannot be read.
+pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
+    let arguments: Vec<OsString> = quick.then(|| "--quick".into()).into_iter().collect();
+    let figures = figures("devices", &arguments)?;
+    let number = |path: &str| number(&figures, path);
+    let row = |name: &str, value: f64, unit| Row::new(name.into(), value, unit);
+    let at_most =
+        |name: &str, path: &str, unit, target| row(name, number(path), unit).at_most(target);
+    let cost = |name: &str, of: &str| {
+        let (bare, worker) = (
+            number(&format!("{of}/bare_ms")),
+            number(&format!("{of}/worker_ms")),
+        );
+        [
+            row(&format!("{name}_step"), worker, "ms").against("bare loop", bare),
+            row(
+                &format!("{name}_throughput_over_bare"),
+                bare / worker,
+                "times",
+            )
+            .at_least(0.98),
+        ]
+    };
+    let added = number("inference/beside_p99_ms") - number("inference/alone_p99_ms");
+    let mut rows = vec![
+        at_most(
+            "share_error_over_any_1_s",
+            "shares/over_1_s",
+            "device",
+            0.06,
+        ),
+        at_most(
+            "share_error_over_any_5_s",
+            "shares/over_5_s",
+            "device",
+            0.012,
+        ),
+        row("device_busy", number("shares/busy"), "of the time").at_least(0.97),
+        row(
+            "device_busy_with_one_idle",
+            number("shares/one_idle/busy"),
+            "of the time",
+        )
+        .at_least(0.97),
+        at_most(
+            "share_error_with_one_idle",
+            "shares/one_idle/off_by",
+            "device",
+            0.06,
+        ),
+    ];
+    rows.extend(cost("resnet18", "throughput/resnet18"));
+    rows.extend(cost("small", "throughput/small"));
+    rows.extend([
+        row(
+            "inference_p99_beside_training",
+            number("inference/beside_p99_ms"),
+            "ms",
+        )
+        .against("alone", number("inference/alone_p99_ms")),
+        row("inference_p99_added", added, "ms").at_most(STEP_AND_A_TENTH),
+        at_most(
+            "frames_dropped_inside_the_share",
+            "inference/dropped",
+            "frames",
+            0.0,
+        ),
+        at_most(
+            "frames_without_a_fate",
+            "inference/unaccounted",
+            "frames",
+            0.0,
+        ),
+        at_most("worker_ready", "workers/cold_ms", "ms", 400.0),
+        at_most("worker_ready_from_the_pool", "workers/warm_ms", "ms", 50.0),
+        at_most(
+            "weights_of_resnet18_in",
+            "workers/weights_in_ms",
+            "ms",
+            80.0,
+        ),
+        at_most(
+            "weights_of_resnet18_out",
+            "workers/weights_out_ms",
+            "ms",
+            80.0,
+        ),
+    ]);
+    Ok(rows)
+}

@@ -10,9 +10,7 @@ use ekya::config::{ClassifierConfig, StudentConfig};
 use ekya::learn::{LearnError, Turn, Work};
 use ekya::worker::{Host, HostedStudent, Hosting};
 use ekya_actors::{Device, Grant, JobId};
-use ekya_models::{
-    Architecture, BBox, Classifier, Example, Image, Object, Placement, Student, TrainingOptions,
-};
+use ekya_models::{Architecture, BBox, Classifier, Example, Image, Object, Placement, Student};
 use ekya_sched::{RetrainingConfig, Share};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -64,72 +62,67 @@ pub(crate) fn config_of(architecture: Architecture) -> StudentConfig {
     })
 }
 
-/// Training whose steps fit into [`STEP`], as far as it can be had.
+/// Training with steps as long as [`STEP`] allows.
 #[derive(Debug, Clone)]
 pub(crate) struct Capped {
     pub(crate) architecture: Architecture,
     pub(crate) config: RetrainingConfig,
-    pub(crate) options: TrainingOptions,
     /// What nine of ten steps take at most, alone in this process.
     pub(crate) step: Duration,
 }
 
+/// Examples of a step that are tried.
+const EXAMPLES: [usize; 5] = [8, 16, 32, 64, 128];
+
 impl Capped {
-    /// Measures, with more blocks frozen and fewer examples a step, until they fit. It does not end by
+    /// Measures with more and more examples. The fewest are taken where even those take longer: batch
+    /// normalisation needs eight, which on two cores is longer for a ResNet18. It does not end by
     /// itself.
     pub(crate) fn new(architecture: Architecture) -> Result<Self> {
         ekya_models::set_compute_threads(threads());
-        let mut last = None;
-        let frozen = (0..=5).flat_map(|frozen| [(frozen, 16), (frozen, 8)]);
-        for (layers_frozen, micro_batch) in frozen {
+        let mut best: Option<Self> = None;
+        for batch_size in EXAMPLES {
             let mut capped = Self {
                 architecture,
                 config: RetrainingConfig {
                     epochs: 100_000,
-                    batch_size: 16,
-                    layers_frozen,
+                    batch_size,
+                    layers_frozen: 0,
                     data_fraction: 1.0,
                     ..RetrainingConfig::default()
-                },
-                options: TrainingOptions {
-                    micro_batch,
-                    ..TrainingOptions::default()
                 },
                 step: Duration::ZERO,
             };
             capped.step = capped.measured()?;
-            let fits = capped.step <= STEP;
-            last = Some(capped);
-            if fits {
+            if best.is_some() && capped.step > STEP {
                 break;
             }
+            best = Some(capped);
         }
-        last.context("measured")
+        best.context("measured")
     }
 
     fn measured(&self) -> Result<Duration> {
         let mut training = self.begin(&student(self.architecture)?)?;
         let mut times = Vec::new();
-        for _ in 0..24 {
+        for _ in 0..20 {
             let start = Instant::now();
             training.step()?;
             times.push(start.elapsed());
         }
-        eprintln!("{} {} {}: {:?}", self.architecture, self.config.layers_frozen, self.options.micro_batch, times.iter().map(|t| t.as_millis()).collect::<Vec<_>>());
         times.sort_unstable();
         Ok(times[times.len() * 9 / 10])
     }
 
     /// Begins it with a student.
     pub(crate) fn begin(&self, student: &dyn Student) -> Result<Box<dyn ekya_models::Training>> {
-        Ok(student.train_with(&examples(64), &self.config, &self.options, 1)?)
+        Ok(student.train(&examples(EXAMPLES[4]), &self.config, 1)?)
     }
 
     pub(crate) fn describe(&self) -> serde_json::Value {
         serde_json::json!({
             "network": self.architecture.to_string(),
-            "layers_frozen": self.config.layers_frozen,
-            "examples": self.options.micro_batch,
+            "examples": self.config.batch_size,
             "step_ms": self.step.as_secs_f64() * 1e3,
         })
     }
@@ -147,11 +140,7 @@ pub(crate) struct Training {
 
 impl Training {
     /// Starts it; it has no share yet.
-    pub(crate) fn start(
-        device: &Device,
-        hosting: &Arc<Hosting>,
-        capped: &Capped,
-    ) -> Result<Self> {
+    pub(crate) fn start(device: &Device, hosting: &Arc<Hosting>, capped: &Capped) -> Result<Self> {
         let architecture = capped.architecture;
         let job = Arc::new(device.job(format!("{architecture}")));
         let id = job.id();

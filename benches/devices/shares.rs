@@ -14,16 +14,24 @@ use super::jobs::{Capped, Training, grant, threads};
 
 /// How often the kernel is asked.
 const SAMPLE: Duration = Duration::from_millis(50);
-/// Mixes of shares in tenths, of a ResNet18, another one, and two small students.
+/// Mixes of shares in tenths.
 const MIXES: [[u32; 4]; 4] = [[1, 2, 3, 4], [4, 3, 2, 1], [7, 1, 1, 1], [1, 1, 1, 7]];
 
-/// Runs each mix for so many seconds.
+/// Runs each mix for so many seconds: with four small students, whose steps are as long as they may
+/// be, and with two of them and two ResNet18s, whose steps are as long as they are.
 pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
+    let small = Capped::new(Architecture::Small)?;
+    let large = Capped::new(Architecture::ResNet18)?;
+    Ok(json!({
+        "capped": mixes([&small; 4], seconds)?,
+        "with_resnet18": mixes([&large, &large, &small, &small], seconds)?,
+    }))
+}
+
+fn mixes(kinds: [&Capped; 4], seconds: u64) -> Result<serde_json::Value> {
     let device = Device::new("cpu", 1);
     let hosting = Hosting::start(Placement::Cpu, threads())?;
-    let (large, small) = (Capped::new(Architecture::ResNet18)?, Capped::new(Architecture::Small)?);
-    let jobs = [&large, &large, &small, &small];
-    let jobs = jobs.map(|capped| Training::start(&device, &hosting, capped));
+    let jobs = kinds.map(|capped| Training::start(&device, &hosting, capped));
     let jobs = jobs.into_iter().collect::<Result<Vec<_>>>()?;
     let (mut one, mut five, mut busy) = (0.0_f64, 0.0_f64, f64::INFINITY);
     let mut of_mixes = Vec::new();
@@ -55,7 +63,7 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
         job.end()?;
     }
     Ok(json!({
-        "steps": [large.describe(), small.describe()],
+        "steps": kinds.map(Capped::describe),
         "over_1_s": one,
         "over_5_s": five,
         "busy": busy,

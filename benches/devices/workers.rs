@@ -46,7 +46,11 @@ pub(crate) fn measure(times: usize) -> Result<serde_json::Value> {
         let hosted = HostedStudent::new(host, &config_of(Architecture::ResNet18), &large)?;
         hosted.load()?;
         inward.push(milliseconds(start.elapsed()));
-        let mut training = hosted.train(std::slice::from_ref(&example), &RetrainingConfig::default(), 1)?;
+        let mut training = hosted.train(
+            std::slice::from_ref(&example),
+            &RetrainingConfig::default(),
+            1,
+        )?;
         training.step()?;
         let trained = training.student()?;
         let start = Instant::now();

@@ -4,9 +4,8 @@
 use std::ffi::OsString;
 
 use anyhow::Result;
-use serde_json::Value;
 
-use super::profiler::figures;
+use super::figures::{figures, number};
 use super::row::Row;
 
 /// Local and remote asks, payloads, and many actors.
@@ -97,11 +96,4 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
         Row::new("spawning_them".into(), number("spawning/started_ms"), "ms").at_most(100.0),
         Row::new("memory_of_each".into(), number("spawning/bytes_each"), "B").at_most(2048.0),
     ])
-}
-
-fn number(figures: &Value, path: &str) -> f64 {
-    let found = path
-        .split('/')
-        .try_fold(figures, |value, key| value.get(key));
-    found.and_then(Value::as_f64).unwrap_or(f64::NAN)
 }

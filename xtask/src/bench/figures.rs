@@ -35,10 +35,13 @@ pub(super) fn figures(bench: &str, arguments: &[OsString]) -> Result<Value> {
         .with_context(|| format!("what the bench {bench} printed"))
 }
 
-/// The number at a path of keys; not a number where there is none.
+/// The number at a path of keys and indices; not a number where there is none.
 pub(super) fn number(figures: &Value, path: &str) -> f64 {
     let found = path
         .split('/')
-        .try_fold(figures, |value, key| value.get(key));
+        .try_fold(figures, |value, key| match key.parse::<usize>() {
+            Ok(index) => value.get(index),
+            Err(_) => value.get(key),
+        });
     found.and_then(Value::as_f64).unwrap_or(f64::NAN)
 }

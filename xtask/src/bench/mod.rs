@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 mod actors;
+mod devices;
+mod figures;
 mod fit;
 mod profiler;
 mod promotion;
@@ -24,6 +26,8 @@ use row::Row;
 pub(crate) enum Bench {
     /// The actors: asks and payloads beside bare actix and bare quinn, and beside Ray, kameo and ractor.
     Actors(ActorsOptions),
+    /// Devices: how well shares are kept, what the queue and workers cost, inference beside training.
+    Devices(Options),
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
     /// The profiler: predictions beside retrainings that are really done, on scenes and, where
@@ -58,7 +62,7 @@ impl Bench {
     fn python_of_rivals(&self) -> Option<&Path> {
         match self {
             Self::Actors(actors) => actors.rivals.as_deref(),
-            Self::Sched(_) | Self::Profiler(_) | Self::Promotion(_) => None,
+            Self::Devices(_) | Self::Sched(_) | Self::Profiler(_) | Self::Promotion(_) => None,
         }
     }
 }
@@ -72,6 +76,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
     let rivals = bench.python_of_rivals().map(Rivals::prepare).transpose()?;
     let (mut rows, options) = match bench {
         Bench::Actors(ActorsOptions { options, .. }) => (actors::rows(options.quick)?, options),
+        Bench::Devices(options) => (devices::rows(options.quick)?, options),
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),
         Bench::Promotion(options) => (promotion::rows(options.quick)?, options),

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 
+use super::figures::figures;
 use super::row::Row;
 use crate::run;
 
@@ -57,33 +57,6 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
         )
         .at_most(10.0),
     ])
-}
-
-/// What a bench of the workspace prints: one JSON document.
-///
-/// # Errors
-/// When it does not build or run, or prints something else.
-pub(super) fn figures(bench: &str, arguments: &[OsString]) -> Result<Value> {
-    // The profile of everything else, so that nothing is built twice; it optimises.
-    let mut command = run::cargo([
-        "bench",
-        "--workspace",
-        "--profile",
-        "dev",
-        "--bench",
-        bench,
-        "--",
-    ]);
-    let output = command
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting cargo")?;
-    if !output.status.success() {
-        bail!("the bench {bench} failed: {}", output.status);
-    }
-    serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("what the bench {bench} printed"))
 }
 
 /// The folder of the real crops, unpacked, with a first student for them; `None` without EKYA_DATA.

@@ -9,7 +9,8 @@ use std::ffi::OsString;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::profiler::{crops, figures};
+use super::figures::figures;
+use super::profiler::crops;
 use super::row::Row;
 
 /// A student that is truly so much better, in accuracy, is to be promoted.

@@ -40,6 +40,7 @@ fn host() -> Arc<Host> {
     let grant = Grant {
         job: job.id(),
         share: Share::WHOLE,
+        term: 0,
         sequence: 1,
         expires: None,
     };

@@ -213,6 +213,7 @@ pub(crate) fn grant(device: &Device, shares: &[(JobId, u32)], sequence: u64) -> 
     let grants = shares.iter().map(|&(job, tenths)| Grant {
         job,
         share: Share::from_micro(tenths * 100_000),
+        term: 0,
         sequence,
         expires: None,
     });

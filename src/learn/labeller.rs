@@ -380,7 +380,7 @@ mod tests {
         };
         let job = job(&Device::new("cpu0", 1));
         let golden = Golden::Own(made_up(answer));
-        let actor = LabellerActor::start(golden, 2, job, 1, 1).unwrap();
+        let actor = LabellerActor::start(golden, 2, Arc::new(Turn::new(job)), 1, 1).unwrap();
         let system = System::start().unwrap();
         let labeller = system.spawn("labelling", actor, 1).unwrap();
         let label = Label {

@@ -69,7 +69,7 @@ enum Task {
     Soak {
         /// Which one.
         name: soak::Soak,
-        /// Length of `membership` and `memory`.
+        /// Length of `devices`, `membership` and `memory`.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
     },

@@ -1,4 +1,5 @@
-//! The bench of devices, `benches/devices`: runs it and puts what it measured beside what it should be.
+//! The benches of devices, `benches/devices` and that of the queue alone, `ekya-actors/benches/queue.rs`:
+//! runs them and puts what they measured beside what it should be.
 
 use std::ffi::OsString;
 
@@ -16,6 +17,7 @@ const STEP_AND_A_TENTH: f64 = 44.0;
 /// When the bench does not build or run, or prints what cannot be read.
 pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
     let arguments: Vec<OsString> = quick.then(|| "--quick".into()).into_iter().collect();
+    let queue = figures("queue", &arguments)?;
     let figures = figures("devices", &arguments)?;
     let number = |path: &str| number(&figures, path);
     let row = |name: &str, value: f64, unit| Row::new(name.into(), value, unit);
@@ -93,6 +95,33 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
             "workers/weights_out_ms",
             "ms",
             80.0,
+        ),
+    ]);
+    let queue = |name: &str, path: &str, per: f64, unit, target| {
+        let value = super::figures::number(&queue, path) / per;
+        Row::new(name.into(), value, unit).at_most(target)
+    };
+    rows.extend([
+        queue(
+            "dispatch_among_1000_jobs",
+            "dispatch/3/each/median_ns",
+            1e3,
+            "us",
+            5.0,
+        ),
+        queue(
+            "lease_renewed_among_1000_jobs",
+            "renew/each/median_ns",
+            1e3,
+            "us",
+            5.0,
+        ),
+        queue(
+            "grants_of_1000_jobs_changed",
+            "grants/all/median_ns",
+            1e6,
+            "ms",
+            1.0,
         ),
     ]);
     Ok(rows)

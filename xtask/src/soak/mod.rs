@@ -1,5 +1,7 @@
 //! What takes longer than `cargo xtask test` may: each soak by its name.
 
+mod devices;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -28,6 +30,9 @@ pub(crate) enum Soak {
     Actors,
     /// Three nodes on a machine whose cores are all busy, for an hour; fails when one is taken for dead.
     Membership,
+    /// Eight streams that are retrained all the time, in workers of which one is killed every few seconds;
+    /// fails when something grows, is left over, or a frame has no fate.
+    Devices,
     /// The streams of examples/scenes.toml for an hour; fails when their memory goes on growing.
     Memory,
 }
@@ -39,7 +44,7 @@ impl Soak {
     }
 }
 
-/// Runs a soak; `minutes` is how long [`Soak::Membership`] and [`Soak::Memory`] take.
+/// Runs a soak; `minutes` is how long [`Soak::Devices`], [`Soak::Membership`] and [`Soak::Memory`] take.
 ///
 /// # Errors
 /// When something cannot be started, or the soak finds fault.
@@ -52,6 +57,7 @@ pub(crate) fn soak(soak: Soak, minutes: u64) -> Result<ExitCode> {
         }
         Soak::Actors => actors(),
         Soak::Membership => membership(minutes),
+        Soak::Devices => devices::devices(Duration::from_secs(60 * minutes)),
         Soak::Memory => memory(Duration::from_secs(60 * minutes)),
     }
 }

@@ -56,7 +56,6 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
         training.end()?;
     }
     thread.join().expect("no panic");
-    let settled = counts.answered + counts.skipped + counts.dropped;
     let [alone, beside] = [alone, beside].map(|times| quantile(times, 0.99));
     eprintln!("inference: p99 {alone:.1} ms alone, {beside:.1} beside trainings; {counts:?}");
     Ok(json!({
@@ -64,7 +63,6 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
         "beside_p99_ms": beside,
         "step": capped.describe(),
         "dropped": counts.dropped,
-        "unaccounted": counts.arrived - settled,
     }))
 }
 
@@ -75,8 +73,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// What each of so many frames took, from when the stream's thread had it to its answer, in
-    /// milliseconds.
+    /// What each of so many frames took, from its arrival to its answer, in milliseconds.
     fn serve(&mut self, frames: u64) -> Result<Vec<f64>> {
         let at = self.start.elapsed().as_secs_f64();
         let count = usize::try_from(frames)?;

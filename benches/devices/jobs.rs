@@ -180,8 +180,8 @@ impl Training {
 
     /// Processor time of its worker, in seconds, as the kernel counts it.
     pub(crate) fn processor_seconds(&self) -> Result<f64> {
-        let pid = self.host.pid().context("the worker has died")?;
-        processor_seconds(pid)
+        let time = self.host.processor_time();
+        Ok(time.context("the worker has died")?.as_secs_f64())
     }
 
     /// Ends it.
@@ -193,19 +193,6 @@ impl Training {
         let thread = self.thread.take().context("it runs")?;
         thread.join().expect("no panic")
     }
-}
-
-/// Of all threads of a process, those that ended meanwhile left out: a worker keeps its threads.
-pub(crate) fn processor_seconds(pid: u32) -> Result<f64> {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
-            continue;
-        };
-        let first = text.split(' ').next().unwrap_or_default();
-        nanoseconds += first.parse::<u64>().context("schedstat")?;
-    }
-    Ok(nanoseconds as f64 / 1e9)
 }
 
 /// Grants shares in tenths.

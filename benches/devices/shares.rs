@@ -106,6 +106,9 @@ fn error_over(samples: &[Sample], tenths: &[u32], seconds: f64) -> f64 {
         };
         let used: Vec<f64> = after.iter().zip(before).map(|(a, b)| a - b).collect();
         let all: f64 = used.iter().sum();
+        if all <= 0.0 {
+            return f64::INFINITY;
+        }
         for (used, tenths) in used.iter().zip(tenths) {
             worst = worst.max((used / all - f64::from(*tenths) / 10.0).abs());
         }

@@ -57,9 +57,9 @@ impl Work {
     ///
     /// # Errors
     /// [`LearnError::Cancelled`] when told to stop before the minibatch began; the model's own.
-    pub fn minibatch<R>(
+    pub fn minibatch<R, E: Into<LearnError>>(
         &mut self,
-        compute: impl FnOnce() -> Result<R, ModelError>,
+        compute: impl FnOnce() -> Result<R, E>,
     ) -> Result<R, LearnError> {
         self.go_on()?;
         // A closed device means that the run is over.
@@ -72,7 +72,7 @@ impl Work {
         if result.is_err() && !self.turn.is_held() {
             return Err(LearnError::Cancelled);
         }
-        Ok(result?)
+        result.map_err(Into::into)
     }
 
     /// Whether to go on at all.

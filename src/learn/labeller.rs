@@ -111,9 +111,12 @@ impl Actor for LabellerActor {
 
 impl Handler<Label> for LabellerActor {
     fn handle(&mut self, label: Label, _: &mut Ctx<Self>) {
-        let mut work = Work::new(self.turn.clone(), label.cancelled);
+        let (turn, cancelled) = (self.turn.clone(), label.cancelled);
         let desk = self.desk.clone();
-        let task = move || desk.lock().label_all(label.samples, &mut work);
+        let task = move || {
+            let mut work = Work::new(turn, cancelled);
+            desk.lock().label_all(label.samples, &mut work)
+        };
         let done = move |result: Result<Labelling, ComputeError>| {
             let labelling = result.unwrap_or_else(|error| {
                 tracing::error!(%error, "labelling failed");
@@ -158,7 +161,7 @@ impl Desk {
         let ask = |teacher: &dyn Teacher| teacher.label(&frame.image, &frame.regions);
         let labels = match &self.golden {
             Golden::Truth => frame.truth.clone().unwrap_or_default(),
-            Golden::Model(teacher) => work.minibatch(|| Ok(caught(|| ask(&**teacher))))??,
+            Golden::Model(teacher) => work.minibatch(|| caught(|| ask(&**teacher)))?,
             Golden::Own(teacher) => {
                 work.go_on()?;
                 caught(|| ask(&**teacher))?

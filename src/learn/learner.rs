@@ -115,21 +115,44 @@ impl Learner {
         }
     }
 
-    /// Takes in new labels and measures what was asked for.
+    /// Takes in new labels and measures what was asked for; once more where the process that does so
+    /// dies.
     ///
     /// # Errors
-    /// See [`Work::minibatch`].
+    /// See [`Work::minibatch`]. The labels are taken in all the same.
     pub fn prepare(&mut self, order: Prepare, work: &mut Work) -> Result<Prepared, LearnError> {
-        let mut prepared = Prepared {
-            rolled_back: self.look_back(&order.labelled, work)?,
-            ..Prepared::default()
-        };
         let (held_out, recent) = (self.learning.held_out(), self.learning.spread());
-        let old = self.split.advance(order.labelled, held_out, recent);
+        let old = (self.split).advance(order.labelled.clone(), held_out, recent);
         self.remember(&old, work)?;
         self.profiled = None;
         self.serving_on_holdout = None;
         self.occasion += 1;
+        let mut prepared = Prepared::default();
+        let mut measured = self.measure(&order, &mut prepared, work);
+        if let Err(LearnError::Model(ModelError::Process(why))) = &measured {
+            tracing::warn!(stream = self.stream, why, "measuring begins again");
+            measured = self.measure(&order, &mut prepared, work);
+        }
+        match measured {
+            // The student of before must serve again, whatever else is known.
+            Err(error) if prepared.rolled_back.is_some() => {
+                tracing::warn!(stream = self.stream, %error, "less is measured than was asked for");
+            }
+            measured => measured?,
+        }
+        prepared.gpu_seconds = work.spent();
+        Ok(prepared)
+    }
+
+    fn measure(
+        &mut self,
+        order: &Prepare,
+        prepared: &mut Prepared,
+        work: &mut Work,
+    ) -> Result<(), LearnError> {
+        if prepared.rolled_back.is_none() {
+            prepared.rolled_back = self.look_back(&order.labelled, work)?;
+        }
         if order.measure_inference {
             let serving = work.minibatch(|| self.student.fork())?;
             prepared.inference = self.measure_inference(&*serving, work)?;
@@ -146,8 +169,7 @@ impl Learner {
             prepared.options = self.profile(prepared.accuracy, budget, order.seed, work)?;
             prepared.profile_gpu_seconds = work.spent() - before;
         }
-        prepared.gpu_seconds = work.spent();
-        Ok(prepared)
+        Ok(())
     }
 
     /// The student that serves.
@@ -327,15 +349,17 @@ impl Learner {
             expected,
             rule: self.learning.rule(),
         };
+        let mut lost = 0.0;
         let mut outcome = match retraining.run(&gate, &mut self.pace, work, &mut report) {
             // Once more: what it died of may have been chance, or somebody who kills processes.
             Err(LearnError::Model(ModelError::Process(why))) => {
                 tracing::warn!(stream = self.stream, why, "a retraining begins again");
+                lost = work.spent();
                 retraining.run(&gate, &mut self.pace, work, &mut report)
             }
             outcome => outcome,
         }?;
-        self.observe(configuration, &outcome);
+        self.observe(configuration, &outcome, outcome.gpu_seconds - lost);
         if let (Some(trained), Some(verdict)) = (outcome.promoted.take(), &outcome.verdict) {
             let serving = work.minibatch(|| trained.fork())?;
             outcome.inference = self.measure_inference(&*serving, work)?;
@@ -382,12 +406,13 @@ impl Learner {
         if verdict.chance > 1.0 - rule.confidence {
             return Ok(None);
         }
+        // Before anything changes: either may fail.
         let student = work.minibatch(|| fallback.student.fork())?;
+        let inference = self.measure_inference(&*student, work)?;
         if let Some(fallback) = self.fallback.take() {
             self.student = fallback.student;
         }
         self.withdraw();
-        let inference = self.measure_inference(&*student, work)?;
         Ok(Some(RolledBack {
             student,
             verdict,
@@ -402,11 +427,11 @@ impl Learner {
             .find(|profile| profile.config == configuration)
     }
 
-    /// Lets the next profiles know how this retraining went.
-    fn observe(&self, configuration: usize, outcome: &Outcome) {
+    /// Lets the next profiles know how this retraining went, and what it took of the device.
+    fn observe(&self, configuration: usize, outcome: &Outcome, gpu_seconds: f64) {
         let config = &self.learning.configurations[configuration];
         let mut history = self.history.lock();
-        history.record_cost(config, outcome.examples, outcome.gpu_seconds);
+        history.record_cost(config, outcome.examples, gpu_seconds);
         let (Some(verdict), Some((situation, _))) = (&outcome.verdict, &self.profiled) else {
             return;
         };

@@ -192,12 +192,15 @@ impl Handler<TrainerOrder> for TrainerActor {
             cancelled,
             report,
         } = order;
-        let work = Work::new(self.turn.clone(), cancelled);
+        let turn = self.turn.clone();
         let learner = self.learner.clone();
         let submitted = match order {
             Order::Prepare(prepare) => {
-                let mut work = work;
-                let task = move || learner.lock().prepare(prepare, &mut work);
+                // There, not here: an order that is refused must not end another's work.
+                let task = move || {
+                    let mut work = Work::new(turn, cancelled);
+                    learner.lock().prepare(prepare, &mut work)
+                };
                 self.compute.run(task, move |result| {
                     report(Report::Prepared(flatten(result)))
                 })
@@ -209,9 +212,9 @@ impl Handler<TrainerOrder> for TrainerActor {
             } => {
                 let report = Arc::new(Mutex::new(report));
                 let progress = throttled(report.clone());
-                let mut work = work;
                 let kept = learner.clone();
                 let task = move || {
+                    let mut work = Work::new(turn, cancelled);
                     learner
                         .lock()
                         .retrain(configuration, &newest, seed, &mut work, progress)

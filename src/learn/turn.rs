@@ -60,6 +60,34 @@ impl Turn {
         if self.is_held() { self.next() } else { Ok(()) }
     }
 
+    /// The same where it has been held for `slice` and more.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nothing is held then.
+    pub fn yield_after(&self, slice: Duration) -> Result<(), LeaseError> {
+        let held = self.held.lock().lease.as_ref().map(Lease::held);
+        if held.is_some_and(|held| held >= slice) {
+            self.next()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for something that is not the device: without the turn, which is waited for again
+    /// afterwards where it was held.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nothing is held then.
+    pub fn aside<R>(&self, wait: impl FnOnce() -> R) -> Result<R, LeaseError> {
+        let held = self.is_held();
+        self.end();
+        let waited = wait();
+        if held {
+            self.next()?;
+        }
+        Ok(waited)
+    }
+
     /// Whether it is held now.
     #[must_use]
     pub fn is_held(&self) -> bool {

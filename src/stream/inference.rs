@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use ekya_actors::{Actor, Ctx, Handler, JobHandle, Lease, Message};
 use ekya_models::Student;
@@ -104,8 +103,7 @@ fn serve(intake: &Intake, orders: &Mutex<Orders>, mut student: Box<dyn Student>,
     let mut served = 0;
     let mut failures = 0u64;
     let mut kept: Option<Lease> = None;
-    while let Some(frame) = intake.next_frame() {
-        let arrived = Instant::now();
+    while let Some((frame, arrived)) = intake.next_frame() {
         let resolution = {
             let mut orders = orders.lock();
             if let Some(next) = orders.next_student.take() {

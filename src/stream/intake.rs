@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ekya_models::Object;
 use parking_lot::{Condvar, Mutex};
@@ -66,6 +66,7 @@ struct State {
 struct Pending {
     frame: Frame,
     at: f64,
+    arrived: Instant,
     state: PendingState,
 }
 
@@ -109,6 +110,7 @@ impl Intake {
         state.pending.push_back(Pending {
             frame,
             at,
+            arrived: Instant::now(),
             state: fate,
         });
         if !skipped {
@@ -119,8 +121,9 @@ impl Intake {
         self.ready.notify_one();
     }
 
-    /// The oldest waiting frame; blocks until there is one. `None` once closed and empty.
-    pub fn next_frame(&self) -> Option<Frame> {
+    /// The oldest waiting frame and when it came; blocks until there is one. `None` once closed and
+    /// empty.
+    pub fn next_frame(&self) -> Option<(Frame, Instant)> {
         let mut state = self.state.lock();
         loop {
             let waiting = state
@@ -129,7 +132,7 @@ impl Intake {
                 .find(|one| matches!(one.state, PendingState::Waiting));
             if let Some(pending) = waiting {
                 pending.state = PendingState::WithStudent;
-                return Some(pending.frame.clone());
+                return Some((pending.frame.clone(), pending.arrived));
             }
             if state.closed {
                 return None;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ekya_actors::LeaseError;
 use ekya_actors::codec::{self, CodecError};
 use ekya_actors::worker::{Exchange, Limits, Parcel, Patience, Pool, Program, Worker, WorkerError};
 use ekya_models::{Image, ModelError, Placement};
@@ -23,6 +24,8 @@ const SPARE: usize = 1;
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// What a request may take of the device altogether, far beyond any minibatch or model.
 const RUNNING_MAX: Duration = Duration::from_secs(60);
+/// The same in training steps' time.
+const RUNNING_STEPS: u32 = 10;
 /// A request gives up its turn after so many training steps' time.
 const SLICE_STEPS: u32 = 4;
 /// Turns for which a thread of a minibatch waits for the others before it sleeps. With the default,
@@ -36,6 +39,8 @@ const FILE_MAX: usize = 16 << 20;
 /// What the workers of a device have in common.
 pub struct Hosting {
     pool: Pool,
+    /// The one that has shown that workers start, until somebody needs it.
+    first: Mutex<Option<Worker>>,
     exchange: Exchange,
     placement: Placement,
 }
@@ -45,7 +50,7 @@ impl Hosting {
     /// minibatches take so many threads.
     ///
     /// # Errors
-    /// [`WorkerError`], as far as that can be known at once.
+    /// [`WorkerError`] when none starts.
     pub fn start(placement: Placement, threads: usize) -> Result<Arc<Self>, WorkerError> {
         Self::start_program(Program::this(env!("CARGO_PKG_VERSION")), placement, threads)
     }
@@ -53,29 +58,39 @@ impl Hosting {
     /// The same with another program that serves as a worker, of this version.
     ///
     /// # Errors
-    /// [`WorkerError`], as far as that can be known at once.
+    /// [`WorkerError`] when none starts.
     pub fn start_program(
         mut program: Program,
         placement: Placement,
         threads: usize,
     ) -> Result<Arc<Self>, WorkerError> {
-        let threads = threads.to_string();
+        let count = threads.to_string();
         for (name, value) in [
-            (THREADS, &*threads),
-            ("OMP_NUM_THREADS", &*threads),
+            (THREADS, &*count),
+            ("OMP_NUM_THREADS", &*count),
             ("GOMP_SPINCOUNT", SPINS),
         ] {
             program.envs.push((name.into(), value.into()));
         }
         let limits = Limits {
             memory: half_of_memory(),
-            cores: None,
+            // A safety net above what leases allow: a worker that it holds back wastes its lease.
+            cores: Some(threads as f64 + 0.5),
         };
+        let pool = Pool::start(program, limits, SPARE)?;
+        // Whether workers start at all is known at once.
+        let first = pool.take(START_WITHIN)?;
         Ok(Arc::new(Self {
-            pool: Pool::start(program, limits, SPARE)?,
+            pool,
+            first: Mutex::new(Some(first)),
             exchange: Exchange::new()?,
             placement,
         }))
+    }
+
+    fn take(&self) -> Result<Worker, WorkerError> {
+        let first = self.first.lock().take();
+        first.map_or_else(|| self.pool.take(START_WITHIN), Ok)
     }
 
     /// Where models live.
@@ -93,7 +108,7 @@ impl Hosting {
             turn,
             patience: Patience {
                 slice: step * SLICE_STEPS,
-                at_most: RUNNING_MAX,
+                at_most: RUNNING_MAX.max(step * RUNNING_STEPS),
             },
             last_id: AtomicU64::new(0),
             dropped: Mutex::default(),
@@ -144,14 +159,15 @@ impl Host {
     }
 
     /// The process of the worker, for as long as the caller needs no other to come between. Where
-    /// there is none it is started.
+    /// there is none it is started; whoever has its turn on the device waits for that without it.
     ///
     /// # Errors
     /// [`ModelError::Process`].
     pub(super) fn process(&self) -> Result<Process<'_>, ModelError> {
         let mut state = self.state.lock();
-        if state.worker.is_none() {
-            let worker = self.hosting.pool.take(START_WITHIN).map_err(failed)?;
+        if state.worker.as_ref().is_none_or(Worker::has_ended) {
+            let started = self.turn.aside(|| self.hosting.take());
+            let worker = started.map_err(cut_off)?.map_err(failed)?;
             *state = State {
                 worker: Some(worker),
                 processes: state.processes + 1,
@@ -160,6 +176,19 @@ impl Host {
             self.dropped.lock().clear();
         }
         Ok(Process { host: self, state })
+    }
+
+    /// The process of that number, if it is still there.
+    pub(super) fn process_of(&self, number: u64) -> Option<Process<'_>> {
+        let state = self.state.lock();
+        let same = state.processes == number && state.worker.is_some();
+        same.then_some(Process { host: self, state })
+    }
+
+    /// Processor time of the running process, for tests and tools.
+    #[must_use]
+    pub fn processor_time(&self) -> Option<Duration> {
+        self.state.lock().worker.as_ref()?.cpu_time()
     }
 
     /// The number of the running process, for tests and tools.
@@ -174,8 +203,7 @@ impl Host {
     /// # Errors
     /// [`ModelError::Process`] where there is no room anywhere.
     pub(super) fn place(&self, bytes: u64) -> Result<Parcel, ModelError> {
-        let place = self.hosting.exchange.place(bytes);
-        place.map_err(|error| ModelError::Process(format!("no place to hand data over: {error}")))
+        self.hosting.exchange.place(bytes).map_err(no_place)
     }
 
     /// A file of about so many bytes that `write` has written.
@@ -190,8 +218,7 @@ impl Host {
         let place = self.place(bytes)?;
         match write(&place) {
             Err(ModelError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
-                // Somebody else took the room: the next place is elsewhere.
-                let place = self.place(bytes)?;
+                let place = self.hosting.exchange.elsewhere(bytes).map_err(no_place)?;
                 write(&place)?;
                 Ok(place)
             }
@@ -227,15 +254,13 @@ impl Process<'_> {
         if !dropped.is_empty() {
             self.call(&Request::Drop(dropped))?;
         }
-        let surplus = self.state.shown.surplus();
-        if !surplus.is_empty() {
-            self.call(&Request::DropPictures(surplus))?;
-        }
         self.call(request)
     }
 
     fn call(&mut self, request: &Request) -> Result<Answer, ModelError> {
         let Host { turn, patience, .. } = self.host;
+        // Many requests that are short each come to the same as one that is long.
+        turn.yield_after(patience.slice).map_err(cut_off)?;
         let worker = self.state.worker.as_mut();
         let worker = worker.ok_or_else(|| ModelError::Process("it has ended".to_owned()))?;
         let bytes = codec::to_bytes(request).map_err(unspeakable)?;
@@ -262,6 +287,11 @@ impl Process<'_> {
         &mut self,
         pictures: impl IntoIterator<Item = &'i Image>,
     ) -> Result<(), ModelError> {
+        // Before, so that none goes which the next request is about.
+        let surplus = self.state.shown.surplus();
+        if !surplus.is_empty() {
+            self.call(&Request::DropPictures(surplus))?;
+        }
         let new = self.state.shown.add(pictures);
         let shown = self.show_new(&new);
         if shown.is_err() {
@@ -311,7 +341,16 @@ fn write(pictures: &[&Image], path: &Path) -> Result<(), ModelError> {
     })
 }
 
-/// A worker that wants more is ended, before the node is.
+/// What is said of a turn that does not come any more: the run is over.
+fn cut_off(error: LeaseError) -> ModelError {
+    ModelError::Process(error.to_string())
+}
+
+fn no_place(error: std::io::Error) -> ModelError {
+    ModelError::Process(format!("no place to hand data over: {error}"))
+}
+
+/// What one worker may have. When the machine runs out of memory all the same, workers go first.
 fn half_of_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;

@@ -106,6 +106,10 @@ pub(super) enum Answer {
 pub(super) enum Failure {
     NoExamples,
     BadInput(String),
+    BadFile {
+        path: PathBuf,
+        reason: String,
+    },
     Diverged {
         what: String,
         steps: usize,
@@ -119,6 +123,11 @@ impl From<ModelError> for Failure {
         match error {
             ModelError::NoExamples => Self::NoExamples,
             ModelError::BadInput(text) => Self::BadInput(text),
+            ModelError::BadFile { path, reason } => Self::BadFile { path, reason },
+            ModelError::Io { path, source } => Self::BadFile {
+                path,
+                reason: source.to_string(),
+            },
             ModelError::Diverged {
                 what,
                 steps,
@@ -139,6 +148,7 @@ impl From<Failure> for ModelError {
         match failure {
             Failure::NoExamples => Self::NoExamples,
             Failure::BadInput(text) => Self::BadInput(text),
+            Failure::BadFile { path, reason } => Self::BadFile { path, reason },
             Failure::Diverged {
                 what,
                 steps,

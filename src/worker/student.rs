@@ -14,6 +14,7 @@ use super::host::{Host, Process};
 use super::request::{Answer, Id, Request, Train};
 use crate::config::StudentConfig;
 use crate::node::load_checkpoint;
+use crate::write::write_atomically;
 
 /// A student of a worker. It survives its process once its weights have been outside: one that was
 /// [put there](Self::new), or [forked](Student::fork).
@@ -195,6 +196,14 @@ impl Student for HostedStudent {
             path: path.to_owned(),
             source,
         };
+        // What is outside already need not be asked for.
+        if let Some(weights) = &self.place.lock().weights {
+            let bytes = std::fs::read(weights).map_err(failed)?;
+            return write_atomically(path, &bytes).map_err(|error| ModelError::Io {
+                path: path.to_owned(),
+                source: std::io::Error::other(error),
+            });
+        }
         let path = std::path::absolute(path).map_err(failed)?;
         let student = self.id;
         self.loaded()?.ask(&Request::Save { student, path })?;
@@ -219,12 +228,7 @@ struct HostedTraining {
 
 impl HostedTraining {
     fn process(&self) -> Result<Process<'_>, ModelError> {
-        let process = self.model.host.process()?;
-        if process.number() == self.process {
-            Ok(process)
-        } else {
-            Err(gone())
-        }
+        self.model.host.process_of(self.process).ok_or_else(gone)
     }
 }
 

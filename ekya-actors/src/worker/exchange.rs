@@ -75,8 +75,8 @@ impl Exchange {
 
     /// A new place for a file of so many bytes. The file does not exist yet.
     ///
-    /// That there is room now is no promise: others take room, too. Writing fails with
-    /// [`ErrorKind::StorageFull`] then, and a place that is asked for afterwards is elsewhere.
+    /// That there is room now is no promise: others take room, too. Where writing fails with
+    /// [`ErrorKind::StorageFull`], there may be room [elsewhere](Self::elsewhere).
     ///
     /// # Errors
     /// [`ErrorKind::StorageFull`] when there is no room anywhere.
@@ -87,9 +87,23 @@ impl Exchange {
             Ok(folder) => folder,
             Err(error) => self.fall_back(bytes, &error)?,
         };
+        Ok(self.within(&folder))
+    }
+
+    /// A new place that is not in shared memory, after a file did not fit there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StorageFull`] when there is no room either.
+    pub fn elsewhere(&self, bytes: u64) -> io::Result<Parcel> {
+        let folder = self.fall_back(bytes, &ErrorKind::StorageFull.into())?;
+        Ok(self.within(&folder))
+    }
+
+    fn within(&self, folder: &Path) -> Parcel {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(number.to_string());
-        Ok(Parcel { path })
+        Parcel {
+            path: folder.join(number.to_string()),
+        }
     }
 
     /// The next best folder with room, made where it has not been needed before.

@@ -179,7 +179,8 @@ impl Worker {
     }
 
     /// Whether the process has ended. It is not reaped, so that its number remains its own.
-    pub(super) fn has_ended(&self) -> bool {
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
         let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let state = waitid(Id::Pid(self.group()), ended);
         !matches!(state, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))

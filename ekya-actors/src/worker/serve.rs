@@ -54,6 +54,8 @@ fn answer_all(
     // Started through /proc/self/exe, it would be called "exe" in lists of processes.
     prctl::set_name(c"ekya-worker")?;
     limits::limit_self()?;
+    // When the machine runs out of memory, this process goes and not the one that it works for.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let mut socket = take_socket()?;
     let hello = Hello {
         protocol: PROTOCOL,

@@ -76,12 +76,6 @@ pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
             "frames",
             0.0,
         ),
-        at_most(
-            "frames_without_a_fate",
-            "inference/unaccounted",
-            "frames",
-            0.0,
-        ),
         at_most("worker_ready", "workers/cold_ms", "ms", 400.0),
         at_most("worker_ready_from_the_pool", "workers/warm_ms", "ms", 50.0),
         at_most(

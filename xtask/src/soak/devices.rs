@@ -69,10 +69,12 @@ pub(super) fn devices(length: Duration) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Drifting scenes, labelled for nothing and retrained whenever that pays.
+/// Drifting scenes, labelled for nothing and retrained whenever that pays. They remember few frames, so
+/// that their memory is full when the first third is over.
 fn streams() -> Result<String> {
-    let mut text =
-        "[run]\nwindow_seconds = 10.0\n[[device]]\nname = \"cpu0\"\nkind = \"cpu\"\n".to_owned();
+    let mut text = "[run]\nwindow_seconds = 10.0\n[[device]]\nname = \"cpu0\"\nkind = \"cpu\"\n\
+         [learning]\nmemory = 8\n"
+        .to_owned();
     let presets = ["nightfall", "storm", "newcomers", "fleet"];
     for (index, preset) in presets.iter().cycle().take(STREAMS).enumerate() {
         writeln!(

@@ -9,6 +9,7 @@ use ekya::learn::{Turn, Work};
 use ekya::worker::{HostedStudent, Hosting};
 use ekya_actors::Device;
 use ekya_models::{Architecture, Placement};
+use ekya_profiler::quality::median;
 use serde_json::json;
 
 use super::jobs::{Capped, STEP, config_of, grant, student, threads};
@@ -44,7 +45,7 @@ fn compare(architecture: Architecture, turns: usize) -> Result<serde_json::Value
             AT_A_TIME,
         )?);
     }
-    let (alone, in_leases) = (median(alone), median(in_leases));
+    let (alone, in_leases) = (middle(alone), middle(in_leases));
     eprintln!(
         "{architecture}: {alone:.3} ms a step alone, {in_leases:.3} ms in leases of a worker"
     );
@@ -64,7 +65,7 @@ pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// The median; no number of no values.
+pub(crate) fn middle(values: Vec<f64>) -> f64 {
+    median(values).unwrap_or(f64::NAN)
 }

@@ -12,7 +12,7 @@ use ekya_sched::RetrainingConfig;
 use serde_json::json;
 
 use super::jobs::{STEP, config_of, examples, student, threads};
-use super::throughput::{median, milliseconds};
+use super::throughput::{middle, milliseconds};
 
 /// By then the pool has a spare worker again.
 const SPARE_READY: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ pub(crate) fn measure(times: usize) -> Result<serde_json::Value> {
         outward.push(milliseconds(start.elapsed()));
         drop(out);
     }
-    let [cold, warm, inward, outward] = [cold, warm, inward, outward].map(median);
+    let [cold, warm, inward, outward] = [cold, warm, inward, outward].map(middle);
     eprintln!(
         "workers: ready in {cold:.0} ms, {warm:.0} from the pool; weights {inward:.0} in, {outward:.0} out"
     );

@@ -94,12 +94,6 @@ impl Hosting {
         first.map_or_else(|| self.pool.take(START_WITHIN), Ok)
     }
 
-    /// Where models live.
-    #[must_use]
-    pub fn placement(&self) -> Placement {
-        self.placement
-    }
-
     /// A worker whose requests are made in `turn`, and which gives that up in the middle of one that
     /// takes much longer than a training step of `step` may.
     #[must_use]

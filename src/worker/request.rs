@@ -162,3 +162,8 @@ impl From<Failure> for ModelError {
         }
     }
 }
+
+/// Node and worker are one program: this is a mistake of it.
+pub(super) fn unexpected() -> ModelError {
+    ModelError::Process("the worker answered something else than it was asked".to_owned())
+}

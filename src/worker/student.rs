@@ -11,7 +11,7 @@ use ekya_sched::RetrainingConfig;
 use parking_lot::Mutex;
 
 use super::host::{Host, Process};
-use super::request::{Answer, Id, Request, Train};
+use super::request::{Answer, Id, Request, Train, unexpected};
 use crate::config::StudentConfig;
 use crate::node::load_checkpoint;
 use crate::write::write_atomically;
@@ -272,9 +272,4 @@ impl Drop for HostedTraining {
 
 fn gone() -> ModelError {
     ModelError::Process("it was lost with its worker".to_owned())
-}
-
-/// Node and worker are one program: this is a mistake of it.
-fn unexpected() -> ModelError {
-    ModelError::Process("the worker answered something else than it was asked".to_owned())
 }

@@ -6,7 +6,7 @@ use ekya_models::{BBox, Image, ModelError, Object, Teacher};
 use parking_lot::Mutex;
 
 use super::host::{Host, Process};
-use super::request::{Answer, Id, Request};
+use super::request::{Answer, Id, Request, unexpected};
 use crate::config::TeacherConfig;
 
 /// A teacher of a worker. It survives its process, having learnt nothing.
@@ -69,9 +69,7 @@ impl Teacher for HostedTeacher {
         })?;
         match answer {
             Answer::Objects(objects) => Ok(objects),
-            _ => Err(ModelError::Process(
-                "the worker answered something else than it was asked".to_owned(),
-            )),
+            _ => Err(unexpected()),
         }
     }
 }

@@ -54,6 +54,10 @@ impl Student for Always {
     fn save(&self, _: &Path) -> Result<(), ModelError> {
         Ok(())
     }
+
+    fn hand_over(&self, _: &Path) -> Result<(), ModelError> {
+        Ok(())
+    }
 }
 
 /// Learns to say the class of the first object that it is shown.

@@ -53,6 +53,10 @@ impl Student for Witness {
     fn save(&self, path: &Path) -> Result<(), ModelError> {
         self.student.save(path)
     }
+
+    fn hand_over(&self, path: &Path) -> Result<(), ModelError> {
+        self.student.hand_over(path)
+    }
 }
 
 struct WitnessedTraining {

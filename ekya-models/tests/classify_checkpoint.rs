@@ -2,7 +2,7 @@
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use ekya_models::{Architecture, Classifier, ModelError, Placement, Student};
@@ -78,6 +78,44 @@ fn a_checkpoint_knows_the_side_of_its_crops() {
         answers(&fresh(Architecture::Small), &examples, 1.0),
         expected
     );
+}
+
+/// The file of a student that was handed over, in a folder of its own.
+fn handed_over(architecture: Architecture) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student");
+    fresh(architecture).hand_over(&path).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn a_student_that_is_handed_over_answers_as_before() {
+    let examples = squares(4, 1);
+    for name in ["small", "resnet18", "mobilenetv2:0.35"] {
+        let architecture = name.parse().unwrap();
+        let (_folder, path) = handed_over(architecture);
+        let taken = Classifier::take_over(&path, Placement::Cpu).unwrap();
+        let expected = answers(&fresh(architecture), &examples, 1.0);
+        assert_eq!(answers(&taken, &examples, 1.0), expected);
+    }
+}
+
+#[test]
+fn a_student_that_is_handed_over_is_no_checkpoint() {
+    let (_folder, path) = handed_over(Architecture::Small);
+    match Classifier::load(&path, Placement::Cpu) {
+        Err(ModelError::BadFile { reason, .. }) => assert!(reason.contains("digest"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_is_handed_over_in_place_of_a_file() {
+    let (_folder, path) = handed_over(Architecture::Small);
+    let whole = std::fs::read(&path).unwrap();
+    let refused = fresh(Architecture::Teacher).hand_over(&path).unwrap_err();
+    assert!(matches!(refused, ModelError::Io { .. }), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
 }
 
 #[test]
@@ -180,10 +218,13 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-fn damaged(damage: &Damage) -> Vec<u8> {
-    let mut bytes = SMALL.clone();
+fn damaged(whole: &[u8], damage: &Damage) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
     match damage {
-        Damage::FlipBit(at, bit) => bytes[*at] ^= 1 << bit,
+        Damage::FlipBit(at, bit) => {
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+        }
         Damage::Truncate(length) => bytes.truncate(*length),
         Damage::Append(more) => bytes.extend(more),
         Damage::Overwrite(at, with) => bytes
@@ -191,7 +232,10 @@ fn damaged(damage: &Damage) -> Vec<u8> {
             .skip(*at)
             .zip(with)
             .for_each(|(old, new)| *old = *new),
-        Damage::Remove(at, count) => drop(bytes.drain(*at..(*at + count).min(SMALL.len()))),
+        Damage::Remove(at, count) => {
+            let at = (*at).min(bytes.len());
+            drop(bytes.drain(at..(at + count).min(bytes.len())));
+        }
     }
     bytes
 }
@@ -201,9 +245,23 @@ proptest! {
 
     #[test]
     fn a_damaged_file_is_refused(damage in damage()) {
-        let bytes = damaged(&damage);
+        let bytes = damaged(&SMALL, &damage);
         prop_assume!(bytes != *SMALL);
         let refused = matches!(load(&bytes), Err(ModelError::BadFile { .. }));
         prop_assert!(refused);
+    }
+
+    /// Only other values in its place are not noticed.
+    #[test]
+    fn what_is_handed_over_is_whole_or_refused(damage in damage()) {
+        let (_folder, path) = handed_over(Architecture::Small);
+        let whole = std::fs::read(&path).unwrap();
+        let bytes = damaged(&whole, &damage);
+        std::fs::write(&path, &bytes).unwrap();
+        match Classifier::take_over(&path, Placement::Cpu) {
+            Ok(_) => prop_assert_eq!(bytes.len(), whole.len()),
+            Err(ModelError::BadFile { .. }) => {}
+            Err(other) => prop_assert!(false, "{:?}", other),
+        }
     }
 }

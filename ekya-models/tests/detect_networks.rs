@@ -125,6 +125,22 @@ fn single_and_empty_pictures_can_be_trained_on() {
 }
 
 #[test]
+fn students_that_are_handed_over_are_the_same() {
+    for kind in DetectorKind::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let [given, before, after] =
+            ["given", "before", "after"].map(|name| folder.path().join(name));
+        let student = student(kind);
+        student.hand_over(&given).unwrap();
+        let taken = DetectorWeights::File(&given);
+        let taken = kind.open(taken, &classes(), None, Placement::Cpu).unwrap();
+        student.save(&before).unwrap();
+        taken.save(&after).unwrap();
+        assert_eq!(digest(&before), digest(&after));
+    }
+}
+
+#[test]
 fn saved_students_know_their_classes_and_side() {
     let folder = tempfile::tempdir().unwrap();
     for kind in DetectorKind::ALL {

@@ -9,5 +9,5 @@ mod models;
 mod run;
 
 pub use models::{builtin_history, builtin_student, builtin_teacher};
-pub(crate) use models::{load_checkpoint, load_teacher};
+pub(crate) use models::{load_teacher, take_over};
 pub use run::{NodeError, OpenTeacher, RunOptions, Teachers, run};

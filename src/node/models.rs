@@ -147,6 +147,20 @@ pub(crate) fn load_checkpoint(
     }
 }
 
+/// Takes over such a student from another process, which has
+/// [handed it over](Student::hand_over).
+pub(crate) fn take_over(
+    student: &StudentConfig,
+    path: &Path,
+    placement: Placement,
+) -> Result<Box<dyn Student>, ModelError> {
+    match student {
+        StudentConfig::Classifier(_) => Ok(Box::new(Classifier::take_over(path, placement)?)),
+        // These load files without a digest, too.
+        _ => load_checkpoint(student, path, placement),
+    }
+}
+
 /// A classifier whose head has learnt nothing yet.
 fn new_classifier(
     config: &ClassifierConfig,

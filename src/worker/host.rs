@@ -197,7 +197,7 @@ impl Host {
     ///
     /// # Errors
     /// [`ModelError::Process`] where there is no room anywhere.
-    pub(super) fn place(&self, bytes: u64) -> Result<Parcel, ModelError> {
+    fn place(&self, bytes: u64) -> Result<Parcel, ModelError> {
         self.hosting.exchange.place(bytes).map_err(no_place)
     }
 
@@ -213,6 +213,7 @@ impl Host {
         let place = self.place(bytes)?;
         match write(&place) {
             Err(ModelError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => {
+                drop(place);
                 let place = self.hosting.exchange.elsewhere(bytes).map_err(no_place)?;
                 write(&place)?;
                 Ok(place)

@@ -4,7 +4,10 @@
 //! A worker is this program started again. The node holds [`HostedStudent`]s and [`HostedTeacher`]s,
 //! which look like any other; each call of theirs is a request to the process, and the process does
 //! nothing unasked. So whoever makes the call inside a lease has the whole process run inside it.
-//! Pictures and weights go through files in shared memory, everything else through the socket.
+//! Pictures and weights go through files in shared memory, everything else through the socket. The
+//! weights are [handed over](ekya_models::Student::hand_over), not saved: a checkpoint of a hosted
+//! student is written by the node. A worker keeps pictures from one request to the next, so that each
+//! goes there once a task, and [forgets](ekya_models::Student::forget_pictures) them afterwards.
 //!
 //! When a process dies, the call that waits for it fails with
 //! [`ModelError::Process`](ekya_models::ModelError::Process), and what was half done there is lost.

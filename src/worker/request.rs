@@ -58,8 +58,8 @@ pub(super) enum Request {
     Step { training: Id },
     /// [`Training::student`](ekya_models::Training::student).
     Take { training: Id, student: Id },
-    /// [`Student::save`](ekya_models::Student::save).
-    Save { student: Id, path: PathBuf },
+    /// [`Student::hand_over`](ekya_models::Student::hand_over).
+    HandOver { student: Id, path: PathBuf },
     /// Forget students, teachers and trainings.
     Drop(Vec<Id>),
     /// Forget pictures.
@@ -115,6 +115,12 @@ pub(super) enum Failure {
         steps: usize,
         learning_rate: f64,
     },
+    Io {
+        path: PathBuf,
+        /// The system's number for it, where it has one.
+        code: Option<i32>,
+        text: String,
+    },
     Other(String),
 }
 
@@ -124,9 +130,10 @@ impl From<ModelError> for Failure {
             ModelError::NoExamples => Self::NoExamples,
             ModelError::BadInput(text) => Self::BadInput(text),
             ModelError::BadFile { path, reason } => Self::BadFile { path, reason },
-            ModelError::Io { path, source } => Self::BadFile {
+            ModelError::Io { path, source } => Self::Io {
                 path,
-                reason: source.to_string(),
+                code: source.raw_os_error(),
+                text: source.to_string(),
             },
             ModelError::Diverged {
                 what,
@@ -158,6 +165,13 @@ impl From<Failure> for ModelError {
                 steps,
                 learning_rate,
             },
+            Failure::Io { path, code, text } => Self::Io {
+                path,
+                source: code.map_or_else(
+                    || std::io::Error::other(text),
+                    std::io::Error::from_raw_os_error,
+                ),
+            },
             Failure::Other(text) => Self::Torch(text),
         }
     }
@@ -166,4 +180,28 @@ impl From<Failure> for ModelError {
 /// Node and worker are one program: this is a mistake of it.
 pub(super) fn unexpected() -> ModelError {
     ModelError::Process("the worker answered something else than it was asked".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    /// Who is asked for a file looks for another place then.
+    #[test]
+    fn want_of_room_is_told_as_such() {
+        let full = Error::from(nix::errno::Errno::ENOSPC);
+        let told = ModelError::Io {
+            path: "file".into(),
+            source: full,
+        };
+        match ModelError::from(Failure::from(told)) {
+            ModelError::Io { path, source } => {
+                assert_eq!(path, PathBuf::from("file"));
+                assert_eq!(source.kind(), ErrorKind::StorageFull);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use ekya_actors::{guarded, worker};
 use ekya_models::{Example, Image, ModelError, Student, Teacher, Training};
 
 use super::request::{Answer, Failure, Id, Picture, Request, Train};
-use crate::node::{Teachers, load_checkpoint, load_teacher};
+use crate::node::{Teachers, load_teacher, take_over};
 
 /// Threads of a minibatch, from the node.
 pub(super) const THREADS: &str = "EKYA_WORKER_THREADS";
@@ -53,7 +53,7 @@ impl Bench {
                 weights,
                 placement,
             } => {
-                let opened = load_checkpoint(&config, &weights, placement)?;
+                let opened = take_over(&config, &weights, placement)?;
                 self.students.insert(student, opened);
             }
             Request::OpenTeacher {
@@ -106,8 +106,8 @@ impl Bench {
                 let taken = find(&self.trainings, training, "training")?.student()?;
                 self.students.insert(student, taken);
             }
-            Request::Save { student, path } => {
-                find(&self.students, student, "student")?.save(&path)?;
+            Request::HandOver { student, path } => {
+                find(&self.students, student, "student")?.hand_over(&path)?;
             }
             Request::Drop(ids) => ids.iter().for_each(|id| self.forget(*id)),
             Request::DropPictures(ids) => {

@@ -13,8 +13,7 @@ use parking_lot::Mutex;
 use super::host::{Host, Process};
 use super::request::{Answer, Id, Request, Train, unexpected};
 use crate::config::StudentConfig;
-use crate::node::load_checkpoint;
-use crate::write::write_atomically;
+use crate::node::take_over;
 
 /// A student of a worker. It survives its process once its weights have been outside: one that was
 /// [put there](Self::new), or [forked](Student::fork).
@@ -54,7 +53,7 @@ impl HostedStudent {
         config: &StudentConfig,
         student: &dyn Student,
     ) -> Result<Self, ModelError> {
-        let weights = host.put(0, |path| student.save(path))?;
+        let weights = host.put(0, |path| student.hand_over(path))?;
         let bytes = std::fs::metadata(&weights).map_or(0, |file| file.len());
         let model = Model {
             bytes,
@@ -78,6 +77,16 @@ impl HostedStudent {
     /// [`ModelError`].
     pub fn load(&self) -> Result<(), ModelError> {
         self.loaded().map(drop)
+    }
+
+    /// Has the worker put the weights outside, where they have not been before.
+    fn bring_out(&self) -> Result<(), ModelError> {
+        if self.place.lock().weights.is_none() {
+            let Model { host, bytes, .. } = &self.model;
+            let weights = host.put(*bytes, |path| self.hand_over(path))?;
+            self.place.lock().weights = Some(weights);
+        }
+        Ok(())
     }
 
     /// The process, with the student in it.
@@ -126,14 +135,10 @@ impl Student for HostedStudent {
 
     /// A copy in the node's own process.
     fn fork(&self) -> Result<Box<dyn Student>, ModelError> {
-        if self.place.lock().weights.is_none() {
-            let weights = self.model.host.place(self.model.bytes)?;
-            self.save(&weights)?;
-            self.place.lock().weights = Some(weights);
-        }
+        self.bring_out()?;
         let place = self.place.lock();
         let weights = place.weights.as_ref().ok_or_else(gone)?;
-        load_checkpoint(&self.model.config, weights, self.model.host.placement())
+        take_over(&self.model.config, weights, self.model.host.placement())
     }
 
     fn features(
@@ -192,21 +197,17 @@ impl Student for HostedStudent {
     }
 
     fn save(&self, path: &Path) -> Result<(), ModelError> {
-        let failed = |source| ModelError::Io {
+        // Here, not there: a worker that died meanwhile would leave a part of the file behind.
+        self.fork()?.save(path)
+    }
+
+    fn hand_over(&self, path: &Path) -> Result<(), ModelError> {
+        let path = std::path::absolute(path).map_err(|source| ModelError::Io {
             path: path.to_owned(),
             source,
-        };
-        // What is outside already need not be asked for.
-        if let Some(weights) = &self.place.lock().weights {
-            let bytes = std::fs::read(weights).map_err(failed)?;
-            return write_atomically(path, &bytes).map_err(|error| ModelError::Io {
-                path: path.to_owned(),
-                source: std::io::Error::other(error),
-            });
-        }
-        let path = std::path::absolute(path).map_err(failed)?;
+        })?;
         let student = self.id;
-        self.loaded()?.ask(&Request::Save { student, path })?;
+        self.loaded()?.ask(&Request::HandOver { student, path })?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -108,7 +108,7 @@ impl CheckpointStore {
         let bytes = seal(VERSION, manifest)
             .and_then(|bytes| unseal::<Manifest>(&bytes, VERSION).map(|_| bytes))
             .map_err(|reason| ModelError::BadInput(format!("a manifest: {reason}")))?;
-        write_whole(&path, &bytes).map_err(failed(&path))
+        write_whole(&path, |file| file.write_all(&bytes)).map_err(failed(&path))
     }
 
     /// The checkpoints whose manifests are whole, and what is not. Weights are not looked into: see

@@ -1,18 +1,21 @@
 //! Files that are there whole or not at all.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the names of files end that are being written; one that stays behind was interrupted.
 const PARTIAL: &str = ".partial";
 
-/// Writes beside `path`, makes it durable, and renames.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Has `write` write beside `path`, makes that durable, and renames.
+pub(super) fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let (folder, temporary) = temporary_beside(path)?;
     let mut written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+        write(&mut file)?;
         file.sync_all()
     });
     written = written.and_then(|()| std::fs::rename(&temporary, path));

@@ -10,7 +10,7 @@ use super::head::HEAD;
 use super::network::{Network, draw, generator};
 use super::training::ClassifierTraining;
 use crate::backbone::{self, BackboneReport, Init};
-use crate::checkpoint::{self, Description};
+use crate::checkpoint::{self, Description, Flaw, Metadata, Tensors};
 use crate::{
     Architecture, BBox, Example, Image, ModelError, Object, Placement, Student, Teacher, Training,
     TrainingOptions,
@@ -65,11 +65,15 @@ impl Classifier {
     /// # Errors
     /// [`ModelError::Io`], or [`ModelError::BadFile`] when it is damaged or not such a checkpoint.
     pub fn load(path: &Path, placement: Placement) -> Result<Self, ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_bytes(&bytes, path, placement)
+        Self::proven(checkpoint::open(path)?, path, placement)
+    }
+
+    /// Loads what [`Student::hand_over`] has written.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], or [`ModelError::BadFile`] when it is cut short or no classifier.
+    pub fn take_over(path: &Path, placement: Placement) -> Result<Self, ModelError> {
+        Self::on(checkpoint::open(path)?, path, placement)
     }
 
     /// Loads the bytes of a checkpoint; `name` stands for it in errors.
@@ -81,11 +85,34 @@ impl Classifier {
         name: impl AsRef<Path>,
         placement: Placement,
     ) -> Result<Self, ModelError> {
-        let bad = |reason: String| ModelError::BadFile {
-            path: name.as_ref().to_owned(),
-            reason,
-        };
-        let (description, mut tensors) = checkpoint::read(bytes).map_err(bad)?;
+        let name = name.as_ref();
+        let read = checkpoint::read(&mut &*bytes, bytes.len() as u64);
+        Self::proven(read.map_err(|flaw| flaw.at(name))?, name, placement)
+    }
+
+    /// A classifier on the tensors of a file that must carry a digest.
+    fn proven(
+        (metadata, tensors): (Metadata, Tensors),
+        path: &Path,
+        placement: Placement,
+    ) -> Result<Self, ModelError> {
+        let has_digest = metadata.contains_key(checkpoint::SHA256_KEY);
+        let loaded = Self::on((metadata, tensors), path, placement)?;
+        if has_digest {
+            return Ok(loaded);
+        }
+        let reason = "no digest in its metadata proves that it is undamaged".to_owned();
+        Err(Flaw::Bad(reason).at(path))
+    }
+
+    /// A classifier on the tensors of a file.
+    fn on(
+        (metadata, mut tensors): (Metadata, Tensors),
+        path: &Path,
+        placement: Placement,
+    ) -> Result<Self, ModelError> {
+        let bad = |reason: String| Flaw::Bad(reason).at(path);
+        let description = Description::of(&metadata).map_err(bad)?;
         check(&description).map_err(|error| bad(error.to_string()))?;
         let network = Network::build(&description, &mut |tensor, shape, _| {
             let found = tensors
@@ -158,14 +185,7 @@ impl Classifier {
     /// [`ModelError::Io`], [`ModelError::BadFile`] when it is damaged, and [`ModelError::Backbone`]
     /// when it is another network's.
     pub fn with_backbone(&self, path: &Path) -> Result<(Self, BackboneReport), ModelError> {
-        let bytes = std::fs::read(path).map_err(|source| ModelError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        let found = checkpoint::read_tensors(&bytes).map_err(|reason| ModelError::BadFile {
-            path: path.to_owned(),
-            reason,
-        })?;
+        let (_, found) = checkpoint::open(path)?;
         let architecture = self.architecture();
         let (found, report) =
             backbone::matched(architecture, found).map_err(|report| ModelError::Backbone {
@@ -385,7 +405,11 @@ impl Student for Classifier {
     }
 
     fn save(&self, path: &Path) -> Result<(), ModelError> {
-        checkpoint::write(path, &self.description, self.network.tensors())
+        checkpoint::save(path, self.description.metadata(), self.network.tensors())
+    }
+
+    fn hand_over(&self, path: &Path) -> Result<(), ModelError> {
+        checkpoint::hand_over(path, self.description.metadata(), self.network.tensors())
     }
 }
 

@@ -243,6 +243,11 @@ impl<N: Network> Student for Detector<N> {
     }
 
     fn save(&self, path: &Path) -> Result<(), ModelError> {
-        self.weights.write(path, file::metadata::<N>(&self.setup))
+        self.weights.save(path, file::metadata::<N>(&self.setup))
+    }
+
+    fn hand_over(&self, path: &Path) -> Result<(), ModelError> {
+        let metadata = file::metadata::<N>(&self.setup);
+        self.weights.hand_over(path, metadata)
     }
 }

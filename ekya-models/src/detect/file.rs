@@ -3,7 +3,7 @@
 use super::coco::coco_names;
 use super::detector::Setup;
 use super::network::Network;
-use super::weights::Metadata;
+use crate::checkpoint::Metadata;
 
 /// Version of the metadata; files of a newer one are refused.
 const VERSION: u32 = 1;

@@ -1,21 +1,15 @@
 //! The named weights of a network: drawn, copied, grown, from and to files.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::network::Network;
 use crate::ModelError;
-use crate::checkpoint::{SHA256_KEY, digest, raw_bytes, write_whole};
-
-/// Names ending so count training steps; they are I64 and nothing depends on them.
-const COUNTERS: &str = ".num_batches_tracked";
+use crate::checkpoint::{self, Metadata, Tensors};
 
 /// Deviation of new weights of a convolution that answers: its answers begin near its bias.
 const SMALL: f32 = 0.01;
@@ -37,13 +31,10 @@ pub(super) enum Init {
     Ones,
 }
 
-/// What a file says about its network, beside the weights.
-pub(super) type Metadata = BTreeMap<String, String>;
-
 /// The weights of a network, by name, on one device.
 #[derive(Debug)]
 pub(super) struct Weights {
-    tensors: BTreeMap<String, Tensor>,
+    tensors: Tensors,
     device: Device,
 }
 
@@ -51,22 +42,19 @@ impl Weights {
     /// No weights yet.
     pub(super) fn none(device: Device) -> Self {
         Self {
-            tensors: BTreeMap::new(),
+            tensors: Tensors::new(),
             device,
         }
     }
 
     /// Reads a safetensors file, and what it says about its network. Files written by
-    /// [`Weights::write`] carry a digest, which must fit; published ones carry none. Shapes are
-    /// checked when a network is built.
+    /// [`Weights::save`] carry a digest, which must fit; published ones, and those that
+    /// [`Weights::hand_over`] has written, carry none. Shapes are checked when a network is built.
     ///
     /// # Errors
     /// [`ModelError::Io`] when it cannot be read, [`ModelError::BadFile`] when it is damaged.
     pub(super) fn read(path: &Path, device: Device) -> Result<(Self, Metadata), ModelError> {
-        let (tensors, metadata) = parse(&bytes(path)?).map_err(|reason| ModelError::BadFile {
-            path: path.into(),
-            reason,
-        })?;
+        let (metadata, tensors) = checkpoint::open(path)?;
         let mut weights = Self::none(device);
         for (name, tensor) in tensors {
             weights.insert(name, &tensor)?;
@@ -77,37 +65,17 @@ impl Weights {
     /// Writes a safetensors file with `metadata` and a digest, whole or not at all.
     ///
     /// # Errors
-    /// [`ModelError::Io`] when it cannot be written, [`ModelError::Torch`] when a tensor cannot be
-    /// read; what was at `path` before is still there then.
-    pub(super) fn write(&self, path: &Path, metadata: Metadata) -> Result<(), ModelError> {
-        let raw: Vec<(&str, Vec<usize>, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| {
-                let (shape, bytes) = raw_bytes(tensor)?;
-                Ok((name.as_str(), shape, bytes))
-            })
-            .collect::<Result<_, TchError>>()?;
-        let parts = raw
-            .iter()
-            .map(|(name, shape, bytes)| (*name, shape.as_slice(), bytes.as_slice()));
-        let digest = digest(&metadata, parts);
-        let mut metadata: HashMap<String, String> = metadata.into_iter().collect();
-        metadata.insert(SHA256_KEY.to_owned(), digest);
-        let failed =
-            |error: SafeTensorError| ModelError::Torch(format!("weights to safetensors: {error}"));
-        let views = raw
-            .iter()
-            .map(|(name, shape, bytes)| {
-                Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        let bytes = serialize(views, &Some(metadata)).map_err(failed)?;
-        write_whole(path, &bytes).map_err(|source| ModelError::Io {
-            path: path.into(),
-            source,
-        })
+    /// See [`checkpoint::save`].
+    pub(super) fn save(&self, path: &Path, metadata: Metadata) -> Result<(), ModelError> {
+        checkpoint::save(path, metadata, &self.tensors)
+    }
+
+    /// Writes a safetensors file with `metadata` for another process.
+    ///
+    /// # Errors
+    /// See [`checkpoint::hand_over`].
+    pub(super) fn hand_over(&self, path: &Path, metadata: Metadata) -> Result<(), ModelError> {
+        checkpoint::hand_over(path, metadata, &self.tensors)
     }
 
     /// A copy that shares no memory with this one, and tracks no gradients.
@@ -152,10 +120,7 @@ impl Weights {
     }
 
     /// The same tensors under other names.
-    pub(super) fn renamed(
-        self,
-        rename: impl FnOnce(BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor>,
-    ) -> Self {
+    pub(super) fn renamed(self, rename: impl FnOnce(Tensors) -> Tensors) -> Self {
         Self {
             tensors: rename(self.tensors),
             ..self
@@ -255,45 +220,6 @@ fn new_rows(name: &str, shape: &[i64], rng: &mut ChaCha8Rng) -> Result<Tensor, T
         _ => Init::Ones,
     };
     draw(shape, init, rng)
-}
-
-/// The tensors of a safetensors file and its metadata but for the digest, or what is wrong with it.
-fn parse(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Metadata), String> {
-    let broken = |error| format!("not a safetensors file, or cut short: {error}");
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    let file = SafeTensors::deserialize(bytes).map_err(broken)?;
-    let views: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
-    let mut metadata: Metadata = header
-        .metadata()
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    if let Some(stored) = metadata.remove(SHA256_KEY) {
-        let parts = views
-            .iter()
-            .map(|(name, view)| (name.as_str(), view.shape(), view.data()));
-        let actual = digest(&metadata, parts);
-        if stored != actual {
-            return Err(format!(
-                "damaged: the digest of its content is {actual}, it says {stored}"
-            ));
-        }
-    }
-    let weights = views
-        .into_iter()
-        .filter(|(name, _)| !name.ends_with(COUNTERS));
-    let tensors = weights.map(|(name, view)| {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("tensor {name:?} holds {:?}, not F32", view.dtype()));
-        }
-        let shape: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        match Tensor::f_from_data_size(view.data(), &shape, Kind::Float) {
-            Ok(tensor) => Ok((name, tensor)),
-            Err(error) => Err(format!("tensor {name:?}: {error}")),
-        }
-    });
-    Ok((tensors.collect::<Result<_, String>>()?, metadata))
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ pub trait Student: Send {
     /// # Errors
     /// [`ModelError::Io`] or [`ModelError::Torch`]; what has been written by then is removed.
     fn hand_over(&self, path: &Path) -> Result<(), ModelError>;
+
+    /// Lets go of pictures, where the student keeps those that it was asked about so that it need
+    /// not take them in again. To be called when a task is over: pictures may have to be erased.
+    fn forget_pictures(&self) {}
 }
 
 /// A retraining in progress, advanced step by step: a step is a minibatch, or a part of one where

@@ -23,7 +23,7 @@ impl Learner {
     }
 
     /// Saves the student that was promoted last, forgets frames that are older than may be kept, and
-    /// has the disk follow the memory. Takes as long as the disk does, some
+    /// has the disk follow the memory and the student keep none. Takes as long as the disk does, some
     /// ten milliseconds a new frame: call it when nothing waits.
     pub(super) fn keep(&mut self) {
         let now = unix_seconds();
@@ -39,6 +39,7 @@ impl Learner {
             wanted.extend(self.split.holdout.iter().map(Labelled::kept));
             keeper.sync(&wanted);
         }
+        self.student.forget_pictures();
     }
 }
 
@@ -50,10 +51,16 @@ fn trained_on(split: &Split, memory: &Memory) -> Vec<Kept> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use ekya_models::{Architecture, Classifier, Example, Image, Placement};
+    use ekya_models::{
+        Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student,
+        Training, TrainingOptions,
+    };
     use ekya_profiler::History;
+    use ekya_sched::RetrainingConfig;
 
     use super::*;
     use crate::config::{InferenceConfig, LearningConfig};
@@ -73,6 +80,70 @@ mod tests {
         }
     }
 
+    fn learner(student: Box<dyn Student>, kept: Vec<Kept>) -> Learner {
+        let beginning = Beginning {
+            stream: "gate".to_owned(),
+            student,
+            known_classes: 1,
+            kept,
+        };
+        Learner::new(
+            beginning,
+            Metric::Accuracy,
+            LearningConfig::default(),
+            InferenceConfig::default(),
+            Arc::new(parking_lot::Mutex::new(History::default())),
+            1,
+        )
+    }
+
+    /// Counts how often it is to forget what it has been shown.
+    struct Forgetful(Arc<AtomicUsize>);
+
+    impl Student for Forgetful {
+        fn infer(&self, _: &Image, _: &[BBox], _: f64) -> Result<Vec<Object>, ModelError> {
+            Ok(Vec::new())
+        }
+
+        fn network(&self) -> String {
+            "forgetful".to_owned()
+        }
+
+        fn fork(&self) -> Result<Box<dyn Student>, ModelError> {
+            Ok(Box::new(Self(self.0.clone())))
+        }
+
+        fn train_with(
+            &self,
+            _: &[Example],
+            _: &RetrainingConfig,
+            _: &TrainingOptions,
+            _: u64,
+        ) -> Result<Box<dyn Training>, ModelError> {
+            Err(ModelError::NoExamples)
+        }
+
+        fn save(&self, _: &Path) -> Result<(), ModelError> {
+            Ok(())
+        }
+
+        fn hand_over(&self, _: &Path) -> Result<(), ModelError> {
+            Ok(())
+        }
+
+        fn forget_pictures(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn when_frames_are_forgotten_the_student_forgets_them_too() {
+        let forgot = Arc::<AtomicUsize>::default();
+        let mut learner = learner(Box::new(Forgetful(forgot.clone())), Vec::new());
+        learner.keep();
+        assert_eq!(forgot.load(Ordering::Relaxed), 1);
+    }
+
     #[test]
     fn what_is_too_old_is_forgotten_and_erased_though_no_order_comes() {
         let folder = tempfile::tempdir().unwrap();
@@ -86,21 +157,7 @@ mod tests {
         let keeper = |kind: &Kind| Keeper::open(&state, kind.clone(), 1).unwrap();
         let kept = vec![frame(1, 5), frame(2, 1)];
         keeper(&kind).sync(&kept);
-        let beginning = Beginning {
-            stream: kind.stream.clone(),
-            student: Box::new(student),
-            known_classes: 1,
-            kept,
-        };
-        let mut learner = Learner::new(
-            beginning,
-            Metric::Accuracy,
-            LearningConfig::default(),
-            InferenceConfig::default(),
-            Arc::new(parking_lot::Mutex::new(History::default())),
-            1,
-        )
-        .kept_by(keeper(&kind));
+        let mut learner = learner(Box::new(student), kept).kept_by(keeper(&kind));
         learner.keep();
         assert_eq!(keeper(&kind).frames(0, 9).len(), 2);
         learner.learning.retention_hours = Some(3.0);

@@ -221,6 +221,13 @@ impl Host {
             written => written.map(|()| place),
         }
     }
+
+    /// Has the worker forget all pictures, and what else nobody needs any more, without waiting for
+    /// the next request.
+    pub(super) fn forget_pictures(&self) {
+        let state = self.state.lock();
+        Process { host: self, state }.forget_pictures();
+    }
 }
 
 impl std::fmt::Debug for Host {
@@ -246,11 +253,35 @@ impl Process<'_> {
     /// # Errors
     /// What the model says; [`ModelError::Process`] when the process is gone.
     pub(super) fn ask(&mut self, request: &Request) -> Result<Answer, ModelError> {
+        self.drop_unneeded()?;
+        self.call(request)
+    }
+
+    fn drop_unneeded(&mut self) -> Result<(), ModelError> {
         let dropped = std::mem::take(&mut *self.host.dropped.lock());
         if !dropped.is_empty() {
             self.call(&Request::Drop(dropped))?;
         }
-        self.call(request)
+        Ok(())
+    }
+
+    /// Has the process, if there is one, forget all pictures and what else nobody needs any more.
+    pub(super) fn forget_pictures(&mut self) {
+        let pictures = self.state.shown.all();
+        if self.state.worker.is_none() {
+            return;
+        }
+        let forget = || {
+            self.drop_unneeded()?;
+            if !pictures.is_empty() {
+                self.call(&Request::DropPictures(pictures))?;
+            }
+            Ok(())
+        };
+        if let Err::<(), ModelError>(error) = forget() {
+            // It has died, and with it went what it knew.
+            tracing::debug!(%error, "a worker does not forget pictures");
+        }
     }
 
     fn call(&mut self, request: &Request) -> Result<Answer, ModelError> {

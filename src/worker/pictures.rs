@@ -6,7 +6,8 @@ use ekya_models::Image;
 
 use super::request::Id;
 
-/// Bytes of pictures that a worker keeps between two requests. What a training is begun with stays
+/// Bytes of pictures that a worker keeps between two requests of one task; after that it is to keep
+/// none, since nobody would tell it when the node forgets them. What a training is begun with stays
 /// there for as long as that goes on, besides.
 const KEPT_MAX: usize = 512 << 20;
 
@@ -50,6 +51,12 @@ impl Shown {
         }
         surplus
     }
+
+    /// All of them; none counts as shown any more.
+    pub(super) fn all(&mut self) -> Vec<Id> {
+        let all = std::mem::take(self);
+        all.order.into_iter().map(|(id, _)| id).collect()
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +78,9 @@ mod tests {
         let large = picture(KEPT_MAX / (3 << 20));
         assert_eq!(shown.add([&large]).len(), 1);
         assert_eq!(shown.surplus(), [first.serial(), copy.serial()]);
+        assert_eq!(shown.add([&first]).len(), 1);
+        assert_eq!(shown.all(), [large.serial(), first.serial()]);
+        assert!(shown.all().is_empty());
         assert_eq!(shown.add([&first]).len(), 1);
     }
 }

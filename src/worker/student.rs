@@ -210,6 +210,10 @@ impl Student for HostedStudent {
         self.loaded()?.ask(&Request::HandOver { student, path })?;
         Ok(())
     }
+
+    fn forget_pictures(&self) {
+        self.model.host.forget_pictures();
+    }
 }
 
 impl Drop for HostedStudent {

@@ -66,8 +66,10 @@ impl Teacher for HostedTeacher {
             teacher: self.id,
             picture: image.serial(),
             regions: regions.to_vec(),
-        })?;
-        match answer {
+        });
+        // Nobody asks about it again.
+        process.forget_pictures();
+        match answer? {
             Answer::Objects(objects) => Ok(objects),
             _ => Err(unexpected()),
         }

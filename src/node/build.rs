@@ -40,7 +40,7 @@ pub(super) struct NodeDevice {
     actor: Ref<DeviceActor>,
     placement: Placement,
     /// What its workers have in common, where there are any.
-    hosting: Option<Arc<Hosting>>,
+    pub(super) hosting: Option<Arc<Hosting>>,
     /// Threads of a minibatch.
     pub(super) threads: usize,
     /// Keeps the labelling jobs and their actors.

@@ -169,6 +169,9 @@ impl Node {
         }
         for on in &self.devices {
             on.device.close();
+            if let Some(hosting) = &on.hosting {
+                hosting.close();
+            }
         }
         for stream in &mut self.streams {
             for thread in stream.threads.drain(..) {

@@ -89,6 +89,12 @@ impl Hosting {
         }))
     }
 
+    /// Ends all waiting for a worker, now and later. Those that somebody has go on.
+    pub fn close(&self) {
+        self.pool.close();
+        drop(self.first.lock().take());
+    }
+
     fn take(&self) -> Result<Worker, WorkerError> {
         let first = self.first.lock().take();
         first.map_or_else(|| self.pool.take(START_WITHIN), Ok)

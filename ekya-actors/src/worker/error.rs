@@ -42,6 +42,9 @@ pub enum WorkerError {
     /// None was ready in time.
     #[error("no worker was ready within {0:?}")]
     NotReady(Duration),
+    /// Whoever wanted workers has [closed](super::Pool::close) the pool.
+    #[error("no more workers are started: their pool is closed")]
+    Closed,
     /// The worker is another build.
     #[error(
         "{program} is {worker}, this process is {node}: install the same build of both and restart this process"

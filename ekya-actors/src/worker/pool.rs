@@ -110,7 +110,8 @@ impl Pool {
     /// A worker that is ready. Waits for one where there is none.
     ///
     /// # Errors
-    /// [`WorkerError::NotReady`] after `within`; before that, what keeps workers from starting.
+    /// [`WorkerError::NotReady`] after `within`; before that, what keeps workers from starting, or
+    /// [`WorkerError::Closed`].
     pub fn take(&self, within: Duration) -> Result<Worker, WorkerError> {
         let since = Instant::now();
         let mut state = self.shared.state.lock();
@@ -121,6 +122,9 @@ impl Pool {
         state.waiting += 1;
         self.shared.changed.notify_all();
         let taken = loop {
+            if state.closed {
+                break Err(WorkerError::Closed);
+            }
             if let Some(worker) = state.ready.pop_front() {
                 if !worker.has_ended() {
                     break Ok(worker);
@@ -141,10 +145,10 @@ impl Pool {
         self.shared.changed.notify_all();
         taken
     }
-}
 
-impl Drop for Pool {
-    fn drop(&mut self) {
+    /// Ends all waiting, now and later, with [`WorkerError::Closed`]. Workers that somebody has
+    /// taken go on.
+    pub fn close(&self) {
         let mut state = self.shared.state.lock();
         state.closed = true;
         if let Some(starting) = state.starting.take() {
@@ -152,6 +156,13 @@ impl Drop for Pool {
             let _ = starting.shutdown(Shutdown::Both);
         }
         self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.close();
+        let mut state = self.shared.state.lock();
         while state.busy {
             self.shared.changed.wait(&mut state);
         }
@@ -313,6 +324,36 @@ mod tests {
         wait_for(&pool, |state| state.starting.is_some());
         // Would wait for a minute otherwise, and leave the process behind.
         drop(pool);
+    }
+
+    #[test]
+    fn a_closed_pool_lets_nobody_wait() {
+        let mut mute = program();
+        mute.path = "/bin/sleep".into();
+        mute.args = vec!["1000".into()];
+        let pool = Pool::start(mute, Limits::default(), 0).unwrap();
+        let refused = |taken: Result<Worker, _>| {
+            let error = taken.unwrap_err();
+            assert!(matches!(error, WorkerError::Closed), "{error}");
+        };
+        thread::scope(|threads| {
+            let waiting = threads.spawn(|| pool.take(LONG));
+            wait_for(&pool, |state| {
+                state.waiting == 1 && state.starting.is_some()
+            });
+            pool.close();
+            refused(waiting.join().unwrap());
+        });
+        refused(pool.take(LONG));
+    }
+
+    #[test]
+    fn a_spare_of_a_closed_pool_is_not_handed_out() {
+        let pool = Pool::start(program(), Limits::default(), 1).unwrap();
+        wait_for(&pool, |state| state.ready.len() == 1);
+        pool.close();
+        let error = pool.take(LONG).unwrap_err();
+        assert!(matches!(error, WorkerError::Closed), "{error}");
     }
 
     #[test]

@@ -3,14 +3,16 @@
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ekya::config::{ClassifierConfig, StudentConfig};
-use ekya::learn::Turn;
+use ekya::learn::{LearnError, Turn, Work};
 use ekya::worker::{Host, HostedStudent, Hosting};
 use ekya_actors::worker::Program;
 use ekya_actors::{Device, Grant};
@@ -31,11 +33,20 @@ const REGION: BBox = BBox {
 
 /// A worker of the `ekya` program, on a device of its own.
 fn host() -> Arc<Host> {
+    let device = Device::new("cpu", 1);
+    hosting().host(turn(&device), Duration::from_millis(50))
+}
+
+fn hosting() -> Arc<Hosting> {
     let program = Program {
         path: env!("CARGO_BIN_EXE_ekya").into(),
         ..Program::this(env!("CARGO_PKG_VERSION"))
     };
-    let device = Device::new("cpu", 1);
+    Hosting::start_program(program, Placement::Cpu, 1).unwrap()
+}
+
+/// The turn of a job that has the device for itself.
+fn turn(device: &Device) -> Arc<Turn> {
     let job = device.job("training");
     let grant = Grant {
         job: job.id(),
@@ -45,11 +56,7 @@ fn host() -> Arc<Host> {
         expires: None,
     };
     device.grant(grant).unwrap();
-    let hosting = Hosting::start_program(program, Placement::Cpu, 1).unwrap();
-    hosting.host(
-        Arc::new(Turn::new(Arc::new(job))),
-        Duration::from_millis(50),
-    )
+    Arc::new(Turn::new(Arc::new(job)))
 }
 
 fn student() -> Classifier {
@@ -182,6 +189,166 @@ fn a_student_survives_its_process_and_a_training_does_not() {
         assert!(matches!(gone, ModelError::Process(_)), "{gone:?}");
         assert!(matches!(training.step(), Err(ModelError::Process(_))));
     }
+}
+
+#[test]
+fn what_a_hosted_student_saves_is_a_checkpoint() {
+    let (host, local) = (host(), student());
+    let hosted = hosted(&host, &local);
+    let there = trained(&hosted).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for (name, student) in [("given", &hosted as &dyn Student), ("trained", &*there)] {
+        let path = folder.path().join(name);
+        student.save(&path).unwrap();
+        let loaded = Classifier::load(&path, Placement::Cpu).unwrap();
+        assert_eq!(answers(&loaded), answers(student));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+/// The files that this process and its workers exchange in shared memory.
+fn exchanged() -> Vec<PathBuf> {
+    let inside = |folder: PathBuf| {
+        let files = std::fs::read_dir(folder).into_iter().flatten();
+        files.map(|file| file.unwrap().path())
+    };
+    let prefix = format!("ekya-exchange-{}-", std::process::id());
+    inside("/dev/shm".into())
+        .filter(|folder| folder.to_string_lossy().contains(&prefix))
+        .flat_map(inside)
+        .collect()
+}
+
+#[test]
+fn nothing_is_left_of_weights_in_whose_midst_a_worker_died() {
+    let host = host();
+    let local = Classifier::new(Architecture::ResNet101, CLASSES, 16, Placement::Cpu, 7).unwrap();
+    let config = StudentConfig::Classifier(ClassifierConfig {
+        architecture: Architecture::ResNet101,
+        ..ClassifierConfig::default()
+    });
+    let hosted = HostedStudent::new(&host, &config, &local).unwrap();
+    let training = hosted.train(&examples(), &RetrainingConfig::default(), 1);
+    let taken = training.unwrap().student().unwrap();
+    let before = exchanged();
+    let lost = std::thread::scope(|threads| {
+        let pid = host.pid().unwrap();
+        let bringing = threads.spawn(move || taken.fork().err());
+        // As soon as there is something of the file, which takes long to be whole.
+        while exchanged().iter().all(|file| before.contains(file)) {
+            std::hint::spin_loop();
+        }
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+        bringing.join().unwrap()
+    });
+    assert!(matches!(lost, Some(ModelError::Process(_))), "{lost:?}");
+    let left = exchanged();
+    assert!(left.iter().all(|file| before.contains(file)), "{left:?}");
+}
+
+/// Megabytes of memory that belong to the worker alone.
+fn own_memory(host: &Host) -> u64 {
+    let path = format!("/proc/{}/status", host.pid().unwrap());
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text.lines().find(|line| line.starts_with("RssAnon:"));
+    let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+    kilobytes.parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn pictures_leave_the_worker_when_they_are_to_be_forgotten() {
+    let (host, local) = (host(), student());
+    let hosted = hosted(&host, &local);
+    hosted.load().unwrap();
+    let side = 1 << 12;
+    // 48 MB, and as many of every byte.
+    let picture = Image::new(side, side, vec![7; 3 * side * side]).unwrap();
+    let answer = || hosted.infer(&picture, &[REGION], 1.0).unwrap();
+    let answered = answer();
+    let with = own_memory(&host);
+    hosted.forget_pictures();
+    let without = own_memory(&host);
+    assert!(without + 40 < with, "{with} MB, {without} MB without it");
+    assert_eq!(answer(), answered);
+}
+
+#[test]
+fn what_nobody_wants_any_more_ends_in_the_middle_of_a_request() {
+    let (hosting, local) = (hosting(), student());
+    for the_run_ends in [false, true] {
+        let device = Device::new("cpu", 1);
+        let turn = turn(&device);
+        let host = hosting.host(turn.clone(), Duration::from_millis(1));
+        let hosted = hosted(&host, &local);
+        hosted.load().unwrap();
+        let cancelled = Arc::<AtomicBool>::default();
+        let mut work = Work::new(turn, cancelled.clone());
+        let picture = &examples()[0].image;
+        let ended = work.minibatch(|| {
+            if the_run_ends {
+                device.close();
+            } else {
+                cancelled.store(true, Ordering::Relaxed);
+            }
+            // Many times as long as a turn.
+            hosted.infer(picture, &vec![REGION; 20_000], 1.0)
+        });
+        assert!(matches!(ended, Err(LearnError::Cancelled)), "{ended:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_worker_at_the_end_of_a_run_is_let_go() {
+    let hosting = hosting();
+    hosting.close();
+    let host = hosting.host(turn(&Device::new("cpu", 1)), Duration::from_millis(50));
+    let refused = hosted(&host, &student()).load().unwrap_err();
+    assert!(matches!(refused, ModelError::Process(_)), "{refused:?}");
+    assert!(refused.to_string().contains("closed"), "{refused}");
+}
+
+/// No test by itself: what the next one runs where shared memory has hardly any room.
+#[test]
+fn in_little_shared_memory() {
+    let Some(elsewhere) = std::env::var_os("LITTLE_SHARED_MEMORY") else {
+        return;
+    };
+    let (host, local) = (host(), student());
+    let hosted = hosted(&host, &local);
+    assert_eq!(answers(&hosted), answers(&local));
+    let brought = trained(&hosted).unwrap().fork().unwrap();
+    assert_ne!(answers(&*brought), answers(&local), "it has learnt nothing");
+    assert!(exchanged().is_empty());
+    let folder = std::fs::read_dir(elsewhere).unwrap().next();
+    let files = std::fs::read_dir(folder.unwrap().unwrap().path()).unwrap();
+    assert_eq!(files.count(), 1, "the weights of the student that lives");
+}
+
+#[test]
+fn weights_go_through_files_where_shared_memory_has_no_room() {
+    // Another /dev/shm, which only that process sees.
+    let unshare = |arguments: &[&OsStr]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        command.arg("mount -t tmpfs -o size=128k tmpfs /dev/shm && exec \"$@\"");
+        command.arg("sh").args(arguments).stdout(Stdio::null());
+        command
+    };
+    if !unshare(&["true".as_ref()])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("not tested: this system lets nobody mount anything");
+        return;
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let me = std::env::current_exe().unwrap();
+    let only = ["--exact", "in_little_shared_memory"].map(OsStr::new);
+    let passed = unshare(&[&[me.as_os_str()], &only[..]].concat())
+        .env("LITTLE_SHARED_MEMORY", elsewhere.path())
+        .env("TMPDIR", elsewhere.path())
+        .status();
+    assert!(passed.unwrap().success());
 }
 
 /// A scene whose student begins with random weights, so that every retraining has something to gain.

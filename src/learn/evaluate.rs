@@ -31,7 +31,7 @@ pub enum LearnError {
 }
 
 /// The right to compute as a job on a device, and the account of it. One a task: cancelling it
-/// ends that task at its next minibatch.
+/// ends that task at its next minibatch, or where a minibatch of a worker process has taken too long.
 ///
 /// Between two minibatches the turn is kept. So drop this when the task is over; what lies between
 /// two minibatches counts as device time.
@@ -46,6 +46,7 @@ impl Work {
     /// Work in this turn until `cancelled` is set.
     #[must_use]
     pub fn new(turn: Arc<Turn>, cancelled: Arc<AtomicBool>) -> Self {
+        turn.begin(cancelled.clone());
         Self {
             turn,
             cancelled,
@@ -56,7 +57,8 @@ impl Work {
     /// Does one minibatch inside a lease; counts its device seconds.
     ///
     /// # Errors
-    /// [`LearnError::Cancelled`] when told to stop before the minibatch began; the model's own.
+    /// [`LearnError::Cancelled`] when told to stop before the minibatch began or in its middle; the
+    /// model's own.
     pub fn minibatch<R, E: Into<LearnError>>(
         &mut self,
         compute: impl FnOnce() -> Result<R, E>,

@@ -59,7 +59,7 @@ pub struct Prepare {
 pub struct TrainerOrder {
     /// What to do.
     pub order: Order,
-    /// Set to end it at the next minibatch.
+    /// Set to end it: at the next minibatch, or where one has taken too long.
     pub cancelled: Arc<AtomicBool>,
     /// Gets the results, on the compute thread.
     pub report: Box<dyn Fn(Report) + Send>,

@@ -4,6 +4,7 @@
 //! minibatch takes too long there, the turn is given up in the middle of it and waited for again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ekya_actors::{JobHandle, Lease, LeaseError};
@@ -14,6 +15,8 @@ use parking_lot::Mutex;
 pub struct Turn {
     job: Arc<JobHandle>,
     held: Mutex<Held>,
+    /// Set when nobody wants any more what is computed now.
+    cancelled: Mutex<Arc<AtomicBool>>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +33,13 @@ impl Turn {
         Self {
             job,
             held: Mutex::default(),
+            cancelled: Mutex::default(),
         }
+    }
+
+    /// Another task begins, which somebody ends by setting `cancelled`.
+    pub(super) fn begin(&self, cancelled: Arc<AtomicBool>) {
+        *self.cancelled.lock() = cancelled;
     }
 
     /// Waits for the turn of the next minibatch, and ends the one before in the same step: a job
@@ -55,9 +64,16 @@ impl Turn {
     /// Work that holds no turn, such as loading a model when a node starts, just goes on.
     ///
     /// # Errors
-    /// [`LeaseError`]; nothing is held then.
+    /// [`LeaseError`], [`LeaseError::Stopped`] where the task is cancelled; nothing is held then.
     pub fn yield_now(&self) -> Result<(), LeaseError> {
-        if self.is_held() { self.next() } else { Ok(()) }
+        if !self.is_held() {
+            return Ok(());
+        }
+        if self.cancelled.lock().load(Ordering::Relaxed) {
+            self.end();
+            return Err(LeaseError::Stopped);
+        }
+        self.next()
     }
 
     /// The same where it has been held for `slice` and more.

@@ -109,6 +109,7 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         },
         devices: vec![DeviceConfig {
             isolation: Isolation::default(),
+            worker_memory_bytes: None,
             name: "cpu0".to_owned(),
             kind: DeviceKind::Cpu,
             cores: 1,

@@ -42,7 +42,7 @@ fn hosting() -> Arc<Hosting> {
         path: env!("CARGO_BIN_EXE_ekya").into(),
         ..Program::this(env!("CARGO_PKG_VERSION"))
     };
-    Hosting::start_program(program, Placement::Cpu, 1).unwrap()
+    Hosting::start_program(program, Placement::Cpu, 1, None).unwrap()
 }
 
 /// The turn of a job that has the device for itself.

@@ -40,7 +40,7 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
     stream.serve(20)?;
     let alone = stream.serve(frames)?;
 
-    let hosting = Hosting::start(Placement::Cpu, threads())?;
+    let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
     let capped = Capped::new(Architecture::ResNet18)?;
     let trainings = [(); 2].map(|()| Training::start(&device, &hosting, &capped));
     let trainings = trainings.into_iter().collect::<Result<Vec<_>>>()?;

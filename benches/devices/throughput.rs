@@ -32,7 +32,7 @@ fn compare(architecture: Architecture, turns: usize) -> Result<serde_json::Value
     let job = Arc::new(device.job("training"));
     grant(&device, &[(job.id(), 10)], 1)?;
     let turn = Arc::new(Turn::new(job));
-    let hosting = Hosting::start(Placement::Cpu, threads())?;
+    let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
     let host = hosting.host(turn.clone(), STEP);
     let hosted = HostedStudent::new(&host, &config_of(architecture), &local)?;
     let mut leased = capped.begin(&hosted)?;

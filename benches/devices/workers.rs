@@ -35,7 +35,7 @@ pub(crate) fn measure(times: usize) -> Result<serde_json::Value> {
     let (mut cold, mut warm, mut inward, mut outward) = (vec![], vec![], vec![], vec![]);
     for _ in 0..times {
         let start = Instant::now();
-        let hosting = Hosting::start(Placement::Cpu, threads())?;
+        let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
         let mut ready = Vec::new();
         for _ in 0..2 {
             let asked = Instant::now();

@@ -99,6 +99,9 @@ pub struct DeviceConfig {
     /// Where students are retrained and profiled, and teachers label.
     #[serde(default)]
     pub isolation: Isolation,
+    /// What one worker process may have; half of the machine's memory where nothing is said. One that
+    /// needs more ends, and with it the retraining that it is at.
+    pub worker_memory_bytes: Option<u64>,
 }
 
 /// How far what computes on a device is kept from the node's inference.
@@ -131,6 +134,7 @@ fn default_devices() -> Vec<DeviceConfig> {
         kind: DeviceKind::Auto,
         cores: 0,
         isolation: Isolation::default(),
+        worker_memory_bytes: None,
     }]
 }
 

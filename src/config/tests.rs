@@ -88,6 +88,25 @@ fn senseless_values_name_line_and_key() {
     }
 }
 
+#[test]
+fn what_a_worker_may_have_is_enough_for_one() {
+    let device = |keys: &str| format!("[[device]]\nname = \"a\"\n{keys}\n{GOOD}");
+    let parsed = ValidConfig::parse(&device("worker_memory_bytes = 1000000000")).unwrap();
+    assert_eq!(parsed.devices[0].worker_memory_bytes, Some(1_000_000_000));
+    let error = refusal(&device("worker_memory_bytes = 2048"));
+    assert!(
+        error.contains("line 3: device[0].worker_memory_bytes: a worker needs 268435456 bytes"),
+        "{error}"
+    );
+    let error = refusal(&device(
+        "isolation = \"inline\"\nworker_memory_bytes = 1000000000",
+    ));
+    assert!(
+        error.contains("line 4") && error.contains("inline"),
+        "{error}"
+    );
+}
+
 /// A file with that student and teacher for a video.
 fn detecting(student: &str, teacher: &str) -> String {
     format!(

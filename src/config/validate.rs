@@ -7,12 +7,16 @@ use ekya_sched::{RetrainingConfig, Share};
 
 use super::locate::Step;
 use super::{
-    ClassifierConfig, Config, DetectorConfig, InferenceConfig, LearningConfig, OnnxTeacherConfig,
-    RunConfig, SchedulerConfig, SourceConfig, StreamConfig, StudentConfig, TeacherConfig,
+    ClassifierConfig, Config, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
+    LearningConfig, OnnxTeacherConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
+    StudentConfig, TeacherConfig,
 };
 
 /// A hundred years.
 const RETENTION_HOURS_MAX: f64 = 876_600.0;
+
+/// Less, and a worker ends before it has learnt anything: libtorch alone takes half of it.
+const WORKER_MEMORY_MIN: u64 = 256 << 20;
 
 /// A value that makes no sense, and where it stands.
 #[derive(Debug)]
@@ -118,8 +122,25 @@ fn devices(config: &Config) -> Checked {
             &key,
             format!("'{}' names two devices", device.name),
         )?;
+        worker_memory(device, &format!("device.{index}.worker_memory_bytes"))?;
     }
     Ok(())
+}
+
+fn worker_memory(device: &DeviceConfig, key: &str) -> Checked {
+    let Some(bytes) = device.worker_memory_bytes else {
+        return Ok(());
+    };
+    require(
+        device.isolation == Isolation::Worker,
+        key,
+        "there are no workers with isolation = \"inline\"; leave the key out",
+    )?;
+    require(
+        bytes >= WORKER_MEMORY_MIN,
+        key,
+        format!("a worker needs {WORKER_MEMORY_MIN} bytes (256 MiB) or more, got {bytes}"),
+    )
 }
 
 fn learning(learning: &LearningConfig) -> Checked {

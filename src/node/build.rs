@@ -467,7 +467,7 @@ fn hosting(config: &DeviceConfig, placement: Placement, threads: usize) -> Optio
         );
         return None;
     }
-    Hosting::start(placement, threads)
+    Hosting::start(placement, threads, config.worker_memory_bytes)
         .inspect_err(|error| {
             tracing::warn!(device, %error, "students are retrained in this process: no workers");
         })

@@ -48,12 +48,18 @@ pub struct Hosting {
 
 impl Hosting {
     /// Starts workers in advance: this program again, whose models live at `placement` and whose
-    /// minibatches take so many threads.
+    /// minibatches take so many threads. Each may have so many bytes of `memory`, or half of the
+    /// machine's.
     ///
     /// # Errors
     /// [`WorkerError`] when none starts.
-    pub fn start(placement: Placement, threads: usize) -> Result<Arc<Self>, WorkerError> {
-        Self::start_program(Program::this(env!("CARGO_PKG_VERSION")), placement, threads)
+    pub fn start(
+        placement: Placement,
+        threads: usize,
+        memory: Option<u64>,
+    ) -> Result<Arc<Self>, WorkerError> {
+        let program = Program::this(env!("CARGO_PKG_VERSION"));
+        Self::start_program(program, placement, threads, memory)
     }
 
     /// The same with another program that serves as a worker, of this version.
@@ -64,6 +70,7 @@ impl Hosting {
         mut program: Program,
         placement: Placement,
         threads: usize,
+        memory: Option<u64>,
     ) -> Result<Arc<Self>, WorkerError> {
         let count = threads.to_string();
         for (name, value) in [
@@ -74,7 +81,7 @@ impl Hosting {
             program.envs.push((name.into(), value.into()));
         }
         let limits = Limits {
-            memory: half_of_memory(),
+            memory: memory.or_else(half_of_memory),
             // A safety net above what leases allow: a worker that it holds back wastes its lease.
             cores: Some(threads as f64 + 0.5),
         };
@@ -383,7 +390,7 @@ fn no_place(error: std::io::Error) -> ModelError {
     ModelError::Process(format!("no place to hand data over: {error}"))
 }
 
-/// What one worker may have. When the machine runs out of memory all the same, workers go first.
+/// What one worker may have where nothing else is said. When the machine runs out of memory all the same, workers go first.
 fn half_of_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;

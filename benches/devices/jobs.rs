@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use ekya::config::{ClassifierConfig, StudentConfig};
-use ekya::learn::{LearnError, Turn, Work};
+use ekya::learn::{LearnError, TURNS_A_STEP, Turn, Work};
 use ekya::worker::{Host, HostedStudent, Hosting};
 use ekya_actors::{Device, Grant, JobId};
 use ekya_models::{Architecture, BBox, Classifier, Example, Image, Object, Placement, Student};
@@ -158,7 +158,8 @@ impl Training {
             while !stopped.load(Ordering::Relaxed) {
                 let mut work = Work::new(turn.clone(), stopped.clone());
                 while !waits.load(Ordering::Relaxed) {
-                    match work.minibatch(|| training.step()) {
+                    match work.minibatch(|| training.steps_within(STEP / TURNS_A_STEP, usize::MAX))
+                    {
                         Ok(_) => {}
                         Err(LearnError::Cancelled) => return Ok(()),
                         Err(error) => return Err(error.into()),

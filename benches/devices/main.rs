@@ -5,9 +5,10 @@
 //! shows. Shares are computed from the processor time that the kernel has counted for each worker,
 //! not from the device's own ledger.
 //!
-//! Physical limit: a minibatch cannot be interrupted, so that over a time of T a share is off by at
-//! least about half a minibatch / T: .02 for 40 ms in a second. Handing a minibatch to a process costs
-//! two wake-ups of a thread; weights cost a copy into shared memory, a digest and a copy out of it.
+//! Physical limit: what has begun its turn is let finish that, so that over a time of T a share is off
+//! by at least about half a turn / T: .005 for turns of 10 ms in a second. A stop in the middle of a step
+//! costs two signals and a wait, about .1 ms. Handing a minibatch to a process costs two wake-ups of a
+//! thread; weights cost a copy into shared memory and one out of it.
 //!
 //! Prints one JSON document; progress goes to stderr. `cargo xtask bench devices` runs it and puts the
 //! figures beside their targets.

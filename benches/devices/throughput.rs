@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ekya::learn::{Turn, Work};
+use ekya::learn::{TURNS_A_STEP, Turn, Work};
 use ekya::worker::{HostedStudent, Hosting};
 use ekya_actors::Device;
 use ekya_models::{Architecture, Placement};
@@ -14,17 +14,19 @@ use serde_json::json;
 
 use super::jobs::{Capped, STEP, config_of, grant, student, threads};
 
-/// Steps of each by turns, so that both see the machine in the same moods.
-const AT_A_TIME: usize = 5;
-
 /// Times so many turns of each kind, for each network.
 pub(crate) fn measure(turns: usize) -> Result<serde_json::Value> {
-    let resnet = compare(Architecture::ResNet18, turns / 4)?;
-    let small = compare(Architecture::Small, turns)?;
+    let resnet = compare(Architecture::ResNet18, turns / 4, 5)?;
+    let small = compare(Architecture::Small, turns, 20)?;
     Ok(json!({ "resnet18": resnet, "small": small }))
 }
 
-fn compare(architecture: Architecture, turns: usize) -> Result<serde_json::Value> {
+/// `at_a_time` steps of each by turns, so that both see the machine in the same moods.
+fn compare(
+    architecture: Architecture,
+    turns: usize,
+    at_a_time: usize,
+) -> Result<serde_json::Value> {
     let capped = Capped::new(architecture)?;
     let local = student(architecture)?;
     let mut bare = capped.begin(&local)?;
@@ -38,12 +40,17 @@ fn compare(architecture: Architecture, turns: usize) -> Result<serde_json::Value
     let mut leased = capped.begin(&hosted)?;
     let (mut alone, mut in_leases) = (Vec::new(), Vec::new());
     for _ in 0..turns {
-        alone.push(time(|| Ok(bare.step().map(drop)?), AT_A_TIME)?);
+        alone.push(time(|| Ok(bare.step().map(drop)?), at_a_time)?);
         let mut work = Work::new(turn.clone(), Arc::default());
-        in_leases.push(time(
-            || Ok(work.minibatch(|| leased.step()).map(drop)?),
-            AT_A_TIME,
-        )?);
+        let start = Instant::now();
+        let mut steps = 0;
+        while steps < at_a_time {
+            let at_most = at_a_time - steps;
+            steps += work
+                .minibatch(|| leased.steps_within(STEP / TURNS_A_STEP, at_most))?
+                .len();
+        }
+        in_leases.push(milliseconds(start.elapsed()) / at_a_time as f64);
     }
     let (alone, in_leases) = (middle(alone), middle(in_leases));
     eprintln!(

@@ -287,6 +287,32 @@ impl Lease {
         self.since.elapsed()
     }
 
+    /// Ends this minibatch and begins the next where that needs no waiting, since nobody else waits.
+    /// Otherwise nothing has changed.
+    ///
+    /// # Errors
+    /// The lease as it was.
+    pub fn renew_alone(mut self) -> Result<Self, Self> {
+        let now = Instant::now();
+        let mut state = self.seat.shared.state.lock();
+        let job = self.seat.job;
+        let alone = state.refusal(job).is_none() && state.ledger.would_run_alone(job, now);
+        let next = self.ticket.filter(|_| alone).and_then(|old| {
+            let next = state.ledger.request(job);
+            state.ledger.end(old, now);
+            state.pump(now);
+            next
+        });
+        drop(state);
+        match next {
+            Some(_) => {
+                (self.ticket, self.since) = (next, now);
+                Ok(self)
+            }
+            None => Err(self),
+        }
+    }
+
     /// Ends this minibatch and waits for the turn of the next. Blocks the calling thread.
     ///
     /// # Errors

@@ -258,6 +258,13 @@ impl Ledger {
         Some((job, ticket))
     }
 
+    /// Whether a request of the job would be the only one that waits and may run: then it would be
+    /// started as soon as there is room.
+    pub fn would_run_alone(&mut self, job: JobId, now: Instant) -> bool {
+        self.lapse(now);
+        self.queue.weight(job) > Share::ZERO && !self.queue.is_wanted()
+    }
+
     /// Since when a minibatch runs; `None` if it does not.
     #[must_use]
     pub fn running_since(&self, ticket: Ticket) -> Option<Instant> {

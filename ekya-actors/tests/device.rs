@@ -347,6 +347,44 @@ fn what_one_leaves_unused_the_other_gets() {
 }
 
 #[test]
+fn alone_a_lease_is_renewed_at_once_and_otherwise_goes_on() {
+    let device = Device::new("cpu0", 1);
+    let job = device.job("training");
+    let other = Arc::new(device.job("inference"));
+    let plan = [grant(&job, 500_000), grant(&other, 500_000)];
+    device.grant_all(&plan).unwrap();
+    let lease = job.lease().unwrap();
+    let lease = lease.renew_alone().expect("nobody waits");
+    assert_eq!(job.usage().minibatches, 1);
+
+    let waiter = {
+        let other = Arc::clone(&other);
+        thread::spawn(move || other.lease().map(drop))
+    };
+    // Until the other waits.
+    let (mut lease, mut renewals) = (lease, 1);
+    let lease = loop {
+        match lease.renew_alone() {
+            Ok(next) => (lease, renewals) = (next, renewals + 1),
+            Err(same) => break same,
+        }
+    };
+    assert_eq!(job.usage().minibatches, renewals);
+    assert_eq!(other.usage().minibatches, 0);
+    drop(lease.renew().expect("after the other"));
+    assert_eq!(waiter.join().expect("the thread ends"), Ok(()));
+
+    let lease = job.lease().unwrap();
+    device
+        .grant(Grant {
+            sequence: 2,
+            ..grant(&job, 0)
+        })
+        .unwrap();
+    lease.renew_alone().expect_err("it is paused");
+}
+
+#[test]
 fn renewing_after_the_end_is_an_error_and_charges_the_minibatch() {
     let device = Device::new("cpu0", 1);
     let (ended, dropped) = (device.job("ended"), device.job("dropped"));

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ekya_actors::LeaseError;
-use ekya_actors::worker::{self, Exchange, Limits, Patience, Pool, Program, Worker, WorkerError};
+use ekya_actors::worker::{
+    self, Exchange, Limits, Overrun, Patience, Pool, Program, Worker, WorkerError,
+};
 use nix::sys::signal::{Signal, raise};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -440,6 +442,51 @@ fn between_its_turns_a_worker_does_not_run() {
     assert!(turns.into_inner() >= 4);
     // It runs on as before.
     assert_eq!(ask(&mut worker, "text").unwrap(), b"TEXT");
+}
+
+/// Whose process runs on until it has done so a few times.
+struct Unrivalled<'a> {
+    turns: u32,
+    stat: &'a str,
+    done: &'a Path,
+}
+
+impl Overrun for Unrivalled<'_> {
+    fn go_on(&mut self) -> bool {
+        assert!(!fs::read_to_string(self.stat).unwrap().contains(") T "));
+        self.turns += 1;
+        if self.turns == 3 {
+            fs::write(self.done, b"").unwrap();
+        }
+        true
+    }
+
+    fn next_turn(&mut self) -> Result<(), LeaseError> {
+        panic!("nobody else waits");
+    }
+}
+
+#[test]
+fn a_worker_runs_on_where_nobody_else_waits() {
+    let _alone = alone();
+    let exchange = Exchange::new().unwrap();
+    let pool = Pool::start(program(), LIMITS, 0).unwrap();
+    let mut worker = pool.take(LONG).unwrap();
+    let done = exchange.place(0).unwrap();
+    let request = format!("until {}", done.display());
+    let patience = Patience {
+        slice: Duration::from_millis(1),
+        ..PATIENT
+    };
+    let mut overrun = Unrivalled {
+        turns: 0,
+        stat: &format!("/proc/{}/stat", worker.pid()),
+        done: &done,
+    };
+    worker
+        .call(request.as_bytes(), patience, &mut overrun)
+        .unwrap();
+    assert!(overrun.turns >= 3);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ekya_sched::RetrainingConfig;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,23 @@ pub trait Training: Send {
     /// # Errors
     /// [`ModelError`]; the training cannot be continued, the serving student is untouched.
     fn step(&mut self) -> Result<Step, ModelError>;
+
+    /// Computes as many steps as take about so long, at least one and at most `at_most`: what a caller
+    /// pays for once that has to ask another process.
+    ///
+    /// # Errors
+    /// See [`Training::step`].
+    fn steps_within(&mut self, time: Duration, at_most: usize) -> Result<Vec<Step>, ModelError> {
+        let since = Instant::now();
+        let mut steps = vec![self.step()?];
+        // One more, if it takes as long as those before in the mean.
+        while steps.len() < at_most
+            && since.elapsed().mul_f64(1.0 + 1.0 / steps.len() as f64) <= time
+        {
+            steps.push(self.step()?);
+        }
+        Ok(steps)
+    }
 
     /// A copy of the student as trained so far, ready to serve.
     ///

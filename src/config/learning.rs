@@ -36,7 +36,8 @@ pub struct LearningConfig {
     /// Whether each crop is trained on equally often, or each class.
     pub sampling: Sampling,
     /// Device seconds that a training step should take at most, in the mean, in (0, 60]; larger
-    /// minibatches are computed in several steps.
+    /// minibatches are computed in several steps. Where others wait, training gives up the device after
+    /// a quarter of this, in worker processes also in the middle of a step.
     pub step_seconds: f64,
     /// Share of each device for labelling (half of it, as long as labels are wanted) and profiling
     /// (the other half, while it lasts).

@@ -81,6 +81,21 @@ struct Fallback {
     compared_until: f64,
 }
 
+/// Does something, and once more where the process that does it dies: what it died of may have been
+/// chance, or somebody who kills processes.
+fn twice<R>(
+    stream: &str,
+    mut work: impl FnMut() -> Result<R, LearnError>,
+) -> Result<R, LearnError> {
+    match work() {
+        Err(LearnError::Model(ModelError::Process(why))) => {
+            tracing::warn!(stream, why, "what the process was at begins again");
+            work()
+        }
+        done => done,
+    }
+}
+
 impl Learner {
     /// A learner that goes on from `beginning`.
     #[must_use]
@@ -128,12 +143,8 @@ impl Learner {
         self.serving_on_holdout = None;
         self.occasion += 1;
         let mut prepared = Prepared::default();
-        let mut measured = self.measure(&order, &mut prepared, work);
-        if let Err(LearnError::Model(ModelError::Process(why))) = &measured {
-            tracing::warn!(stream = self.stream, why, "measuring begins again");
-            measured = self.measure(&order, &mut prepared, work);
-        }
-        match measured {
+        let stream = self.stream.clone();
+        match twice(&stream, || self.measure(&order, &mut prepared, work)) {
             // The student of before must serve again, whatever else is known.
             Err(error) if prepared.rolled_back.is_some() => {
                 tracing::warn!(stream = self.stream, %error, "less is measured than was asked for");
@@ -350,15 +361,10 @@ impl Learner {
             rule: self.learning.rule(),
         };
         let mut lost = 0.0;
-        let mut outcome = match retraining.run(&gate, &mut self.pace, work, &mut report) {
-            // Once more: what it died of may have been chance, or somebody who kills processes.
-            Err(LearnError::Model(ModelError::Process(why))) => {
-                tracing::warn!(stream = self.stream, why, "a retraining begins again");
-                lost = work.spent();
-                retraining.run(&gate, &mut self.pace, work, &mut report)
-            }
-            outcome => outcome,
-        }?;
+        let mut outcome = twice(&self.stream, || {
+            lost = work.spent();
+            retraining.run(&gate, &mut self.pace, work, &mut report)
+        })?;
         self.observe(configuration, &outcome, outcome.gpu_seconds - lost);
         if let (Some(trained), Some(verdict)) = (outcome.promoted.take(), &outcome.verdict) {
             let serving = work.minibatch(|| trained.fork())?;

@@ -55,4 +55,4 @@ pub use pace::Pace;
 pub use retrain::{Gate, Outcome, Retraining};
 pub use split::{Labelled, Split};
 pub use trainer::{Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder};
-pub use turn::Turn;
+pub use turn::{TURNS_A_STEP, Turn};

@@ -2,11 +2,13 @@
 //! is allowed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use ekya_models::{Step, Training};
+use ekya_models::Training;
 use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work};
+use super::turn::TURNS_A_STEP;
 
 /// Examples a step where nothing has been measured yet: few, for the largest student on the slowest
 /// device.
@@ -27,6 +29,17 @@ impl Pace {
         Self {
             step_seconds,
             example_seconds: BTreeMap::new(),
+        }
+    }
+
+    /// A training whose steps are to be counted.
+    pub(super) fn timed(&self, training: Box<dyn Training>) -> Timed {
+        Timed {
+            training,
+            turn: Duration::from_secs_f64(self.step_seconds) / TURNS_A_STEP,
+            done: 0,
+            seconds: 0.0,
+            examples: 0,
         }
     }
 
@@ -51,42 +64,57 @@ impl Pace {
 /// A training whose first epoch is timed: later ones may find more computed already.
 pub(super) struct Timed {
     training: Box<dyn Training>,
+    /// What steps are computed in, at a time.
+    turn: Duration,
+    /// Steps so far.
+    done: usize,
     seconds: f64,
     examples: usize,
 }
 
 impl Timed {
-    pub(super) fn new(training: Box<dyn Training>) -> Self {
-        Self {
-            training,
-            seconds: 0.0,
-            examples: 0,
-        }
-    }
-
     /// The training.
     pub(super) fn training(&self) -> &dyn Training {
         &*self.training
     }
 
-    /// One step, as a minibatch of `work`.
+    /// One step or more, as a minibatch of `work`; at most until so many are done. Returns how many
+    /// are.
     ///
     /// # Errors
     /// See [`Work::minibatch`].
-    pub(super) fn step(&mut self, work: &mut Work) -> Result<Step, LearnError> {
+    pub(super) fn advance(&mut self, until: usize, work: &mut Work) -> Result<usize, LearnError> {
+        let epoch = self.training.steps_per_epoch();
+        let first = self.done < epoch;
+        let until = if first { until.min(epoch) } else { until };
+        let (training, turn, at_most) = (&mut self.training, self.turn, until - self.done);
         let before = work.spent();
-        let step = work.minibatch(|| self.training.step())?;
-        if step.done <= self.training.steps_per_epoch() {
+        let steps = work.minibatch(|| training.steps_within(turn, at_most))?;
+        if first {
             self.seconds += work.spent() - before;
-            self.examples += step.examples;
+            self.examples += steps.iter().map(|step| step.examples).sum::<usize>();
         }
-        Ok(step)
+        self.done += steps.len();
+        Ok(self.done)
+    }
+
+    /// The steps up to the next end of an epoch.
+    ///
+    /// # Errors
+    /// See [`Work::minibatch`].
+    pub(super) fn train_epoch(&mut self, work: &mut Work) -> Result<(), LearnError> {
+        let epoch = self.training.steps_per_epoch();
+        let end = (self.done / epoch + 1) * epoch;
+        while self.done < end {
+            self.advance(end, work)?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ekya_models::{ModelError, Student};
+    use ekya_models::{ModelError, Step, Student};
 
     use super::*;
 
@@ -113,7 +141,7 @@ mod tests {
     fn after(seconds: f64, examples: usize) -> usize {
         let config = RetrainingConfig::default();
         let mut pace = Pace::new(0.05);
-        let mut timed = Timed::new(Box::new(Never));
+        let mut timed = pace.timed(Box::new(Never));
         (timed.seconds, timed.examples) = (seconds, examples);
         pace.learn(&config, &timed);
         let other = RetrainingConfig {

@@ -8,7 +8,7 @@ use ekya_sched::RetrainingConfig;
 
 use super::evaluate::{LearnError, Work, accuracy};
 use super::gate::{compare, recall};
-use super::pace::{Pace, Timed};
+use super::pace::Pace;
 use super::split::Labelled;
 use crate::stream::Metric;
 
@@ -99,14 +99,16 @@ impl Retraining<'_> {
         work: &mut Work,
         mut report: impl FnMut(Progress),
     ) -> Result<Box<dyn Student>, LearnError> {
-        let mut training = Timed::new(work.minibatch(|| {
+        let mut training = pace.timed(work.minibatch(|| {
             self.serving
                 .train_with(self.examples, self.config, self.options, self.seed)
         })?);
         let steps = training.training().steps();
         let part = steps.div_ceil(MEASURED_PARTS).max(1);
-        for _ in 0..steps {
-            let done = training.step(work)?.done;
+        let mut done = 0;
+        while done < steps {
+            let measured = (done / part + 1) * part;
+            done = training.advance(measured.min(steps), work)?;
             let accuracy = if done.is_multiple_of(part) && done < steps {
                 let so_far = work.minibatch(|| training.training().student())?;
                 self.measure(&*so_far, gate, work)?

@@ -65,7 +65,7 @@ impl Trainable for Candidates<'_> {
             accuracy: (config.head_width == 0).then_some(self.serving),
             gpu_seconds: self.work.spent() - before,
         };
-        self.training = Some((config, Timed::new(training)));
+        self.training = Some((config, self.pace.timed(training)));
         Ok(start)
     }
 
@@ -74,9 +74,7 @@ impl Trainable for Candidates<'_> {
             return Err(LearnError::Cancelled);
         };
         let before = self.work.spent();
-        for _ in 0..timed.training().steps_per_epoch() {
-            timed.step(self.work)?;
-        }
+        timed.train_epoch(self.work)?;
         self.pace.learn(config, timed);
         let trained = self.work.spent();
         let student = self.work.minibatch(|| timed.training().student())?;

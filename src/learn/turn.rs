@@ -5,10 +5,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ekya_actors::worker::Overrun;
 use ekya_actors::{JobHandle, Lease, LeaseError};
 use parking_lot::Mutex;
+
+/// A turn is this part of what a training step may take, where others wait: shares are kept the better
+/// the shorter turns are, and inference waits for one at most. A worker in the middle of a step is
+/// stopped for the others' turns, which takes about .1 ms.
+pub const TURNS_A_STEP: u32 = 4;
+
+/// How long a minibatch may go on that nobody wants any more. Most end by themselves, and the worker
+/// lives; a new one would take about as long to be ready.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The turn of one job. At most one thread computes for it at a time.
 #[derive(Debug)]
@@ -24,6 +34,8 @@ struct Held {
     lease: Option<Lease>,
     /// Device time of the leases before.
     spent: Duration,
+    /// When it was noticed in the middle of a minibatch that the task is cancelled.
+    noticed: Option<Instant>,
 }
 
 impl Turn {
@@ -40,6 +52,7 @@ impl Turn {
     /// Another task begins, which somebody ends by setting `cancelled`.
     pub(super) fn begin(&self, cancelled: Arc<AtomicBool>) {
         *self.cancelled.lock() = cancelled;
+        self.held.lock().noticed = None;
     }
 
     /// Waits for the turn of the next minibatch, and ends the one before in the same step: a job
@@ -60,23 +73,8 @@ impl Turn {
         Ok(())
     }
 
-    /// In the middle of a minibatch that has taken too long: lets others have their turn first.
-    /// Work that holds no turn, such as loading a model when a node starts, just goes on.
-    ///
-    /// # Errors
-    /// [`LeaseError`], [`LeaseError::Stopped`] where the task is cancelled; nothing is held then.
-    pub fn yield_now(&self) -> Result<(), LeaseError> {
-        if !self.is_held() {
-            return Ok(());
-        }
-        if self.cancelled.lock().load(Ordering::Relaxed) {
-            self.end();
-            return Err(LeaseError::Stopped);
-        }
-        self.next()
-    }
-
-    /// The same where it has been held for `slice` and more.
+    /// Between two parts of a minibatch: where the turn has been held for `slice` and more, lets others
+    /// have theirs first.
     ///
     /// # Errors
     /// [`LeaseError`]; nothing is held then.
@@ -104,6 +102,16 @@ impl Turn {
         Ok(waited)
     }
 
+    /// Whether nobody wants any more what is computed now, and it has had its time to end by itself.
+    fn is_overdue(&self) -> bool {
+        let cancelled = self.cancelled.lock().load(Ordering::Relaxed);
+        let mut held = self.held.lock();
+        if !cancelled || held.lease.is_none() {
+            return false;
+        }
+        held.noticed.get_or_insert_with(Instant::now).elapsed() >= GRACE
+    }
+
     /// Whether it is held now.
     #[must_use]
     pub fn is_held(&self) -> bool {
@@ -123,5 +131,36 @@ impl Turn {
     pub fn spent(&self) -> Duration {
         let held = self.held.lock();
         held.spent + held.lease.as_ref().map_or(Duration::ZERO, Lease::held)
+    }
+}
+
+/// In the middle of a minibatch that has taken too long, others have their turn first; a task that
+/// nobody wants any more gets no other. Work that holds no turn, such as loading a model when a node
+/// starts, just goes on.
+impl Overrun for &Turn {
+    fn go_on(&mut self) -> bool {
+        if self.is_overdue() {
+            return false;
+        }
+        let mut held = self.held.lock();
+        let Some(lease) = held.lease.take() else {
+            return true;
+        };
+        let spent = lease.held();
+        let renewed = lease.renew_alone();
+        let alone = renewed.is_ok();
+        if alone {
+            held.spent += spent;
+        }
+        held.lease = Some(renewed.unwrap_or_else(|same| same));
+        alone
+    }
+
+    fn next_turn(&mut self) -> Result<(), LeaseError> {
+        if self.is_overdue() {
+            self.end();
+            return Err(LeaseError::Stopped);
+        }
+        self.next()
     }
 }

@@ -4,19 +4,21 @@ use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ekya_actors::LeaseError;
 use ekya_actors::codec::{self, CodecError};
 use ekya_actors::worker::{Exchange, Limits, Parcel, Patience, Pool, Program, Worker, WorkerError};
 use ekya_models::{Image, ModelError, Placement};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::pictures::Shown;
 use super::request::{Answer, Id, Picture, Request};
 use super::serve::THREADS;
-use crate::learn::Turn;
+use crate::learn::{TURNS_A_STEP, Turn};
 
 /// Workers that wait, started, for somebody to need one.
 const SPARE: usize = 1;
@@ -26,8 +28,6 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 const RUNNING_MAX: Duration = Duration::from_secs(60);
 /// The same in training steps' time.
 const RUNNING_STEPS: u32 = 10;
-/// A request gives up its turn after so many training steps' time.
-const SLICE_STEPS: u32 = 4;
 /// Turns for which a thread of a minibatch waits for the others before it sleeps. With the default,
 /// 300,000, threads wait busily for one that has no core, hundreds of times a minibatch: on two cores
 /// beside compilers, training steps of ResNet18 took one to four seconds in place of a tenth. With
@@ -108,17 +108,29 @@ impl Hosting {
     }
 
     /// A worker whose requests are made in `turn`, and which gives that up in the middle of one that
-    /// takes much longer than a training step of `step` may.
+    /// takes long, as measured by the `step` that training may take.
     #[must_use]
     pub fn host(self: &Arc<Self>, turn: Arc<Turn>, step: Duration) -> Arc<Host> {
+        self.host_within(turn, step, RUNNING_MAX.max(step * RUNNING_STEPS))
+    }
+
+    /// The same, where a request that takes longer than `at_most` counts as hung.
+    #[must_use]
+    pub fn host_within(
+        self: &Arc<Self>,
+        turn: Arc<Turn>,
+        step: Duration,
+        at_most: Duration,
+    ) -> Arc<Host> {
         Arc::new(Host {
             hosting: Arc::clone(self),
             turn,
             patience: Patience {
-                slice: step * SLICE_STEPS,
-                at_most: RUNNING_MAX.max(step * RUNNING_STEPS),
+                slice: step / TURNS_A_STEP,
+                at_most,
             },
             last_id: AtomicU64::new(0),
+            pid: AtomicU32::new(0),
             dropped: Mutex::default(),
             state: Mutex::default(),
         })
@@ -139,6 +151,8 @@ pub struct Host {
     turn: Arc<Turn>,
     patience: Patience,
     last_id: AtomicU64,
+    /// Of the running process, 0 while there is none: read while a request goes on.
+    pid: AtomicU32,
     /// What nobody needs any more; the worker hears of it with the next request.
     dropped: Mutex<Vec<Id>>,
     state: Mutex<State>,
@@ -176,6 +190,7 @@ impl Host {
         if state.worker.as_ref().is_none_or(Worker::has_ended) {
             let started = self.turn.aside(|| self.hosting.take());
             let worker = started.map_err(cut_off)?.map_err(failed)?;
+            self.pid.store(worker.pid(), Ordering::Relaxed);
             *state = State {
                 worker: Some(worker),
                 processes: state.processes + 1,
@@ -193,16 +208,19 @@ impl Host {
         same.then_some(Process { host: self, state })
     }
 
-    /// Processor time of the running process, for tests and tools.
+    /// Processor time of the running process, or of the last one until it is waited for; for tests and
+    /// tools.
     #[must_use]
     pub fn processor_time(&self) -> Option<Duration> {
-        self.state.lock().worker.as_ref()?.cpu_time()
+        let pid = Pid::from_raw(self.pid()?.cast_signed());
+        let clock = ClockId::pid_cpu_clock_id(pid).ok()?;
+        clock.now().ok().map(Duration::from)
     }
 
-    /// The number of the running process, for tests and tools.
+    /// The number of the running process, or of the last one; for tests and tools.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.state.lock().worker.as_ref().map(Worker::pid)
+        Some(self.pid.load(Ordering::Relaxed)).filter(|&pid| pid > 0)
     }
 
     /// A place for a file of so many bytes that goes between worker and node, in shared memory where
@@ -305,7 +323,7 @@ impl Process<'_> {
         let worker = worker.ok_or_else(|| ModelError::Process("it has ended".to_owned()))?;
         let bytes = codec::to_bytes(request).map_err(unspeakable)?;
         let answer = worker
-            .call(&bytes, *patience, &mut || turn.yield_now())
+            .call(&bytes, *patience, &mut &**turn)
             .map_err(failed)
             .and_then(|bytes| codec::from_bytes(&bytes).map_err(unspeakable));
         match answer {

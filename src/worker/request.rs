@@ -1,6 +1,7 @@
 //! What a node and its worker say to each other. Both are the same program, of one version.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ekya_models::{BBox, ModelError, Object, Placement, Step, TrainingOptions};
 use ekya_sched::RetrainingConfig;
@@ -54,8 +55,12 @@ pub(super) enum Request {
     },
     /// [`Student::train_with`](ekya_models::Student::train_with).
     Train(Train),
-    /// [`Training::step`](ekya_models::Training::step).
-    Step { training: Id },
+    /// [`Training::steps_within`](ekya_models::Training::steps_within).
+    Steps {
+        training: Id,
+        time: Duration,
+        at_most: usize,
+    },
     /// [`Training::student`](ekya_models::Training::student).
     Take { training: Id, student: Id },
     /// [`Student::hand_over`](ekya_models::Student::hand_over).
@@ -97,7 +102,7 @@ pub(super) enum Answer {
         steps: usize,
         steps_per_epoch: usize,
     },
-    Step(Step),
+    Steps(Vec<Step>),
     Failed(Failure),
 }
 

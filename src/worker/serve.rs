@@ -97,10 +97,14 @@ impl Bench {
                 return Ok(Answer::Objects(teacher.label(picture, &regions)?));
             }
             Request::Train(order) => return self.train(order),
-            Request::Step { training } => {
+            Request::Steps {
+                training,
+                time,
+                at_most,
+            } => {
                 let training = self.trainings.get_mut(&training);
                 let training = training.ok_or_else(|| missing("training"))?;
-                return Ok(Answer::Step(training.step()?));
+                return Ok(Answer::Steps(training.steps_within(time, at_most)?));
             }
             Request::Take { training, student } => {
                 let taken = find(&self.trainings, training, "training")?.student()?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ekya_actors::worker::Parcel;
 use ekya_models::{
@@ -247,9 +248,18 @@ impl Training for HostedTraining {
     }
 
     fn step(&mut self) -> Result<Step, ModelError> {
-        let training = self.id;
-        match self.process()?.ask(&Request::Step { training })? {
-            Answer::Step(step) => Ok(step),
+        let mut steps = self.steps_within(Duration::ZERO, 1)?;
+        steps.pop().ok_or_else(unexpected)
+    }
+
+    fn steps_within(&mut self, time: Duration, at_most: usize) -> Result<Vec<Step>, ModelError> {
+        let answer = self.process()?.ask(&Request::Steps {
+            training: self.id,
+            time,
+            at_most,
+        })?;
+        match answer {
+            Answer::Steps(steps) => Ok(steps),
             _ => Err(unexpected()),
         }
     }

@@ -42,6 +42,27 @@ pub struct Patience {
     pub at_most: Duration,
 }
 
+/// In whose turn on a device a request runs. A closure is one that waits for each next turn.
+pub trait Overrun {
+    /// A slice has passed without an answer: whether the process may go straight on, as in the next
+    /// turn, because nobody else waits for one. Where it may not, nothing has changed.
+    fn go_on(&mut self) -> bool {
+        false
+    }
+
+    /// The process stands. Ends the turn and waits for the next.
+    ///
+    /// # Errors
+    /// [`LeaseError`] when there is none any more.
+    fn next_turn(&mut self) -> Result<(), LeaseError>;
+}
+
+impl<F: FnMut() -> Result<(), LeaseError>> Overrun for F {
+    fn next_turn(&mut self) -> Result<(), LeaseError> {
+        self()
+    }
+}
+
 /// One worker process. Dropped, it is killed and reaped, whatever it does.
 #[derive(Debug)]
 pub struct Worker {
@@ -124,8 +145,9 @@ impl Worker {
     /// Sends a request and waits for its answer. Blocks the calling thread: never call it from an
     /// actor.
     ///
-    /// Whenever a slice has passed without an answer, the process is stopped; `overrun` is called,
-    /// which gives the lease back and waits for the next turn; and the process goes on.
+    /// Whenever a slice has passed without an answer and others wait for the device, the process is
+    /// stopped in the middle of what it does, the lease is given back and the next turn waited for;
+    /// then the process goes on.
     ///
     /// # Errors
     /// [`WorkerError`]; the process is dead then, and every further call returns an error.
@@ -133,7 +155,7 @@ impl Worker {
         &mut self,
         request: &[u8],
         patience: Patience,
-        overrun: &mut dyn FnMut() -> Result<(), LeaseError>,
+        overrun: &mut dyn Overrun,
     ) -> Result<Vec<u8>, WorkerError> {
         let answer = self.try_call(request, patience, overrun);
         match answer {
@@ -147,7 +169,7 @@ impl Worker {
         &mut self,
         request: &[u8],
         patience: Patience,
-        overrun: &mut dyn FnMut() -> Result<(), LeaseError>,
+        overrun: &mut dyn Overrun,
     ) -> Result<Vec<u8>, WorkerError> {
         self.expect_silence()?;
         let bytes = request.len();
@@ -165,11 +187,14 @@ impl Worker {
             if left.is_zero() {
                 return Err(WorkerError::Hung(patience.at_most));
             }
+            if overrun.go_on() {
+                continue;
+            }
             self.stop()?;
             // It may have answered before it stopped.
             let late = self.hear(&mut rest, Duration::ZERO)?;
             if late.is_none() {
-                overrun().map_err(WorkerError::Stopped)?;
+                overrun.next_turn().map_err(WorkerError::Stopped)?;
             }
             self.signal(Signal::SIGCONT);
             if let Some(answer) = late {

@@ -26,6 +26,8 @@ mod classify;
 #[cfg(feature = "torch")]
 mod detect;
 #[cfg(feature = "torch")]
+pub mod gpu;
+#[cfg(feature = "torch")]
 mod minibatch;
 #[cfg(feature = "torch")]
 mod onnx;

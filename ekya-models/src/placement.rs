@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::gpu;
+
 /// Where a model's tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Placement {
@@ -19,6 +21,7 @@ impl Placement {
         static LOADED: std::sync::Once = std::sync::Once::new();
         LOADED.call_once(load_cuda_kernels);
         if tch::Cuda::is_available() {
+            gpu::put_to_use();
             Self::Cuda(0)
         } else {
             Self::Cpu
@@ -33,10 +36,12 @@ impl Placement {
     }
 }
 
-/// Sets how many threads a minibatch of the calling thread may use on the CPU (0 counts as 1).
-/// libtorch keeps the setting for each thread, so call it first thing on every compute thread.
+/// Sets how many threads a minibatch of the calling thread may use on the CPU (0 counts as 1), and
+/// where [`Placement::best`] has found a GPU gives the thread a stream of its own there. libtorch keeps
+/// both for each thread, so call it first thing on every compute thread.
 pub fn set_compute_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+    gpu::take_stream();
 }
 
 /// Loads libtorch's CUDA half where there is one. A program linked against `tch` does not name it as

@@ -229,21 +229,57 @@ pub enum ModelError {
     /// The process in which the model lives failed, and the model may be gone with it.
     #[error("the model's process: {0}")]
     Process(String),
+    /// There is not as much memory as libtorch asked for, on the GPU or the machine. Fewer examples a
+    /// step may fit.
+    #[error("model runtime: {0}")]
+    OutOfMemory(String),
     /// libtorch or the ONNX runtime failed.
     #[error("model runtime: {0}")]
     Torch(String),
 }
 
+/// What libtorch says where memory cannot be had: CUDA's allocator, and the CPU's in two wordings.
+const OUT_OF_MEMORY: [&str; 3] = [
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory: you tried to allocate",
+];
+
+impl ModelError {
+    /// A failure of libtorch, from what it said; nothing but the text tells a lack of memory. Keeps the
+    /// first line: a trace of addresses inside libtorch follows.
+    #[must_use]
+    pub fn of_runtime(said: &str) -> Self {
+        let first = said.lines().next().unwrap_or_default().to_owned();
+        if OUT_OF_MEMORY.iter().any(|words| first.contains(words)) {
+            Self::OutOfMemory(first)
+        } else {
+            Self::Torch(first)
+        }
+    }
+}
+
 impl From<tch::TchError> for ModelError {
-    /// Keeps the first line: a trace of addresses inside libtorch follows.
     fn from(error: tch::TchError) -> Self {
-        Self::Torch(
-            error
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        )
+        Self::of_runtime(&error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_lack_of_memory_is_told_from_other_failures() {
+        let too_much = tch::Tensor::f_zeros([1 << 46], (tch::Kind::Float, tch::Device::Cpu));
+        let error = ModelError::from(too_much.expect_err("256 TiB"));
+        assert!(matches!(error, ModelError::OutOfMemory(_)), "{error}");
+        let shapes = tch::Tensor::from_slice(&[1.0, 2.0]).f_reshape([3]);
+        let error = ModelError::from(shapes.expect_err("two are not three"));
+        assert!(matches!(error, ModelError::Torch(_)), "{error}");
+        // As CUDA's allocator says it.
+        let said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of …\ntrace";
+        let error = ModelError::of_runtime(said);
+        assert!(matches!(error, ModelError::OutOfMemory(_)), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ekya_models::{ModelError, Student};
+use ekya_models::{ModelError, Student, gpu};
 use ekya_profiler::inference::{Measurement, inherited_accuracy};
 use thiserror::Error;
 
@@ -69,12 +69,16 @@ impl Work {
         self.go_on()?;
         let before = self.turn.spent();
         let result = compute();
+        // A GPU is asked to compute, and does so later.
+        let finished = gpu::finish();
         self.spent += self.turn.spent().saturating_sub(before).as_secs_f64();
         // What has failed for want of another turn has been cut off.
         if result.is_err() && !self.turn.is_held() {
             return Err(LearnError::Cancelled);
         }
-        result.map_err(Into::into)
+        let result = result.map_err(Into::into)?;
+        finished.map_err(|error| ModelError::of_runtime(&error.to_string()))?;
+        Ok(result)
     }
 
     /// Whether to go on at all.

@@ -16,7 +16,7 @@ use super::evaluate::{LearnError, Work, accuracy, profile_inference};
 use super::gate::compare;
 use super::memory::{Kept, Limits, Memory};
 use super::pace::Pace;
-use super::retrain::{Gate, Outcome, Retraining};
+use super::retrain::{Attempt, Gate, Outcome, Retraining};
 use super::split::{Labelled, Split};
 use super::trainable::Candidates;
 use super::trainer::{Prepare, Prepared, RolledBack};
@@ -64,6 +64,8 @@ pub struct Learner {
     serving_on_holdout: Option<f64>,
     /// Which configurations are still profiled.
     pruner: Pruner,
+    /// Examples a training step that memory has room for, as far as is known.
+    room: usize,
     /// The student that served before, since the last promotion.
     fallback: Option<Fallback>,
     /// Absent where nothing outlives the process.
@@ -79,21 +81,6 @@ struct Fallback {
     gain: Estimate,
     /// Time of the last frame that the gate may have looked at: what is later is news.
     compared_until: f64,
-}
-
-/// Does something, and once more where the process that does it dies: what it died of may have been
-/// chance, or somebody who kills processes.
-fn twice<R>(
-    stream: &str,
-    mut work: impl FnMut() -> Result<R, LearnError>,
-) -> Result<R, LearnError> {
-    match work() {
-        Err(LearnError::Model(ModelError::Process(why))) => {
-            tracing::warn!(stream, why, "what the process was at begins again");
-            work()
-        }
-        done => done,
-    }
 }
 
 impl Learner {
@@ -124,6 +111,7 @@ impl Learner {
             occasion: 0,
             serving_on_holdout: None,
             pruner,
+            room: usize::MAX,
             fallback: None,
             keeper: None,
             unsaved: None,
@@ -143,8 +131,12 @@ impl Learner {
         self.serving_on_holdout = None;
         self.occasion += 1;
         let mut prepared = Prepared::default();
-        let stream = self.stream.clone();
-        match twice(&stream, || self.measure(&order, &mut prepared, work)) {
+        let mut measured = self.measure(&order, &mut prepared, work);
+        if let Err(LearnError::Model(ModelError::Process(why))) = &measured {
+            tracing::warn!(stream = self.stream, why, "measuring begins again");
+            measured = self.measure(&order, &mut prepared, work);
+        }
+        match measured {
             // The student of before must serve again, whatever else is known.
             Err(error) if prepared.rolled_back.is_some() => {
                 tracing::warn!(stream = self.stream, %error, "less is measured than was asked for");
@@ -332,13 +324,13 @@ impl Learner {
         newest: &Mutex<Vec<Labelled>>,
         seed: u64,
         work: &mut Work,
-        mut report: impl FnMut(Progress),
+        report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
         let examples = self.memory.with(&self.split);
         let expected = self.profile_of(configuration).map(|profile| profile.gain);
         let config = &self.learning.configurations[configuration];
         let options = TrainingOptions {
-            micro_batch: self.pace.micro_batch(config),
+            micro_batch: self.pace.micro_batch(config).min(self.room),
             ..self.options()
         };
         let retraining = Retraining {
@@ -360,12 +352,17 @@ impl Learner {
             expected,
             rule: self.learning.rule(),
         };
-        let mut lost = 0.0;
-        let mut outcome = twice(&self.stream, || {
-            lost = work.spent();
-            retraining.run(&gate, &mut self.pace, work, &mut report)
-        })?;
-        self.observe(configuration, &outcome, outcome.gpu_seconds - lost);
+        let Attempt {
+            mut outcome,
+            lost_gpu_seconds,
+            room,
+        } = retraining.run_twice(&gate, &mut self.pace, work, report)?;
+        self.room = room.unwrap_or(self.room);
+        self.observe(
+            configuration,
+            &outcome,
+            outcome.gpu_seconds - lost_gpu_seconds,
+        );
         if let (Some(trained), Some(verdict)) = (outcome.promoted.take(), &outcome.verdict) {
             let serving = work.minibatch(|| trained.fork())?;
             outcome.inference = self.measure_inference(&*serving, work)?;

@@ -52,7 +52,7 @@ pub use labeller::{Golden, Label, LabellerActor, Labelling};
 pub use learner::{Beginning, Learner};
 pub use memory::{Features, Kept, Limits, Memory};
 pub use pace::Pace;
-pub use retrain::{Gate, Outcome, Retraining};
+pub use retrain::{Attempt, Gate, Outcome, Retraining};
 pub use split::{Labelled, Split};
 pub use trainer::{Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder};
 pub use turn::{TURNS_A_STEP, Turn};

@@ -1,6 +1,6 @@
 //! One retraining: train a copy, compare it with the serving student on held-out frames, decide.
 
-use ekya_models::{Example, Student, TrainingOptions};
+use ekya_models::{Example, ModelError, Student, TrainingOptions, gpu};
 use ekya_profiler::comparison::{Rule, Verdict};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{Estimate, Progress, measuring_variance};
@@ -28,6 +28,16 @@ pub struct Outcome {
     pub examples: usize,
     /// Device seconds spent, gate and inference profile included.
     pub gpu_seconds: f64,
+}
+
+/// A retraining that has come to its end, if need be at the second attempt.
+pub struct Attempt {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Device seconds of the attempt before, which are among the outcome's.
+    pub lost_gpu_seconds: f64,
+    /// Examples a step that memory has room for, where there was none for more.
+    pub room: Option<usize>,
 }
 
 /// What to retrain on and how.
@@ -61,6 +71,56 @@ pub struct Gate<'a> {
 }
 
 impl Retraining<'_> {
+    /// [`run`](Self::run), and once more where that may go better: what a process died of may have been
+    /// chance, or somebody who kills processes, and half as many examples a step need less memory.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run).
+    pub fn run_twice(
+        &self,
+        gate: &Gate<'_>,
+        pace: &mut Pace,
+        work: &mut Work,
+        mut report: impl FnMut(Progress),
+    ) -> Result<Attempt, LearnError> {
+        let error = match self.run(gate, pace, work, &mut report) {
+            Err(error) => error,
+            Ok(outcome) => {
+                return Ok(Attempt {
+                    outcome,
+                    lost_gpu_seconds: 0.0,
+                    room: None,
+                });
+            }
+        };
+        let room = match &error {
+            LearnError::Model(ModelError::Process(_)) => None,
+            LearnError::Model(ModelError::OutOfMemory(_)) => Some(self.half_a_step()),
+            _ => return Err(error),
+        };
+        tracing::warn!(%error, room, "a retraining begins again");
+        gpu::empty_cache();
+        let lost_gpu_seconds = work.spent();
+        let options = TrainingOptions {
+            micro_batch: room.unwrap_or(self.options.micro_batch),
+            ..self.options.clone()
+        };
+        let again = Retraining {
+            options: &options,
+            ..*self
+        };
+        Ok(Attempt {
+            outcome: again.run(gate, pace, work, report)?,
+            lost_gpu_seconds,
+            room,
+        })
+    }
+
+    fn half_a_step(&self) -> usize {
+        let step = self.options.micro_batch.min(self.config.batch_size);
+        (step / 2).max(1)
+    }
+
     /// Trains to the end, then through the gate.
     ///
     /// # Errors
@@ -139,5 +199,150 @@ impl Retraining<'_> {
             mean: accuracy - serving,
             sd: measuring_variance(frames.len()).sqrt(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use ekya_actors::{Device, Grant, GrantError};
+    use ekya_models::{BBox, Image, Object, Step, Training};
+    use ekya_sched::Share;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::learn::Turn;
+
+    /// A student whose training needs more memory than there is, beyond some examples a step.
+    #[derive(Clone)]
+    struct Hungry {
+        room: usize,
+        /// Examples a step of each training that was begun.
+        begun: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Student for Hungry {
+        fn infer(&self, _: &Image, _: &[BBox], _: f64) -> Result<Vec<Object>, ModelError> {
+            Ok(Vec::new())
+        }
+
+        fn fork(&self) -> Result<Box<dyn Student>, ModelError> {
+            Ok(Box::new(self.clone()))
+        }
+
+        fn network(&self) -> String {
+            "hungry".to_owned()
+        }
+
+        fn train_with(
+            &self,
+            _: &[Example],
+            config: &RetrainingConfig,
+            options: &TrainingOptions,
+            _: u64,
+        ) -> Result<Box<dyn Training>, ModelError> {
+            let step = options.micro_batch.min(config.batch_size);
+            self.begun.lock().push(step);
+            Ok(Box::new(Steps(self.clone(), step)))
+        }
+
+        fn save(&self, _: &Path) -> Result<(), ModelError> {
+            Ok(())
+        }
+    }
+
+    struct Steps(Hungry, usize);
+
+    impl Training for Steps {
+        fn steps(&self) -> usize {
+            1
+        }
+
+        fn steps_per_epoch(&self) -> usize {
+            1
+        }
+
+        fn step(&mut self) -> Result<Step, ModelError> {
+            let Self(student, examples) = self;
+            if *examples > student.room {
+                return Err(ModelError::of_runtime("CUDA out of memory. Tried to"));
+            }
+            Ok(Step {
+                loss: 0.0,
+                done: 1,
+                examples: *examples,
+            })
+        }
+
+        fn student(&self) -> Result<Box<dyn Student>, ModelError> {
+            self.0.fork()
+        }
+    }
+
+    fn work() -> Result<Work, GrantError> {
+        let device = Device::new("cpu0", 1);
+        let job = device.job("training");
+        device.grant(Grant {
+            job: job.id(),
+            share: Share::WHOLE,
+            term: 0,
+            sequence: 1,
+            expires: None,
+        })?;
+        Ok(Work::new(
+            Arc::new(Turn::new(Arc::new(job))),
+            Arc::default(),
+        ))
+    }
+
+    /// Examples a step of every attempt, and what came of them.
+    fn retrained(room: usize) -> Result<(Vec<usize>, Result<Attempt, LearnError>), GrantError> {
+        let begun = Arc::default();
+        let student = Hungry { room, begun };
+        let retraining = Retraining {
+            serving: &student,
+            examples: &[],
+            config: &RetrainingConfig {
+                batch_size: 32,
+                ..RetrainingConfig::default()
+            },
+            options: &TrainingOptions::default(),
+            metric: Metric::Accuracy,
+            seed: 1,
+        };
+        let gate = Gate {
+            held_out: &Vec::new,
+            remembered: &[],
+            meanwhile: (&[], 0.0),
+            expected: None,
+            rule: Rule {
+                confidence: 0.5,
+                class_margin: 1.0,
+            },
+        };
+        let mut pace = Pace::new(0.05);
+        let attempt = retraining.run_twice(&gate, &mut pace, &mut work()?, |_| {});
+        let begun = student.begun.lock().clone();
+        Ok((begun, attempt))
+    }
+
+    #[test]
+    fn a_lack_of_memory_halves_a_step_once() -> Result<(), GrantError> {
+        let (begun, attempt) = retrained(32)?;
+        assert_eq!(begun, [32]);
+        assert!(attempt.is_ok_and(|attempt| attempt.room.is_none()));
+        let (begun, attempt) = retrained(16)?;
+        assert_eq!(begun, [32, 16]);
+        assert!(attempt.is_ok_and(|attempt| attempt.room == Some(16)));
+        let (begun, attempt) = retrained(15)?;
+        assert_eq!(begun, [32, 16]);
+        let failed = attempt.err();
+        assert!(
+            matches!(failed, Some(LearnError::Model(ModelError::OutOfMemory(_)))),
+            "{failed:?}"
+        );
+        Ok(())
     }
 }

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::pictures::Shown;
 use super::request::{Answer, Id, Picture, Request};
-use super::serve::THREADS;
+use super::serve::{CUDA, THREADS};
 use crate::learn::{TURNS_A_STEP, Turn};
 
 /// Workers that wait, started, for somebody to need one.
@@ -79,6 +79,9 @@ impl Hosting {
             ("GOMP_SPINCOUNT", SPINS),
         ] {
             program.envs.push((name.into(), value.into()));
+        }
+        if placement != Placement::Cpu {
+            program.envs.push((CUDA.into(), "1".into()));
         }
         let limits = Limits {
             memory: memory.or_else(half_of_memory),

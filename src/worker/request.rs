@@ -126,6 +126,7 @@ pub(super) enum Failure {
         code: Option<i32>,
         text: String,
     },
+    OutOfMemory(String),
     Other(String),
 }
 
@@ -149,6 +150,7 @@ impl From<ModelError> for Failure {
                 steps,
                 learning_rate,
             },
+            ModelError::OutOfMemory(text) => Self::OutOfMemory(text),
             ModelError::Torch(text) => Self::Other(text),
             other => Self::Other(other.to_string()),
         }
@@ -177,6 +179,7 @@ impl From<Failure> for ModelError {
                     std::io::Error::from_raw_os_error,
                 ),
             },
+            Failure::OutOfMemory(text) => Self::OutOfMemory(text),
             Failure::Other(text) => Self::Torch(text),
         }
     }

@@ -8,26 +8,35 @@ use std::sync::Arc;
 
 use ekya_actors::codec::{self, CodecError};
 use ekya_actors::{guarded, worker};
-use ekya_models::{Example, Image, ModelError, Student, Teacher, Training};
+use ekya_models::{Example, Image, ModelError, Placement, Student, Teacher, Training, gpu};
 
 use super::request::{Answer, Failure, Id, Picture, Request, Train};
 use crate::node::{Teachers, load_teacher, take_over};
 
 /// Threads of a minibatch, from the node.
 pub(super) const THREADS: &str = "EKYA_WORKER_THREADS";
+/// Set where its models are to live on a GPU.
+pub(super) const CUDA: &str = "EKYA_WORKER_CUDA";
 
 /// Serves the node until that goes away.
 pub(super) fn serve() -> ! {
     let threads = std::env::var(THREADS)
         .ok()
         .and_then(|text| text.parse().ok());
+    if std::env::var_os(CUDA).is_some() {
+        // Loads CUDA's half of libtorch, or what is asked for later fails and says why.
+        let _ = Placement::best();
+    }
     ekya_models::set_compute_threads(threads.unwrap_or(1));
     let mut bench = Bench::default();
     worker::serve(env!("CARGO_PKG_VERSION"), move |request: &[u8]| {
         // A panic leaves what it was about in an unknown state, so the node gives that up: it is an
         // error like any other there.
-        let answer = guarded(|| bench.answer(codec::from_bytes(request).map_err(garbled)?));
-        let answer = answer.unwrap_or_else(|panic| Err(ModelError::Torch(panic)));
+        let answer = guarded(|| bench.finished(codec::from_bytes(request).map_err(garbled)?));
+        let answer = answer.unwrap_or_else(|panic| Err(ModelError::of_runtime(&panic)));
+        if let Err(ModelError::OutOfMemory(_)) = answer {
+            bench.make_room();
+        }
         let answer = answer.unwrap_or_else(|error| Answer::Failed(Failure::from(error)));
         // An empty answer is none, and ends this process.
         codec::to_bytes(&answer).unwrap_or_default()
@@ -44,6 +53,20 @@ struct Bench {
 }
 
 impl Bench {
+    /// The answer, when what it took is over on a GPU as well.
+    fn finished(&mut self, request: Request) -> Result<Answer, ModelError> {
+        let answer = self.answer(request)?;
+        gpu::finish().map_err(|error| ModelError::of_runtime(&error.to_string()))?;
+        Ok(answer)
+    }
+
+    /// Lets go of what takes most memory: a training that has failed cannot be continued, and whoever
+    /// began another one here hears that it is gone.
+    fn make_room(&mut self) {
+        self.trainings.clear();
+        gpu::empty_cache();
+    }
+
     fn answer(&mut self, request: Request) -> Result<Answer, ModelError> {
         match request {
             Request::Show { file, pictures } => self.show(&file, pictures)?,
@@ -168,7 +191,10 @@ impl Bench {
     fn forget(&mut self, id: Id) {
         self.students.remove(&id);
         self.teachers.remove(&id);
-        self.trainings.remove(&id);
+        if self.trainings.remove(&id).is_some() {
+            // Another process may start a training with what this one needed.
+            gpu::empty_cache();
+        }
     }
 }
 

@@ -110,6 +110,10 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         devices: vec![DeviceConfig {
             isolation: Isolation::default(),
             worker_memory_bytes: None,
+            depth: None,
+            measure_throughput: None,
+            gpu_memory_fraction: 0.5,
+            mps_percentage: None,
             name: "cpu0".to_owned(),
             kind: DeviceKind::Cpu,
             cores: 1,

@@ -34,6 +34,8 @@ pub mod sink;
 #[cfg(feature = "torch")]
 pub mod stream;
 #[cfg(feature = "torch")]
+pub mod throughput;
+#[cfg(feature = "torch")]
 pub mod train;
 #[cfg(feature = "torch")]
 pub mod trial;

@@ -1,6 +1,6 @@
 //! What frame sampling and resolution cost in accuracy, and what share they need.
 
-use ekya_sched::{InferenceOption, Share};
+use ekya_sched::{InferenceOption, Share, Throughput};
 
 /// One inference configuration λ, measured on labelled consecutive frames.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,21 +50,22 @@ pub fn inherited_accuracy(
 
 /// The configurations that no other dominates, cheapest first.
 ///
-/// A configuration needs `frames_per_second / sample_every × seconds_per_answer × headroom` of a
-/// device; a `headroom` of 1.2 leaves a sixth of the share for jitter. Its factor is its accuracy
-/// over the best one's. Measurements that make no sense (no numbers, a share that is none) are
+/// A configuration needs the share under which inference is, by `throughput`, `frames_per_second /
+/// sample_every × seconds_per_answer × headroom` times as fast as on a whole device; a `headroom` of
+/// 1.2 leaves a sixth of that for jitter. Its factor is its accuracy over the best one's. Measurements that make no sense (no numbers, a share that is none) are
 /// left out.
 #[must_use]
 pub fn profiles(
     measurements: &[Measurement],
     frames_per_second: f64,
     headroom: f64,
+    throughput: &Throughput,
 ) -> Vec<InferenceProfile> {
     let usable: Vec<(&Measurement, Share)> = measurements
         .iter()
         .filter(|measurement| (0.0..=1.0).contains(&measurement.accuracy))
         .filter_map(|measurement| {
-            let share = share(measurement, frames_per_second, headroom)?;
+            let share = share(measurement, frames_per_second, headroom, throughput)?;
             Some((measurement, share))
         })
         .collect();
@@ -89,12 +90,20 @@ pub fn profiles(
     profiles
 }
 
-fn share(measurement: &Measurement, frames_per_second: f64, headroom: f64) -> Option<Share> {
+fn share(
+    measurement: &Measurement,
+    frames_per_second: f64,
+    headroom: f64,
+    throughput: &Throughput,
+) -> Option<Share> {
     if measurement.sample_every == 0 {
         return None;
     }
     let answers_per_second = frames_per_second / f64::from(measurement.sample_every);
-    Share::try_from(answers_per_second * measurement.seconds_per_answer * headroom).ok()
+    let speed = answers_per_second * measurement.seconds_per_answer * headroom;
+    // What a whole device is too slow for needs several, or does its best.
+    let several = || Share::try_from(speed).ok();
+    throughput.share_for(speed).or_else(several)
 }
 
 fn keep_undominated(profiles: &mut Vec<InferenceProfile>) {
@@ -136,7 +145,12 @@ mod tests {
 
     #[test]
     fn shares_and_factors_are_those_of_the_formula() {
-        let profiles = profiles(&[measurement(1, 0.8), measurement(2, 0.6)], 10.0, 1.2);
+        let profiles = profiles(
+            &[measurement(1, 0.8), measurement(2, 0.6)],
+            10.0,
+            1.2,
+            &Throughput::default(),
+        );
         let [half, full] = profiles[..] else {
             panic!("{profiles:?}")
         };
@@ -144,6 +158,31 @@ mod tests {
         assert_eq!(half.option.share, Share::from_micro(60_000));
         assert_eq!(full.option.accuracy_factor, 1.0);
         assert!((half.option.accuracy_factor - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_curve_says_which_share_is_fast_enough() -> Result<(), ekya_sched::ThroughputError> {
+        // Two side by side, none slower for it: half a device is as fast as a whole one.
+        let half = Share::from_micro(500_000);
+        let curve = Throughput::measured(&[(half, 1.0), (Share::WHOLE, 1.0)])?;
+        let measured = [
+            measurement(1, 0.8),
+            measurement(8, 0.6),
+            measurement(16, 0.5),
+        ];
+        let profiles = profiles(&measured, 80.0, 1.2, &curve);
+        let shares: Vec<u32> = profiles
+            .iter()
+            .map(|one| one.option.share.micro())
+            .collect();
+        assert_eq!(shares, [30_000, 60_000, 480_000]);
+        let costly = super::profiles(&measured[..1], 200.0, 1.2, &curve);
+        assert_eq!(
+            costly[0].option.share,
+            Share::from_micro(2_400_000),
+            "more than there is"
+        );
+        Ok(())
     }
 
     #[test]
@@ -158,7 +197,7 @@ mod tests {
             measurement(0, 0.9),
             bad,
         ];
-        let kept: Vec<u32> = profiles(&measured, 10.0, 1.0)
+        let kept: Vec<u32> = profiles(&measured, 10.0, 1.0, &Throughput::default())
             .iter()
             .map(|p| p.sample_every)
             .collect();
@@ -177,7 +216,7 @@ mod tests {
                     ..measurement(every, accuracy)
                 })
                 .collect();
-            let profiles = profiles(&measured, 15.0, 1.2);
+            let profiles = profiles(&measured, 15.0, 1.2, &Throughput::default());
             prop_assert_eq!(profiles.is_empty(), measured.is_empty());
             for pair in profiles.windows(2) {
                 prop_assert!(pair[0].option.share < pair[1].option.share);

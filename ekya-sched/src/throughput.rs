@@ -130,7 +130,29 @@ impl Throughput {
         self.corners[self.corners.len() - 1].share
     }
 
-    /// The same, flat from a share on.
+    /// The smallest share under which speed is at least so high, to the nearest micro-GPU; `None`
+    /// where no share is enough, and for what is no number.
+    #[must_use]
+    pub fn share_for(&self, speed: f64) -> Option<Share> {
+        if speed <= 0.0 {
+            return Some(Share::ZERO);
+        }
+        let mut from = (0.0, 0.0);
+        for corner in &self.corners {
+            let to = (corner.share.as_f64(), corner.speed);
+            if speed <= to.1 {
+                // Above `from.1`, or an earlier corner had been enough: no division by zero.
+                let devices = from.0 + (speed - from.1) / (to.1 - from.1) * (to.0 - from.0);
+                let micro = (devices * f64::from(Share::WHOLE.micro())).round();
+                // At most the corner's own share.
+                return Some(Share::from_micro(micro as u32).min(corner.share));
+            }
+            from = to;
+        }
+        None
+    }
+
+    /// This curve, flat from a share on.
     pub(crate) fn cut_to(&self, share: Share) -> Self {
         let below = |corner: &&Corner| corner.share < share;
         let mut corners: Vec<Corner> = self.corners.iter().take_while(below).copied().collect();
@@ -240,6 +262,20 @@ mod tests {
         let speed: f64 = pieces.iter().map(|piece| piece.width * piece.slope).sum();
         assert!((speed - 1.0).abs() < 1e-9);
         assert!(pieces.windows(2).all(|pair| pair[0].slope >= pair[1].slope));
+    }
+
+    #[test]
+    fn the_share_for_a_speed_is_the_smallest_that_gives_it() {
+        let curve = measured();
+        assert_eq!(curve.share_for(0.0), Some(Share::ZERO));
+        assert_eq!(curve.share_for(1.0 / 6.0), Some(Share::from_micro(50_000)));
+        assert_eq!(curve.share_for(1.0), Some(tenths(10)));
+        assert_eq!(curve.share_for(1.001), None);
+        assert_eq!(curve.share_for(f64::NAN), None);
+        let levelled = [(tenths(2), 2.0), (tenths(5), 2.0), (tenths(10), 1.0)];
+        let levelled = Throughput::measured(&levelled).unwrap_or_default();
+        assert_eq!(levelled.share_for(0.5), Some(tenths(2)));
+        assert_eq!(Throughput::default().share_for(2.5), Some(tenths(25)));
     }
 
     #[test]

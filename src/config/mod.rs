@@ -102,6 +102,23 @@ pub struct DeviceConfig {
     /// What one worker process may have; half of the machine's memory where nothing is said. One that
     /// needs more ends, and with it the retraining that it is at.
     pub worker_memory_bytes: Option<u64>,
+    /// Minibatches that run side by side, 1 to 16; absent is 1 on a CPU, where one uses all cores, and
+    /// 2 on a GPU, which small networks do not fill.
+    #[serde(default)]
+    pub depth: Option<usize>,
+    /// Whether the throughput of each kind of student is measured when a node starts for the first
+    /// time, some seconds a kind, for plans to count with. Absent is where `depth` is above 1: one
+    /// minibatch at a time is as fast as its share says.
+    #[serde(default)]
+    pub measure_throughput: Option<bool>,
+    /// Part of a GPU's memory that one worker may have, above 0 and at most 1. GPUs only.
+    #[serde(default = "half")]
+    pub gpu_memory_fraction: f64,
+    /// Percent of a GPU's multiprocessors that one worker may use, 1 to 100, where NVIDIA's
+    /// Multi-Process Service runs (`nvidia-cuda-mps-control -d`): then workers compute side by side
+    /// instead of by turns, and a fatal fault of one of them is one of all. Absent is no limit.
+    #[serde(default)]
+    pub mps_percentage: Option<u32>,
 }
 
 /// How far what computes on a device is kept from the node's inference.
@@ -135,7 +152,15 @@ fn default_devices() -> Vec<DeviceConfig> {
         cores: 0,
         isolation: Isolation::default(),
         worker_memory_bytes: None,
+        depth: None,
+        measure_throughput: None,
+        gpu_memory_fraction: half(),
+        mps_percentage: None,
     }]
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// One camera and what serves it.

@@ -72,6 +72,21 @@ fn senseless_values_name_line_and_key() {
         ),
         ("uniform:0.5:1", "uniform:0.5:9", "line 5: run.scheduler"),
         (
+            "cores = 1",
+            "cores = 1\ndepth = 0",
+            "line 11: device[0].depth",
+        ),
+        (
+            "cores = 1",
+            "gpu_memory_fraction = 0.0",
+            "line 10: device[0].gpu_memory_fraction",
+        ),
+        (
+            "cores = 1",
+            "mps_percentage = 0",
+            "line 10: device[0].mps_percentage",
+        ),
+        (
             "name = \"gate\"",
             "name = \"gate\"\ndevice = \"gpu7\"",
             "line 14: stream[0].device",

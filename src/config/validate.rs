@@ -123,6 +123,24 @@ fn devices(config: &Config) -> Checked {
             format!("'{}' names two devices", device.name),
         )?;
         worker_memory(device, &format!("device.{index}.worker_memory_bytes"))?;
+        let depth = device.depth.unwrap_or(1);
+        require(
+            (1..=16).contains(&depth),
+            &format!("device.{index}.depth"),
+            format!("1 to 16 minibatches run side by side, got {depth}"),
+        )?;
+        let fraction = device.gpu_memory_fraction;
+        require(
+            fraction > 0.0 && fraction <= 1.0,
+            &format!("device.{index}.gpu_memory_fraction"),
+            format!("a part of a GPU's memory lies above 0 and is at most 1, got {fraction}"),
+        )?;
+        let percentage = device.mps_percentage.unwrap_or(100);
+        require(
+            (1..=100).contains(&percentage),
+            &format!("device.{index}.mps_percentage"),
+            format!("1 to 100 percent of a GPU's multiprocessors, got {percentage}"),
+        )?;
     }
     Ok(())
 }

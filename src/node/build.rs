@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use ekya_actors::worker::Program;
 use ekya_actors::{Device, Ref, System};
 use ekya_models::{ModelError, Placement, Student};
 use ekya_profiler::History;
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::beginning::Beginning;
 use super::feed::feed;
+use super::gpu;
 use super::lines::Sinks;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::{NodeError, Teachers};
@@ -27,6 +29,7 @@ use crate::schedule::{
 };
 use crate::source::StopFlag;
 use crate::stream::{InferenceActor, Intake, StreamLog};
+use crate::throughput::{Curves, Key, Store, describe};
 use crate::worker::{self, Host, HostedStudent, HostedTeacher, Hosting};
 
 /// Messages that may wait for the scheduler: results of all streams, and progress at ten a second.
@@ -43,6 +46,12 @@ pub(super) struct NodeDevice {
     pub(super) hosting: Option<Arc<Hosting>>,
     /// Threads of a minibatch.
     pub(super) threads: usize,
+    /// Minibatches that run side by side.
+    pub(super) depth: usize,
+    /// Whether plans count with measured throughput.
+    pub(super) measure_throughput: bool,
+    /// What was measured, or found to be known, so far.
+    pub(super) measured: Vec<(Key, Curves)>,
     /// Keeps the labelling jobs and their actors.
     labellers: Vec<Labeller>,
 }
@@ -123,6 +132,11 @@ impl Node {
             let built = node.build_stream(index, stream)?;
             node.streams.push(built);
         }
+        // What this thread has loaded is read by others, in streams of their own.
+        let loaded = ekya_models::gpu::finish_all();
+        loaded.map_err(|error| NodeError::Start {
+            reason: error.to_string(),
+        })?;
         Ok(node)
     }
 
@@ -159,6 +173,11 @@ impl Node {
             configured,
             placement,
         )?;
+        let store = self.throughput_store();
+        let curves = self.devices[device].curves(&*student, stream, &store, &self.config.learning);
+        let batches = self.config.learning.configurations.iter();
+        let batch = batches.map(|one| one.batch_size).max().unwrap_or(1);
+        let training_bytes = self.devices[device].training_bytes(&*student, batch);
         let (labeller, labelling_job) = self.labeller(device, stream, &opened.classes)?;
 
         let on = &self.devices[device];
@@ -203,6 +222,8 @@ impl Node {
             classes: opened.classes.clone(),
             device,
             rate: opened.rate,
+            curves,
+            training_bytes,
             intake: intake.clone(),
             inference: self.spawn(&format!("infer/{}", stream.name), inference)?,
             inference_job: inference_id,
@@ -224,6 +245,12 @@ impl Node {
             continued_from,
             not_kept: failures,
         })
+    }
+
+    /// Where measured throughput is kept: with the rest of what outlives the process, or for the user.
+    fn throughput_store(&self) -> Store {
+        let state = self.state.as_ref();
+        state.map_or_else(Store::of_user, |state| Store::in_folder(state.path()))
     }
 
     fn spawn<A: ekya_actors::Actor>(&self, name: &str, actor: A) -> Result<Ref<A>, NodeError> {
@@ -317,8 +344,15 @@ impl Node {
         done: Sender<Journal>,
         on_window: Box<dyn Fn(usize) + Send>,
     ) -> Result<Ref<SchedulerActor>, NodeError> {
+        let streams_on = |device: usize| {
+            let setups = self.streams.iter().filter_map(|one| one.setup.as_ref());
+            setups.filter(|setup| setup.device == device).count()
+        };
+        let memory = |(index, on): (usize, &NodeDevice)| on.bytes_for_trainings(streams_on(index));
+        let device_memory = self.devices.iter().enumerate().map(memory).collect();
         let setup = Setup {
             config: self.config.clone(),
+            device_memory,
             devices: self
                 .devices
                 .iter()
@@ -433,7 +467,9 @@ fn build_device(
     } else {
         (cores / devices).max(1)
     };
-    let device = Device::new(config.name.clone(), 1);
+    let usual = if placement == Placement::Cpu { 1 } else { 2 };
+    let depth = config.depth.unwrap_or(usual);
+    let device = Device::new(config.name.clone(), depth);
     let actor = system
         .spawn(
             &format!("device/{}", config.name),
@@ -449,6 +485,9 @@ fn build_device(
         placement,
         hosting: hosting(config, placement, threads),
         threads,
+        depth,
+        measure_throughput: config.measure_throughput.unwrap_or(depth > 1),
+        measured: Vec::new(),
         labellers: Vec::new(),
     })
 }
@@ -467,7 +506,9 @@ fn hosting(config: &DeviceConfig, placement: Placement, threads: usize) -> Optio
         );
         return None;
     }
-    Hosting::start(placement, threads, config.worker_memory_bytes)
+    let mut program = Program::this(env!("CARGO_PKG_VERSION"));
+    program.envs.extend(gpu::variables(config, placement));
+    Hosting::start_program(program, placement, threads, config.worker_memory_bytes)
         .inspect_err(|error| {
             tracing::warn!(device, %error, "students are retrained in this process: no workers");
         })
@@ -476,7 +517,7 @@ fn hosting(config: &DeviceConfig, placement: Placement, threads: usize) -> Optio
 
 impl NodeDevice {
     /// A copy of a student for its trainer, which computes in `turn`.
-    fn twin(
+    pub(super) fn twin(
         &self,
         student: &dyn Student,
         stream: &StreamConfig,
@@ -516,6 +557,16 @@ impl NodeDevice {
         let step = Duration::from_secs_f64(learning.step_seconds);
         let hosting = self.hosting.as_ref()?;
         Some(hosting.host(Arc::clone(turn), step))
+    }
+
+    /// Its hardware, in words.
+    pub(super) fn describe(&self) -> String {
+        describe(self.placement, self.threads)
+    }
+
+    /// Whether students train in processes of their own.
+    pub(super) fn has_workers(&self) -> bool {
+        self.hosting.is_some()
     }
 
     /// Whether minibatches run on the CPU.

@@ -4,7 +4,10 @@
 mod beginning;
 mod build;
 mod feed;
+mod gpu;
 mod lines;
+mod measured;
+mod memory;
 mod models;
 mod run;
 

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
 use crate::sink::{LabelledLine, LineSink};
 use crate::stream::{InferenceActor, Intake};
+use crate::throughput::Curves;
 
 /// What the scheduler works with.
 pub struct Setup {
@@ -23,6 +24,8 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// Devices and the actors in front of them, in the order of the configuration.
     pub devices: Vec<(Device, Ref<DeviceActor>)>,
+    /// Bytes of each device that retrainings may take together; `None` where they are never short.
+    pub device_memory: Vec<Option<u64>>,
     /// Streams, in the order of the configuration.
     pub streams: Vec<StreamSetup>,
     /// The moment from which the run's seconds count.
@@ -45,6 +48,10 @@ pub struct StreamSetup {
     pub device: usize,
     /// Frames a second that it sends.
     pub rate: f64,
+    /// How fast its kind of student is under shares of the device.
+    pub curves: Curves,
+    /// Bytes that its retraining takes of the device; 0 where they are not counted.
+    pub training_bytes: u64,
     /// Its frames.
     pub intake: Arc<Intake>,
     /// Serves it.
@@ -86,6 +93,8 @@ impl SchedulerActor {
         let trains = policy.retraining != Retraining::Never;
         let state = |stream: &StreamSetup| {
             StreamState::new(&stream.name, stream.device, stream.rate, trains)
+                .with_curves(stream.curves.clone())
+                .with_training_bytes(stream.training_bytes)
         };
         let streams = setup.streams.iter().map(state).collect();
         Self {

@@ -58,7 +58,10 @@ impl SchedulerActor {
         let run = &self.setup.config.run;
         let capacity = |device: usize| {
             let rest = Share::WHOLE.saturating_sub(self.labelling_share(device));
-            DeviceSpec::new(rest.saturating_sub(self.profiling_share(device)))
+            DeviceSpec {
+                memory: self.setup.device_memory[device],
+                ..DeviceSpec::new(rest.saturating_sub(self.profiling_share(device)))
+            }
         };
         let spec = |stream: &StreamState| {
             let mut spec = stream.spec();

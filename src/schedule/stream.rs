@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::learn::{Labelled, Prepared};
 use crate::stream::Sample;
+use crate::throughput::Curves;
 
 /// Inference may be late by a minibatch of training now and then: where there is training, an
 /// inference configuration is only chosen when its share covers its cost with this much to spare.
@@ -134,6 +135,10 @@ pub(super) struct StreamState {
     pub(super) device: usize,
     /// Frames a second that arrive.
     pub(super) rate: f64,
+    /// How fast its kind of student is under shares.
+    curves: Curves,
+    /// Bytes that its retraining takes.
+    training_bytes: u64,
     /// Accuracy of the serving student when every frame is answered.
     pub(super) accuracy: f64,
     /// Inference configurations as measured, accuracies relative to the best.
@@ -162,6 +167,8 @@ impl StreamState {
             name: name.to_owned(),
             device,
             rate,
+            curves: Curves::default(),
+            training_bytes: 0,
             // Until the first labels: better than chance, not perfect.
             accuracy: 0.5,
             measurements: Vec::new(),
@@ -179,6 +186,18 @@ impl StreamState {
             },
             ended: false,
         }
+    }
+
+    /// The same with what was measured of its kind of student.
+    pub(super) fn with_curves(mut self, curves: Curves) -> Self {
+        self.curves = curves;
+        self
+    }
+
+    /// The same with what its retraining takes of the device's memory.
+    pub(super) fn with_training_bytes(mut self, bytes: u64) -> Self {
+        self.training_bytes = bytes;
+        self
     }
 
     /// Takes over what preparation found.
@@ -216,7 +235,12 @@ impl StreamState {
                 None => now,
             };
         self.measurements = measurements.iter().map(relative).map(smooth).collect();
-        self.inference = profiles(&self.measurements, self.rate, self.headroom);
+        self.inference = profiles(
+            &self.measurements,
+            self.rate,
+            self.headroom,
+            &self.curves.inference,
+        );
     }
 
     /// A new order to the trainer: its number, and what ends it when set.
@@ -235,11 +259,14 @@ impl StreamState {
 
     /// The stream as a scheduler is asked about it.
     pub(super) fn spec(&self) -> StreamSpec {
-        let (retraining, training_running) = match &self.stage {
+        let (mut retraining, training_running): (Vec<RetrainingOption>, _) = match &self.stage {
             Stage::Ready(options) => (options.iter().map(|(_, option)| *option).collect(), false),
             Stage::Training(running) => (vec![running.remaining()], true),
             Stage::Idle | Stage::Preparing => (Vec::new(), false),
         };
+        for option in &mut retraining {
+            option.memory = self.training_bytes;
+        }
         StreamSpec {
             name: self.name.clone(),
             device: Some(self.device),
@@ -251,6 +278,7 @@ impl StreamState {
                 .collect(),
             retraining,
             training_running,
+            throughput: self.curves.training.clone(),
             ..StreamSpec::default()
         }
     }
@@ -258,6 +286,10 @@ impl StreamState {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ekya_sched::{DeviceSpec, Problem, Scheduler as _, Share, Thief, Throughput};
+
     use super::*;
 
     fn measurement(sample_every: u32, accuracy: f64) -> Measurement {
@@ -274,7 +306,7 @@ mod tests {
         let sample = |index| Sample {
             frame: crate::source::Frame {
                 index,
-                at: std::time::Duration::ZERO,
+                at: Duration::ZERO,
                 image: Arc::new(ekya_models::Image::new(1, 1, vec![0; 3]).unwrap()),
                 regions: vec![],
                 truth: None,
@@ -302,6 +334,84 @@ mod tests {
         assert!((spec.inference[0].accuracy_factor - 0.75).abs() < 1e-9);
         let ratio = spec.inference[1].share.as_f64() / spec.inference[0].share.as_f64();
         assert!((ratio - 5.0).abs() < 1e-3);
+    }
+
+    /// Half a device is as fast as a whole one.
+    fn bent() -> Throughput {
+        let half = Share::from_micro(500_000);
+        Throughput::measured(&[(half, 1.0), (Share::WHOLE, 1.0)]).unwrap_or_default()
+    }
+
+    /// How many of two equal streams are retrained at once, on a device with so much memory, when a
+    /// retraining takes 40 s of it in the next minute.
+    fn retrained(
+        stream: impl Fn() -> StreamState,
+        memory: Option<u64>,
+    ) -> Result<usize, ekya_sched::ScheduleError> {
+        let spec = |_| {
+            let mut stream = stream();
+            stream.accuracy = 0.5;
+            stream.measured(&[measurement(1, 0.8)]);
+            stream.stage = Stage::Ready(vec![(0, RetrainingOption::new(0.9, 40.0))]);
+            stream.spec()
+        };
+        let problem = Problem {
+            devices: vec![DeviceSpec {
+                memory,
+                ..DeviceSpec::new(Share::WHOLE)
+            }],
+            streams: (0..2).map(spec).collect(),
+            ..Problem::new(Duration::from_secs(60))
+        };
+        let plan = Thief::default().plan(&problem)?;
+        let now = plan.streams.iter().filter_map(|stream| stream.now());
+        let trains = |segment: &&ekya_sched::Segment| segment.training_share > Share::ZERO;
+        Ok(now.filter(trains).count())
+    }
+
+    fn stream() -> StreamState {
+        StreamState::new("a", 0, 10.0, true)
+    }
+
+    fn quick_side_by_side() -> StreamState {
+        stream().with_curves(Curves {
+            training: bent(),
+            ..Curves::default()
+        })
+    }
+
+    #[test]
+    fn plans_count_with_a_measured_curve() -> Result<(), ekya_sched::ScheduleError> {
+        assert_eq!(retrained(stream, None)?, 1, "80 s of a minute are too many");
+        assert_eq!(retrained(quick_side_by_side, None)?, 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_retraining_starts_when_memory_has_room_for_it() -> Result<(), ekya_sched::ScheduleError> {
+        let with = |memory| {
+            let stream = || quick_side_by_side().with_training_bytes(1 << 30);
+            retrained(stream, memory)
+        };
+        assert_eq!(with(Some(2 << 30))?, 2);
+        assert_eq!(with(Some((2 << 30) - 1))?, 1);
+        assert_eq!(with(Some((1 << 30) - 1))?, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn inference_needs_the_share_that_is_fast_enough() {
+        let share = |curves| {
+            let mut stream = StreamState::new("a", 0, 10.0, false).with_curves(curves);
+            stream.measured(&[measurement(1, 0.8)]);
+            stream.spec().inference[0].share.as_f64()
+        };
+        let bent = Curves {
+            inference: bent(),
+            ..Curves::default()
+        };
+        let (straight, bent) = (share(Curves::default()), share(bent));
+        assert!((straight - 2.0 * bent).abs() < 1e-5, "{straight} {bent}");
     }
 
     fn running() -> Running {

@@ -9,10 +9,10 @@ use ekya::source::Frame;
 use ekya::stream::{InferenceActor, Intake, Metric, SampleSchedule, StreamLog};
 use ekya::worker::Hosting;
 use ekya_actors::Device;
-use ekya_models::{Architecture, Placement, Student};
+use ekya_models::{Architecture, Student};
 use serde_json::json;
 
-use super::jobs::{Capped, Training, examples, grant, student, threads};
+use super::jobs::{Capped, Training, examples, grant, placement, student, threads};
 use super::throughput::milliseconds;
 
 /// Time between two frames: inference of the small student takes a few hundredths of it.
@@ -40,7 +40,7 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
     stream.serve(20)?;
     let alone = stream.serve(frames)?;
 
-    let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
+    let hosting = Hosting::start(placement(), threads(), None)?;
     let capped = Capped::new(Architecture::ResNet18)?;
     let trainings = [(); 2].map(|()| Training::start(&device, &hosting, &capped));
     let trainings = trainings.into_iter().collect::<Result<Vec<_>>>()?;

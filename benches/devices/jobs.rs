@@ -1,7 +1,7 @@
 //! Jobs that train without end in worker processes, and what the kernel says that they have used.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,20 @@ pub(crate) const STEP: Duration = Duration::from_millis(40);
 /// Threads of a minibatch: those of the machine.
 pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Where students live, where that is not the CPU.
+static PLACE: OnceLock<Placement> = OnceLock::new();
+
+/// Lets students live there from now on.
+pub(crate) fn place(placement: Placement) {
+    // Said once, before the first student.
+    let _ = PLACE.set(placement);
+}
+
+/// Where students live.
+pub(crate) fn placement() -> Placement {
+    PLACE.get().copied().unwrap_or_default()
 }
 
 /// Random pictures of one object each.
@@ -51,7 +65,7 @@ pub(crate) fn examples(count: usize) -> Vec<Example> {
 
 /// A new student of four classes.
 pub(crate) fn student(architecture: Architecture) -> Result<Classifier> {
-    Ok(Classifier::new(architecture, 4, 64, Placement::Cpu, 1)?)
+    Ok(Classifier::new(architecture, 4, 64, placement(), 1)?)
 }
 
 /// Its kind, as a configuration says it.

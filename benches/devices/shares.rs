@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ekya::worker::Hosting;
 use ekya_actors::Device;
-use ekya_models::{Architecture, Placement};
+use ekya_models::Architecture;
 use serde_json::json;
 
-use super::jobs::{Capped, Training, grant, threads};
+use super::jobs::{Capped, Training, grant, placement, threads};
 
 /// How often the kernel is asked.
 const SAMPLE: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
 
 fn mixes(kinds: [&Capped; 4], seconds: u64) -> Result<serde_json::Value> {
     let device = Device::new("cpu", 1);
-    let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
+    let hosting = Hosting::start(placement(), threads(), None)?;
     let jobs = kinds.map(|capped| Training::start(&device, &hosting, capped));
     let jobs = jobs.into_iter().collect::<Result<Vec<_>>>()?;
     let (mut one, mut five, mut busy) = (0.0_f64, 0.0_f64, f64::INFINITY);

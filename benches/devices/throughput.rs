@@ -8,11 +8,12 @@ use anyhow::Result;
 use ekya::learn::{TURNS_A_STEP, Turn, Work};
 use ekya::worker::{HostedStudent, Hosting};
 use ekya_actors::Device;
-use ekya_models::{Architecture, Placement};
+use ekya_models::gpu::Mark;
+use ekya_models::{Architecture, Training};
 use ekya_profiler::quality::median;
 use serde_json::json;
 
-use super::jobs::{Capped, STEP, config_of, grant, student, threads};
+use super::jobs::{Capped, STEP, config_of, grant, placement, student, threads};
 
 /// Times so many turns of each kind, for each network.
 pub(crate) fn measure(turns: usize) -> Result<serde_json::Value> {
@@ -34,7 +35,7 @@ fn compare(
     let job = Arc::new(device.job("training"));
     grant(&device, &[(job.id(), 10)], 1)?;
     let turn = Arc::new(Turn::new(job));
-    let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
+    let hosting = Hosting::start(placement(), threads(), None)?;
     let host = hosting.host(turn.clone(), STEP);
     let hosted = HostedStudent::new(&host, &config_of(architecture), &local)?;
     let mut leased = capped.begin(&hosted)?;
@@ -56,7 +57,18 @@ fn compare(
     eprintln!(
         "{architecture}: {alone:.3} ms a step alone, {in_leases:.3} ms in leases of a worker"
     );
-    Ok(json!({ "bare_ms": alone, "worker_ms": in_leases }))
+    let device = device_time(&mut *bare)?.map(milliseconds);
+    Ok(json!({ "bare_ms": alone, "worker_ms": in_leases, "bare_on_gpu_ms": device }))
+}
+
+/// Of one step in this process, by the marks of a GPU in its stream.
+fn device_time(training: &mut dyn Training) -> Result<Option<Duration>> {
+    let Some(before) = Mark::now() else {
+        return Ok(None);
+    };
+    training.step()?;
+    let after = Mark::now();
+    Ok(after.map(|after| before.until(&after)).transpose()?)
 }
 
 /// Milliseconds of a step, in the mean over some.

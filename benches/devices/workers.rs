@@ -15,11 +15,11 @@ use anyhow::Result;
 use ekya::learn::Turn;
 use ekya::worker::{HostedStudent, Hosting};
 use ekya_actors::Device;
-use ekya_models::{Architecture, Placement, Student};
+use ekya_models::{Architecture, Student};
 use ekya_sched::RetrainingConfig;
 use serde_json::json;
 
-use super::jobs::{STEP, config_of, examples, student, threads};
+use super::jobs::{STEP, config_of, examples, placement, student, threads};
 use super::throughput::{middle, milliseconds};
 
 /// By then the pool has a spare worker again.
@@ -36,7 +36,7 @@ pub(crate) fn measure(times: usize) -> Result<serde_json::Value> {
     let (mut cold, mut warm, mut inward, mut outward) = (vec![], vec![], vec![], vec![]);
     for _ in 0..times {
         let start = Instant::now();
-        let hosting = Hosting::start(Placement::Cpu, threads(), None)?;
+        let hosting = Hosting::start(placement(), threads(), None)?;
         let mut ready = Vec::new();
         for _ in 0..2 {
             let asked = Instant::now();

@@ -381,7 +381,7 @@ fn alone_a_lease_is_renewed_at_once_and_otherwise_goes_on() {
             ..grant(&job, 0)
         })
         .unwrap();
-    lease.renew_alone().expect_err("it is paused");
+    drop(lease.renew_alone().expect_err("it is paused"));
 }
 
 #[test]

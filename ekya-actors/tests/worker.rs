@@ -453,10 +453,14 @@ struct Unrivalled<'a> {
 
 impl Overrun for Unrivalled<'_> {
     fn go_on(&mut self) -> bool {
-        assert!(!fs::read_to_string(self.stat).unwrap().contains(") T "));
+        assert!(
+            !fs::read_to_string(self.stat)
+                .expect("its state")
+                .contains(") T ")
+        );
         self.turns += 1;
         if self.turns == 3 {
-            fs::write(self.done, b"").unwrap();
+            fs::write(self.done, b"").expect("room");
         }
         true
     }

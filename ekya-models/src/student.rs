@@ -83,13 +83,16 @@ pub trait Student: Send {
     fn save(&self, path: &Path) -> Result<(), ModelError>;
 
     /// Writes the weights to a new file at `path` for a process that reads it at once and is told
-    /// when it is whole: much faster than [`Student::save`], without its digest, and no checkpoint.
+    /// when it is whole: much faster than [`Student::save`], without its digest, and no checkpoint; the
+    /// same as that where nothing else is said.
     /// Read by [`Classifier::take_over`](crate::Classifier::take_over) and
     /// [`DetectorKind::open`](crate::DetectorKind::open).
     ///
     /// # Errors
     /// [`ModelError::Io`] or [`ModelError::Torch`]; what has been written by then is removed.
-    fn hand_over(&self, path: &Path) -> Result<(), ModelError>;
+    fn hand_over(&self, path: &Path) -> Result<(), ModelError> {
+        self.save(path)
+    }
 
     /// Lets go of pictures, where the student keeps those that it was asked about so that it need
     /// not take them in again. To be called when a task is over: pictures may have to be erased.

@@ -29,14 +29,21 @@
 //! # Ok::<(), LeaseError>(())
 //! ```
 //!
+//! # One thread for many jobs
+//! A job that has no thread of its own [asks](JobHandle::ask) for its turn and does not wait; a thread that
+//! works for many such jobs waits for [whichever turn comes next](Device::turn). A job that asks again
+//! before its lease is dropped is in the queue when the device becomes free, and keeps its place as by a
+//! renewal. What those that come next in the queue want can be done in the same pass
+//! ([`Lease::take_along`]): each is charged its part.
+//!
 //! # Waking
 //! Each job's threads wait on their own, so that a turn wakes the one thread whose turn it is, where a
-//! job has one that waits. No thread watches for grants to lapse: somebody who waits is let run only by
+//! job has one that waits; and of the threads that wait for any turn, one is woken for each. No thread watches for grants to lapse: somebody who waits is let run only by
 //! a call into the device, and each of these looks first at what has lapsed by then. Nor does a lapse let
 //! anybody else run, since whoever may run waits only while all slots are taken.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ekya_sched::Share;
@@ -72,7 +79,8 @@ pub struct JobHandle {
     seat: Arc<Seat>,
 }
 
-/// The right to use one slot of the device; dropping it ends the minibatch and charges its time.
+/// The right to use one slot of the device; dropping it ends the minibatch and charges its time, to its
+/// job and to those taken along.
 #[must_use = "the minibatch ends when the lease is dropped"]
 pub struct Lease {
     seat: Arc<Seat>,
@@ -91,11 +99,16 @@ struct Seat {
 struct Shared {
     name: String,
     state: Mutex<State>,
+    /// Where threads wait for the turn of any job that has asked.
+    any: Arc<Condvar>,
 }
 
 struct State {
     ledger: Ledger,
     waiting: BTreeMap<JobId, WaitingRoom>,
+    /// Turns of jobs that have asked, which nobody has taken yet: no more than the depth.
+    turns: VecDeque<(JobId, Ticket)>,
+    any: Arc<Condvar>,
     closed: bool,
 }
 
@@ -103,6 +116,9 @@ struct State {
 /// job, and nobody else's.
 struct WaitingRoom {
     turn: Arc<Condvar>,
+    seat: Weak<Seat>,
+    /// What the job has asked for and not got yet, and since when.
+    asked: Option<(Ticket, Instant)>,
     stopped: bool,
 }
 
@@ -111,14 +127,18 @@ impl Device {
     /// [`Share::WHOLE`], whatever the depth.
     #[must_use]
     pub fn new(name: impl Into<String>, depth: usize) -> Self {
+        let any = Arc::new(Condvar::new());
         let state = State {
             ledger: Ledger::new(depth),
             waiting: BTreeMap::new(),
+            turns: VecDeque::new(),
+            any: Arc::clone(&any),
             closed: false,
         };
         let shared = Shared {
             name: name.into(),
             state: Mutex::new(state),
+            any,
         };
         Self {
             shared: Arc::new(shared),
@@ -135,17 +155,69 @@ impl Device {
     #[must_use]
     pub fn job(&self, name: impl Into<String>) -> JobHandle {
         let turn = Arc::new(Condvar::new());
-        let room = WaitingRoom {
-            turn: Arc::clone(&turn),
-            stopped: false,
-        };
         let mut state = self.shared.state.lock();
         let job = state.ledger.register(name);
+        let seat = Arc::new(Seat {
+            shared: Arc::clone(&self.shared),
+            job,
+            turn: Arc::clone(&turn),
+        });
+        let room = WaitingRoom {
+            turn,
+            seat: Arc::downgrade(&seat),
+            asked: None,
+            stopped: false,
+        };
         state.waiting.insert(job, room);
-        let shared = Arc::clone(&self.shared);
-        JobHandle {
-            seat: Arc::new(Seat { shared, job, turn }),
+        drop(state);
+        JobHandle { seat }
+    }
+
+    /// How many minibatches run side by side: so many threads may hold leases at a time.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.shared.state.lock().ledger.depth()
+    }
+
+    /// Waits for the turn of any job that has [asked](JobHandle::ask) for it. Blocks the calling thread:
+    /// never call it from an actor. A turn that has come occupies the device until somebody takes it, so
+    /// have as many threads call this as the device is [deep](Self::depth).
+    ///
+    /// # Errors
+    /// [`LeaseError::Closed`].
+    pub fn turn(&self) -> Result<Lease, LeaseError> {
+        let mut state = self.shared.state.lock();
+        loop {
+            if state.closed {
+                return Err(LeaseError::Closed);
+            }
+            let Some((job, ticket)) = state.turns.pop_front() else {
+                self.shared.any.wait(&mut state);
+                continue;
+            };
+            let since = state.ledger.running_since(ticket);
+            let seat = state.waiting.get(&job).and_then(|room| room.seat.upgrade());
+            if let Some((seat, since)) = seat.zip(since) {
+                let ticket = Some(ticket);
+                return Ok(Lease {
+                    seat,
+                    ticket,
+                    since,
+                });
+            }
+            // The job is gone.
+            let now = Instant::now();
+            state.ledger.end(ticket, now);
+            state.pump(now);
         }
+    }
+
+    /// The job whose turn is next, when it has [asked](JobHandle::ask) for it: who may be
+    /// [taken along](Lease::take_along).
+    #[must_use]
+    pub fn next_asking(&self) -> Option<JobId> {
+        let mut state = self.shared.state.lock();
+        state.next_asking(Instant::now())
     }
 
     /// Sets the share of one job, from its next minibatch on.
@@ -205,6 +277,7 @@ impl Device {
         for room in state.waiting.values() {
             room.turn.notify_all();
         }
+        state.any.notify_all();
     }
 }
 
@@ -239,12 +312,37 @@ impl JobHandle {
         self.seat.take(None, Some(deadline))
     }
 
-    /// Ends this job's waiting, now and later, with [`LeaseError::Stopped`]. To be called from
-    /// another thread, through an `Arc<JobHandle>`. Leases that are out stay valid.
+    /// Asks for the job's turn without waiting for it: [`Device::turn`] gives it to whoever works for the
+    /// job. Does nothing when the job waits for its turn already, is stopped, or the device is closed.
+    /// A job either asks or takes [leases](Self::lease) itself.
+    pub fn ask(&self) {
+        let now = Instant::now();
+        let job = self.seat.job;
+        let mut state = self.seat.shared.state.lock();
+        let waits = state
+            .waiting
+            .get(&job)
+            .is_none_or(|room| room.asked.is_some());
+        if waits || state.refusal(job).is_some() {
+            return;
+        }
+        let ticket = state.ledger.request(job);
+        if let Some(room) = state.waiting.get_mut(&job) {
+            room.asked = ticket.map(|ticket| (ticket, now));
+        }
+        state.pump(now);
+    }
+
+    /// Ends this job's waiting, now and later, with [`LeaseError::Stopped`], and takes back what it has
+    /// asked for. To be called from another thread, through an `Arc<JobHandle>`. Leases that are out
+    /// stay valid.
     pub fn stop(&self) {
         let mut state = self.seat.shared.state.lock();
         if let Some(room) = state.waiting.get_mut(&self.seat.job) {
             room.stopped = true;
+            if let Some((ticket, _)) = room.asked.take() {
+                state.ledger.withdraw(ticket);
+            }
         }
         self.seat.turn.notify_all();
     }
@@ -310,6 +408,34 @@ impl Lease {
                 Ok(self)
             }
             None => Err(self),
+        }
+    }
+
+    /// The job whose turn it is.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        self.seat.job
+    }
+
+    /// Serves a job whose turn is [next](Device::next_asking) in this lease, too: its request runs from
+    /// here on and ends with the lease, and the device's time is divided between them. False, and
+    /// nothing has changed, when it is not next any more.
+    pub fn take_along(&mut self, job: JobId) -> bool {
+        let now = Instant::now();
+        let mut state = self.seat.shared.state.lock();
+        match self.ticket {
+            Some(lead) if state.next_asking(now) == Some(job) => state.take_along(lead, now),
+            _ => false,
+        }
+    }
+
+    /// Sets how much of the lease is for one of its jobs, in whatever unit, say pictures: the time is
+    /// divided in proportion. One part each, unless something else is said. Of a job that was taken
+    /// along more than once, the last time is meant.
+    pub fn set_parts(&mut self, job: JobId, parts: u32) {
+        let mut state = self.seat.shared.state.lock();
+        if let Some(lead) = self.ticket {
+            state.ledger.set_parts(lead, job, parts);
         }
     }
 
@@ -411,10 +537,37 @@ impl State {
 
     /// Lets run whoever may.
     fn pump(&mut self, now: Instant) {
-        while let Some((job, _)) = self.ledger.start(now) {
-            if let Some(room) = self.waiting.get(&job) {
+        while let Some((job, ticket)) = self.ledger.start(now) {
+            if self.answer(job, ticket, now) {
+                self.turns.push_back((job, ticket));
+                self.any.notify_one();
+            } else if let Some(room) = self.waiting.get(&job) {
                 room.turn.notify_all();
             }
         }
+    }
+
+    /// Whether a request that runs now is what its job has asked for, which it has got then.
+    fn answer(&mut self, job: JobId, ticket: Ticket, now: Instant) -> bool {
+        let room = self.waiting.get_mut(&job);
+        let asked = room.and_then(|room| room.asked.take_if(|(asked, _)| *asked == ticket));
+        if let Some((_, since)) = asked {
+            let waited = now.saturating_duration_since(since);
+            self.ledger.note_wait(job, waited);
+        }
+        asked.is_some()
+    }
+
+    fn next_asking(&mut self, now: Instant) -> Option<JobId> {
+        let job = self.ledger.first(now)?;
+        self.waiting.get(&job)?.asked?;
+        Some(job)
+    }
+
+    fn take_along(&mut self, lead: Ticket, now: Instant) -> bool {
+        let Some((job, ticket)) = self.ledger.start_along(lead, now) else {
+            return false;
+        };
+        self.answer(job, ticket, now)
     }
 }

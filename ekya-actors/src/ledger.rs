@@ -30,6 +30,7 @@
 //!   watch for it: it counts from the first call that is told a later time, and until then nothing is
 //!   started and nothing read.
 //! - What was started is let run, whatever happens to its job's grant, and is charged to its end.
+//! - What runs together is charged together, each job its part: the parts add up to the time it took.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -115,9 +116,10 @@ pub struct JobUsage {
     pub name: String,
     /// The share in force now.
     pub share: Share,
-    /// Time of finished leases. With a depth above 1, the sum over jobs may exceed elapsed time.
+    /// Time of finished leases, its part of those that it had with others. With a depth above 1, the sum
+    /// over jobs may exceed elapsed time.
     pub busy: Duration,
-    /// Number of finished leases.
+    /// Number of finished leases, those with others included.
     pub minibatches: u64,
     /// Time spent waiting for leases that were given, paused time included.
     pub waited: Duration,
@@ -135,10 +137,21 @@ pub struct Ledger {
     granted: u64,
     /// Jobs whose grants lapse, soonest first.
     expiries: Ranking<Instant>,
-    /// What runs, and since when: no more than the depth, few enough to look through.
-    running: Vec<(Ticket, Instant)>,
+    /// What runs, in the order in which it was started: few enough to look through.
+    running: Vec<Running>,
     /// Newest term of any grant, refused ones included.
     term: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    job: JobId,
+    ticket: Ticket,
+    since: Instant,
+    /// What it runs along with, which ends it; itself if that is nothing else.
+    lead: Ticket,
+    /// How much of what they take together is for it.
+    parts: u32,
 }
 
 #[derive(Debug)]
@@ -164,6 +177,12 @@ impl Ledger {
             running: Vec::new(),
             term: 0,
         }
+    }
+
+    /// How many minibatches run side by side.
+    #[must_use]
+    pub const fn depth(&self) -> usize {
+        self.queue.depth()
     }
 
     /// A new job, without a share.
@@ -254,7 +273,13 @@ impl Ledger {
     pub fn start(&mut self, now: Instant) -> Option<(JobId, Ticket)> {
         self.lapse(now);
         let (job, ticket) = self.queue.dispatch()?;
-        self.running.push((ticket, now));
+        self.running.push(Running {
+            job,
+            ticket,
+            since: now,
+            lead: ticket,
+            parts: 1,
+        });
         Some((job, ticket))
     }
 
@@ -265,22 +290,70 @@ impl Ledger {
         self.queue.weight(job) > Share::ZERO && !self.queue.is_wanted()
     }
 
+    /// The job whose minibatch is started next, when there is room.
+    pub fn first(&mut self, now: Instant) -> Option<JobId> {
+        self.lapse(now);
+        self.queue.first()
+    }
+
+    /// Starts the minibatch whose turn is next along with one that runs, `lead`: in its room, and until
+    /// its end. What both take is divided among them in proportion to their
+    /// [parts](Self::set_parts), one each.
+    pub fn start_along(&mut self, lead: Ticket, now: Instant) -> Option<(JobId, Ticket)> {
+        let since = self.running_since(lead)?;
+        self.lapse(now);
+        let (job, ticket) = self.queue.dispatch_along()?;
+        self.running.push(Running {
+            job,
+            ticket,
+            since,
+            lead,
+            parts: 1,
+        });
+        Some((job, ticket))
+    }
+
+    /// Sets how much of what `lead` takes, with those that run along with it, is for one of their jobs: of
+    /// its minibatches, for the one that was started last.
+    pub fn set_parts(&mut self, lead: Ticket, job: JobId, parts: u32) {
+        let mut running = self.running.iter_mut().rev();
+        if let Some(one) = running.find(|one| one.lead == lead && one.job == job) {
+            one.parts = parts;
+        }
+    }
+
     /// Since when a minibatch runs; `None` if it does not.
     #[must_use]
     pub fn running_since(&self, ticket: Ticket) -> Option<Instant> {
         let mut running = self.running.iter();
-        let (_, since) = running.find(|(running, _)| *running == ticket)?;
-        Some(*since)
+        let running = running.find(|running| running.ticket == ticket)?;
+        Some(running.since)
     }
 
-    /// Ends a minibatch that runs and charges its time to its job.
+    /// Ends a minibatch that runs, with all that run along with it, and charges each job its part of the
+    /// time. What runs along ends with its lead, and not by itself.
     pub fn end(&mut self, ticket: Ticket, now: Instant) {
-        let mut running = self.running.iter();
-        let Some(place) = running.position(|(running, _)| *running == ticket) else {
+        let Some(since) = self.running_since(ticket) else {
             return;
         };
-        let (_, since) = self.running.swap_remove(place);
-        let cost = now.saturating_duration_since(since);
+        let mut cost = now.saturating_duration_since(since);
+        let together = self.running.iter().filter(|one| one.lead == ticket);
+        let mut parts: u64 = together.map(|one| u64::from(one.parts)).sum();
+        let mut place = self.running.len();
+        while place > 0 {
+            place -= 1;
+            if self.running[place].lead == ticket {
+                let one = self.running.remove(place);
+                // Of what is left, so that nothing is lost in rounding.
+                let part = part_of(cost, u64::from(one.parts), parts);
+                self.charge(one.ticket, part);
+                cost -= part;
+                parts -= u64::from(one.parts);
+            }
+        }
+    }
+
+    fn charge(&mut self, ticket: Ticket, cost: Duration) {
         let job = self.queue.complete(ticket, nanoseconds(cost));
         if let Some(account) = job.and_then(|job| self.accounts.get_mut(&job)) {
             account.busy += cost;
@@ -392,6 +465,15 @@ impl Account {
 fn capacity() -> Share {
     let slip = u32::from(plant::is(Bug::OffByOne));
     Share::from_micro(Share::WHOLE.micro() + slip)
+}
+
+/// So many parts of a time that is all of them; all of it if there are none.
+fn part_of(time: Duration, parts: u64, all: u64) -> Duration {
+    if parts == all {
+        return time;
+    }
+    let part = time.as_nanos() * u128::from(parts) / u128::from(all);
+    Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX)).min(time)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

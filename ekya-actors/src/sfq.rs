@@ -36,6 +36,9 @@
 //!   the device would wait for a hundred of them after it is granted the whole device; and one whose tag
 //!   had fallen back behind v, as its request cost less than estimated, would get a hundred times the
 //!   difference.
+//! - A request may run *along* with one that is in flight, as pictures of several streams do in one pass
+//!   of a network: it takes no room of its own. Only the one that would be dispatched next may, so that
+//!   nobody is passed over for it; D in the bound above is then the depth and as many as run along.
 //! - A request counts at least a nanosecond, or a job that costs nothing would keep its tag, and with
 //!   it its turn, for ever; and at most an hour.
 //!
@@ -54,8 +57,8 @@
 //!
 //! # Invariants
 //! - Virtual time never goes back.
-//! - At most `depth` requests are in flight; a waiting request of a job whose weight is above zero
-//!   is dispatched whenever fewer are (work conservation).
+//! - At most `depth` requests are in flight, those that run along not counted; a waiting request of a job
+//!   whose weight is above zero is dispatched whenever fewer are (work conservation).
 //! - A job without requests gains nothing: its next start tag is at least virtual time.
 
 use std::collections::VecDeque;
@@ -186,6 +189,8 @@ struct Request {
     job: JobId,
     /// Cost in nanoseconds that was charged when it was dispatched; none while it waits.
     estimate: Option<u64>,
+    /// It runs along with another one, whose room is enough for both.
+    along: bool,
 }
 
 /// The queue of one device.
@@ -203,6 +208,7 @@ pub struct Sfq {
     /// Jobs that can run, by the start tag of their next request.
     ready: Ranking<Tag>,
     requests: Slots<Request>,
+    /// Those that take room.
     in_flight: usize,
     /// Number of the next ticket.
     next_ticket: u64,
@@ -275,6 +281,7 @@ impl Sfq {
         let request = Request {
             job: id,
             estimate: None,
+            along: false,
         };
         let ticket = Ticket(self.requests.insert(self.next_ticket, request));
         self.next_ticket += 1;
@@ -288,7 +295,10 @@ impl Sfq {
 
     /// Takes back a request that still waits; false when it does not.
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
-        let Some(&Request { job: id, estimate }) = self.requests.get(ticket.0) else {
+        let Some(&Request {
+            job: id, estimate, ..
+        }) = self.requests.get(ticket.0)
+        else {
             return false;
         };
         let job = self.jobs.get_mut(id.0);
@@ -306,6 +316,26 @@ impl Sfq {
         if self.in_flight >= self.depth {
             return None;
         }
+        let (id, ticket) = self.begin()?;
+        self.in_flight += 1;
+        Some((id, ticket))
+    }
+
+    /// The job whose request is dispatched next, when there is room.
+    #[must_use]
+    pub fn first(&self) -> Option<JobId> {
+        self.ready.first().map(|(_, key)| JobId(key))
+    }
+
+    /// Dispatches the request that comes next along with one that is in flight: it takes no room, and is
+    /// to be [completed](Self::complete) as any other.
+    pub fn dispatch_along(&mut self) -> Option<(JobId, Ticket)> {
+        let (id, ticket) = self.begin()?;
+        self.requests.get_mut(ticket.0)?.along = true;
+        Some((id, ticket))
+    }
+
+    fn begin(&mut self) -> Option<(JobId, Ticket)> {
         let (start, key) = self.ready.first()?;
         let job = self.jobs.get_mut(key)?;
         let ticket = job.waiting.pop_front()?;
@@ -316,7 +346,6 @@ impl Sfq {
         job.charged += Tag::from(estimate);
         job.in_flight += 1;
         self.requests.get_mut(ticket.0)?.estimate = Some(estimate);
-        self.in_flight += 1;
         self.virtual_time = self.virtual_time.max(start);
         self.settle(JobId(key));
         Some((JobId(key), ticket))
@@ -325,10 +354,14 @@ impl Sfq {
     /// Ends a request in flight and charges what it has really cost, in nanoseconds of the device.
     /// Returns its job, or `None` when the ticket is not in flight.
     pub fn complete(&mut self, ticket: Ticket, cost: u64) -> Option<JobId> {
-        let &Request { job: id, estimate } = self.requests.get(ticket.0)?;
+        let &Request {
+            job: id,
+            estimate,
+            along,
+        } = self.requests.get(ticket.0)?;
         let estimate = estimate?;
         self.requests.remove(ticket.0);
-        self.in_flight -= 1;
+        self.in_flight -= usize::from(!along);
         let job = self.jobs.get_mut(id.0)?;
         job.in_flight -= 1;
         let cost = cost.clamp(COST_MIN, COST_MAX);
@@ -353,7 +386,7 @@ impl Sfq {
         request.is_some_and(|request| request.estimate.is_some())
     }
 
-    /// How many requests are running.
+    /// How many requests are running, those that run along not counted.
     #[must_use]
     pub const fn in_flight(&self) -> usize {
         self.in_flight

@@ -107,6 +107,27 @@ fn leases_allocate_nothing() {
 }
 
 #[test]
+fn turns_of_many_jobs_allocate_nothing() {
+    let (device, jobs) = device();
+    let run = |turns: usize| {
+        for turn in 0..turns {
+            for job in 0..4 {
+                jobs[(turn + job) % jobs.len()].ask();
+            }
+            for _ in 0..2 {
+                let mut lease = device.turn().expect("the device is open");
+                if let Some(next) = device.next_asking() {
+                    lease.set_parts(lease.job(), 3);
+                    assert!(lease.take_along(next));
+                }
+            }
+        }
+    };
+    run(1_000);
+    assert_eq!(allocations(|| run(10_000)), 0);
+}
+
+#[test]
 fn waiting_for_a_turn_allocates_nothing() {
     let (_device, jobs) = device();
     let run = |job: &JobHandle, turns: usize| {

@@ -426,3 +426,160 @@ fn never_more_than_depth_at_a_time() {
         assert!(device.usage().is_empty(), "dropped handles leave nothing");
     }
 }
+
+/// A device of one slot and jobs with these shares that ask for their turns.
+fn asking(shares: &[u32]) -> (Device, Vec<JobHandle>) {
+    let device = Device::new("cpu0", 1);
+    let jobs: Vec<_> = shares.iter().map(|_| device.job("asks")).collect();
+    let plan: Vec<_> = jobs
+        .iter()
+        .zip(shares)
+        .map(|(job, &share)| grant(job, share))
+        .collect();
+    device.grant_all(&plan).expect("the shares fit");
+    (device, jobs)
+}
+
+#[test]
+fn one_thread_takes_the_turns_of_several_jobs() {
+    let (device, jobs) = asking(&[1, 1, 1, 1]);
+    let busy = jobs[3].lease().expect("the device is idle");
+    for job in &jobs[..2] {
+        // However often it asks, it waits once.
+        job.ask();
+        job.ask();
+    }
+    drop(busy);
+    let turn = || device.turn().map(|lease| lease.job());
+    assert_eq!([turn(), turn()], [Ok(jobs[0].id()), Ok(jobs[1].id())]);
+    jobs[2].ask();
+    assert_eq!(turn(), Ok(jobs[2].id()), "nobody else has asked for more");
+    let minibatches: Vec<_> = jobs.iter().map(|job| job.usage().minibatches).collect();
+    assert_eq!(minibatches, [1, 1, 1, 1]);
+}
+
+#[test]
+fn a_thread_that_waits_for_any_turn_is_woken_by_who_asks() {
+    let (device, jobs) = asking(&[1, 0]);
+    let first = jobs[0].lease().expect("the device is idle");
+    let waiter = {
+        let device = device.clone();
+        thread::spawn(move || device.turn().map(|lease| lease.job()))
+    };
+    // Asked for while the device is taken and the job is paused.
+    jobs[1].ask();
+    drop(first);
+    device.grant(grant(&jobs[1], 1)).expect("the share fits");
+    assert_eq!(waiter.join().expect("the thread ends"), Ok(jobs[1].id()));
+}
+
+#[test]
+fn jobs_of_one_thread_get_their_shares_beside_one_that_has_its_own() {
+    let (device, jobs) = asking(&[500_000, 200_000, 300_000]);
+    let [large, small, training] = [0, 1, 2].map(|job| &jobs[job]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut lease = training.lease();
+            while let Ok(held) = lease {
+                spin(Duration::from_millis(2));
+                lease = held.renew();
+            }
+        });
+        large.ask();
+        small.ask();
+        for _ in 0..400 {
+            let lease = device.turn().expect("the device is open");
+            let (job, time) = if lease.job() == large.id() {
+                (large, Duration::from_micros(500))
+            } else {
+                (small, Duration::from_millis(1))
+            };
+            // Before the lease ends: another frame waits.
+            job.ask();
+            spin(time);
+        }
+        device.close();
+    });
+    let busy: Vec<_> = jobs
+        .iter()
+        .map(|job| job.usage().busy.as_secs_f64())
+        .collect();
+    let all: f64 = busy.iter().sum();
+    for (busy, share) in busy.iter().zip([0.5, 0.2, 0.3]) {
+        assert!((busy / all - share).abs() < 0.06, "{busy} s of {all}");
+    }
+}
+
+#[test]
+fn who_is_taken_along_pays_its_part() {
+    let (device, jobs) = asking(&[300_000, 300_000, 300_000]);
+    let [lead, along, paused] = [0, 1, 2].map(|job| &jobs[job]);
+    device.grant(grant(paused, 0)).expect("a pause");
+    for job in [lead, along, paused] {
+        job.ask();
+    }
+    let mut lease = device.turn().expect("the device is open");
+    assert_eq!(lease.job(), lead.id());
+    assert_eq!(device.next_asking(), Some(along.id()));
+    assert!(!lease.take_along(paused.id()), "it is not its turn");
+    assert!(lease.take_along(along.id()));
+    assert!(!lease.take_along(along.id()), "it has not asked again");
+    assert_eq!(device.next_asking(), None);
+    lease.set_parts(lead.id(), 3);
+    assert_eq!(along.usage().minibatches, 0, "it still runs");
+    spin(Duration::from_micros(10));
+    drop(lease);
+    let [three, one] = [lead, along].map(|job| job.usage().busy.as_nanos());
+    assert!(three.abs_diff(3 * one) <= 3, "{three} and {one} ns");
+    assert_eq!(along.usage().minibatches, 1);
+    // The device is free again, and only once.
+    lead.ask();
+    along.ask();
+    let lease = device.turn().expect("the device is open");
+    assert!(device.next_asking().is_some());
+    drop(lease);
+}
+
+#[test]
+fn nobody_is_passed_over_for_who_is_taken_along() {
+    let (device, jobs) = asking(&[1, 300_000, 300_000]);
+    let [before, lead, behind] = [0, 1, 2].map(|job| &jobs[job]);
+    lead.ask();
+    let mut lease = device.turn().expect("the device is open");
+    behind.ask();
+    assert_eq!(device.next_asking(), Some(behind.id()));
+    thread::scope(|scope| {
+        let own = scope.spawn(|| before.lease().map(drop));
+        // Of those that begin level, the one that was registered first comes first.
+        wait_until(|| device.next_asking().is_none());
+        assert!(!lease.take_along(behind.id()));
+        drop(lease);
+        assert_eq!(own.join().expect("the thread ends"), Ok(()));
+    });
+    assert_eq!(device.turn().map(|lease| lease.job()), Ok(behind.id()));
+}
+
+#[test]
+fn what_is_asked_for_ends_with_its_job_and_with_the_device() {
+    let (device, mut jobs) = asking(&[1, 1, 1]);
+    for job in &jobs {
+        job.ask();
+    }
+    // The first one's turn has come, and nobody has taken it yet.
+    drop(jobs.remove(0));
+    jobs[0].stop();
+    assert_eq!(device.turn().map(|lease| lease.job()), Ok(jobs[1].id()));
+    jobs[0].ask();
+    assert_eq!(device.next_asking(), None, "a stopped job asks for nothing");
+    let waiter = {
+        let device = device.clone();
+        thread::spawn(move || device.turn().map(drop))
+    };
+    device.close();
+    assert_eq!(
+        waiter.join().expect("the thread ends"),
+        Err(LeaseError::Closed)
+    );
+    jobs[1].ask();
+    assert_eq!(device.turn().map(drop), Err(LeaseError::Closed));
+}

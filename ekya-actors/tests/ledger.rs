@@ -20,6 +20,9 @@ enum Call {
     Request(usize),
     Withdraw(usize),
     Start,
+    /// Along with one that runs.
+    StartAlong(usize),
+    Parts(usize, u32),
     End(usize),
     Pass(u64),
 }
@@ -59,6 +62,9 @@ fn call() -> impl Strategy<Value = Call> {
         6 => any::<usize>().prop_map(Call::Request),
         1 => any::<usize>().prop_map(Call::Withdraw),
         8 => Just(Call::Start),
+        3 => any::<usize>().prop_map(Call::StartAlong),
+        2 => (any::<usize>(), prop_oneof![0_u32..5, Just(u32::MAX)])
+            .prop_map(|(number, parts)| Call::Parts(number, parts)),
         6 => any::<usize>().prop_map(Call::End),
         3 => (0_u64..100).prop_map(Call::Pass),
     ]
@@ -82,7 +88,13 @@ struct Model {
     sequence: u64,
     jobs: BTreeMap<JobId, Job>,
     waiting: Vec<(JobId, Ticket)>,
-    running: Vec<(JobId, Ticket, Instant)>,
+    running: Vec<Pass>,
+}
+
+/// What runs together: the first one leads.
+struct Pass {
+    since: Instant,
+    of: Vec<(JobId, Ticket, u32)>,
 }
 
 impl Model {
@@ -141,6 +153,16 @@ impl Model {
                 }
             }
             Call::Start => self.start(),
+            Call::StartAlong(number) => {
+                if let Some(place) = number.checked_rem(self.running.len()) {
+                    self.start_along(place);
+                }
+            }
+            Call::Parts(number, parts) => {
+                if let Some(place) = number.checked_rem(self.running.len()) {
+                    self.set_parts(place, number, parts);
+                }
+            }
             Call::End(number) => {
                 if let Some(place) = number.checked_rem(self.running.len()) {
                     self.end(place);
@@ -222,16 +244,74 @@ impl Model {
         if let Some((job, ticket)) = started {
             assert!(self.micro(job) > 0, "{job} runs without a grant in force");
             self.waiting.retain(|&(_, waiting)| waiting != ticket);
-            self.running.push((job, ticket, self.now));
+            let (since, of) = (self.now, vec![(job, ticket, 1)]);
+            self.running.push(Pass { since, of });
         }
     }
 
-    fn end(&mut self, place: usize) {
-        let (job, ticket, since) = self.running.remove(place);
-        self.ledger.end(ticket, self.now);
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.busy += self.now - since;
+    /// Whoever is next may run along, whether there is room or not.
+    fn start_along(&mut self, place: usize) {
+        let able = self.waiting.iter().any(|&(job, _)| self.micro(job) > 0);
+        let next = self.ledger.first(self.now);
+        let (_, lead, _) = self.running[place].of[0];
+        let started = self.ledger.start_along(lead, self.now);
+        assert_eq!(started.map(|(job, _)| job), next);
+        assert_eq!(started.is_some(), able);
+        if let Some((job, ticket)) = started {
+            assert!(self.micro(job) > 0, "{job} runs without a grant in force");
+            self.waiting.retain(|&(_, waiting)| waiting != ticket);
+            self.running[place].of.push((job, ticket, 1));
         }
+    }
+
+    fn set_parts(&mut self, place: usize, number: usize, parts: u32) {
+        let pass = &mut self.running[place].of;
+        let (job, lead) = (pass[number % pass.len()].0, pass[0].1);
+        self.ledger.set_parts(lead, job, parts);
+        if let Some(last) = pass.iter_mut().rev().find(|one| one.0 == job) {
+            last.2 = parts;
+        }
+    }
+
+    /// Each job is charged its part of the time, to a nanosecond for each that it shares it with, and
+    /// together they are charged all of it.
+    fn end(&mut self, place: usize) {
+        let Pass { since, of } = self.running.remove(place);
+        let busy = |ledger: &mut Ledger, job| ledger.usage_of(job, self.now).busy;
+        let before: Vec<_> = of
+            .iter()
+            .map(|&(job, ..)| busy(&mut self.ledger, job))
+            .collect();
+        for &(_, along, _) in &of[1..] {
+            self.ledger.end(along, self.now);
+        }
+        let after_none = of.iter().map(|&(job, ..)| busy(&mut self.ledger, job));
+        assert!(after_none.eq(before), "what runs along ends by itself");
+        self.ledger.end(of[0].1, self.now);
+        let took = self.now - since;
+        let all: f64 = of.iter().map(|&(.., parts)| f64::from(parts)).sum();
+        let mut charged = BTreeMap::new();
+        for &(job, _, parts) in &of {
+            *charged.entry(job).or_insert(0.0) += f64::from(parts) / all * took.as_secs_f64();
+        }
+        let mut total = Duration::ZERO;
+        for (job, expected) in charged {
+            // A job that was removed is charged nothing.
+            let Some(known) = self.jobs.get_mut(&job) else {
+                continue;
+            };
+            let now_busy = self.ledger.usage_of(job, self.now).busy;
+            let part = now_busy - known.busy;
+            known.busy = now_busy;
+            total += part;
+            let off = (part.as_secs_f64() - expected).abs();
+            assert!(
+                all == 0.0 || off < 1e-9 * (of.len() + 1) as f64,
+                "{off} s off"
+            );
+        }
+        let gone = of.iter().any(|(job, ..)| !self.jobs.contains_key(job));
+        assert!(gone || total == took, "{total:?} of {took:?} charged");
     }
 
     fn check(&mut self) {
@@ -246,8 +326,10 @@ impl Model {
         }
         let free = self.ledger.free(self.now).micro();
         assert_eq!(granted + u64::from(free), 1_000_000, "capacity");
-        for &(_, ticket, since) in &self.running {
-            assert_eq!(self.ledger.running_since(ticket), Some(since));
+        for pass in &self.running {
+            for &(_, ticket, _) in &pass.of {
+                assert_eq!(self.ledger.running_since(ticket), Some(pass.since));
+            }
         }
     }
 

@@ -16,6 +16,8 @@ const FIRST_ESTIMATE: u64 = 1_000_000;
 /// A device in virtual time: `depth` servers, work measured exactly.
 struct Rig {
     queue: Sfq,
+    /// How many run along with each at most.
+    along: usize,
     now: u64,
     running: BTreeMap<(u64, Ticket), (JobId, u64)>,
     served: BTreeMap<JobId, u64>,
@@ -30,6 +32,7 @@ impl Rig {
     fn new(depth: usize) -> Self {
         Self {
             queue: Sfq::new(depth),
+            along: 0,
             now: 0,
             running: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -59,10 +62,17 @@ impl Rig {
     /// Starts what may start and completes what ends first; `cost` prices a job's next request.
     /// Returns the job that completed.
     fn step(&mut self, mut cost: impl FnMut(JobId) -> u64) -> Option<JobId> {
-        while let Some((job, ticket)) = self.queue.dispatch() {
-            let cost = cost(job);
-            self.order.push(job);
-            self.running.insert((self.now + cost, ticket), (job, cost));
+        while let Some(lead) = self.queue.dispatch() {
+            let along = std::iter::from_fn(|| self.queue.dispatch_along()).take(self.along);
+            let together = std::iter::once(lead).chain(along);
+            let together: Vec<_> = together
+                .map(|(job, ticket)| (job, ticket, cost(job)))
+                .collect();
+            let end = self.now + together.iter().map(|(_, _, cost)| cost).sum::<u64>();
+            for (job, ticket, cost) in together {
+                self.order.push(job);
+                self.running.insert((end, ticket), (job, cost));
+            }
         }
         let ((end, ticket), (job, cost)) = self.running.pop_first()?;
         self.now = end;
@@ -91,12 +101,13 @@ impl Rig {
     }
 
     /// How far apart two jobs may be that both wait: the bound of Jin et al. (2004), which for a depth
-    /// of 1 is a little wider than that of Goyal et al. (1996).
+    /// of 1 is a little wider than that of Goyal et al. (1996). What runs along makes the queue deeper.
     fn bound(&self, a: JobId, b: JobId) -> f64 {
         let slack = |job| {
             let longest = self.longest.get(&job).copied().unwrap_or(0);
             let cost = longest.max(FIRST_ESTIMATE) as f64;
-            (self.queue.depth() + 1) as f64 * cost / self.queue.weight(job).as_f64()
+            (self.queue.depth() * (self.along + 1) + 1) as f64 * cost
+                / self.queue.weight(job).as_f64()
         };
         slack(a) + slack(b)
     }
@@ -196,11 +207,12 @@ proptest! {
     #[test]
     fn whatever_happens_waiting_jobs_are_served_alike(
         depth in 1_usize..5,
+        along in prop_oneof![Just(0), 1_usize..4],
         weights in prop::collection::vec(weight(), 2..6),
         costs in prop::collection::vec(any_cost(), 1..40),
         events in prop::collection::vec(event(), 1..600),
     ) {
-        let mut rig = Rig::new(depth);
+        let mut rig = Rig { along, ..Rig::new(depth) };
         let jobs: Vec<_> = weights.iter().map(|&weight| rig.job(weight)).collect();
         let (mut gaps, mut turn) = (Gaps::default(), 0);
         for event in events {
@@ -491,6 +503,7 @@ enum Call {
     Ask(usize),
     Cancel(usize),
     Dispatch,
+    DispatchAlong,
     Complete(usize, u64),
 }
 
@@ -504,6 +517,7 @@ fn call() -> impl Strategy<Value = Call> {
         6 => any::<usize>().prop_map(Call::Ask),
         1 => any::<usize>().prop_map(Call::Cancel),
         6 => Just(Call::Dispatch),
+        2 => Just(Call::DispatchAlong),
         4 => (any::<usize>(), cost).prop_map(|(ticket, cost)| Call::Complete(ticket, cost)),
     ]
 }
@@ -514,6 +528,7 @@ struct Model {
     jobs: Vec<(JobId, u32)>,
     waiting: Vec<(JobId, Ticket)>,
     running: Vec<(JobId, Ticket)>,
+    along: Vec<(JobId, Ticket)>,
     virtual_time: i128,
 }
 
@@ -524,6 +539,7 @@ impl Model {
             jobs: Vec::new(),
             waiting: Vec::new(),
             running: Vec::new(),
+            along: Vec::new(),
             virtual_time: 0,
         }
     }
@@ -533,6 +549,7 @@ impl Model {
         match call {
             Call::Add => self.jobs.push((self.queue.add(), 0)),
             Call::Dispatch => self.dispatch(),
+            Call::DispatchAlong => self.dispatch_along(),
             Call::Remove(number) => {
                 if let Some(at) = pick(number, self.jobs.len()) {
                     let (job, _) = self.jobs.remove(at);
@@ -563,8 +580,13 @@ impl Model {
                 }
             }
             Call::Complete(number, cost) => {
-                if let Some(at) = pick(number, self.running.len()) {
-                    let (_, ticket) = self.running.remove(at);
+                let running = if number.is_multiple_of(2) {
+                    &mut self.running
+                } else {
+                    &mut self.along
+                };
+                if let Some(at) = pick(number, running.len()) {
+                    let (_, ticket) = running.remove(at);
                     self.queue.complete(ticket, cost);
                     assert_eq!(self.queue.complete(ticket, cost), None, "completed twice");
                 }
@@ -581,15 +603,31 @@ impl Model {
     fn dispatch(&mut self) {
         let room = self.running.len() < self.queue.depth();
         let able = self.waiting.iter().any(|&(job, _)| self.may_run(job));
+        let first = self.queue.first();
         let dispatched = self.queue.dispatch();
         assert_eq!(dispatched.is_some(), room && able, "work conservation");
         if let Some((job, ticket)) = dispatched {
-            assert!(self.may_run(job), "a paused job runs");
-            let first = self.waiting.iter().position(|&(owner, _)| owner == job);
-            let (_, oldest) = self.waiting.remove(first.expect("it waited"));
-            assert_eq!(oldest, ticket, "requests of a job keep their order");
+            assert_eq!(first, Some(job));
+            self.leaves(job, ticket);
             self.running.push((job, ticket));
         }
+    }
+
+    fn dispatch_along(&mut self) {
+        let first = self.queue.first();
+        let dispatched = self.queue.dispatch_along();
+        assert_eq!(dispatched.map(|(job, _)| job), first);
+        if let Some((job, ticket)) = dispatched {
+            self.leaves(job, ticket);
+            self.along.push((job, ticket));
+        }
+    }
+
+    fn leaves(&mut self, job: JobId, ticket: Ticket) {
+        assert!(self.may_run(job), "a paused job runs");
+        let first = self.waiting.iter().position(|&(owner, _)| owner == job);
+        let (_, oldest) = self.waiting.remove(first.expect("it waited"));
+        assert_eq!(oldest, ticket, "requests of a job keep their order");
     }
 
     fn check(&mut self) {
@@ -603,6 +641,7 @@ impl Model {
         assert!(
             self.running
                 .iter()
+                .chain(&self.along)
                 .all(|&(_, ticket)| self.queue.is_in_flight(ticket))
         );
     }
@@ -611,7 +650,7 @@ impl Model {
     fn drain(&mut self) {
         loop {
             self.dispatch();
-            if let Some((_, ticket)) = self.running.pop() {
+            if let Some((_, ticket)) = self.along.pop().or_else(|| self.running.pop()) {
                 self.queue.complete(ticket, 1);
             } else {
                 break;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ekya_models::{
     Architecture, ArchitectureError, BBox, Classifier, DetectorKind, DetectorWeights, Example,
-    Image, ModelError, Object, Placement, Student, set_compute_threads,
+    Image, ModelError, Object, Picture, Placement, Student, set_compute_threads,
 };
 use ekya_sched::RetrainingConfig;
 
@@ -32,7 +32,7 @@ const HEAD_WIDTH: usize = 64;
 const PICTURE: (usize, usize) = (640, 360);
 /// Crops of a training step.
 const BATCH: usize = 32;
-/// Pictures of a detector's training step.
+/// Pictures of a detector's training step, and of a pass that answers several.
 const PICTURES: usize = 4;
 
 fn main() -> Result<(), ModelError> {
@@ -41,11 +41,12 @@ fn main() -> Result<(), ModelError> {
         "one thread; {CLASSES} classes, head of {HEAD_WIDTH} neurons, fastest calls in milliseconds"
     );
     println!(
-        "{:>16} {:>4} {:>11} {:>8} {:>12} {:>13} {:>13} {:>15}",
+        "{:>16} {:>4} {:>11} {:>8} {:>15} {:>12} {:>13} {:>13} {:>15}",
         "network",
         "side",
         "M mult-adds",
         "3 crops",
+        format!("of {PICTURES} pictures"),
         "32 crops",
         "crop (of 3)",
         "crop (of 32)",
@@ -58,9 +59,10 @@ fn main() -> Result<(), ModelError> {
         print_costs(architecture)?;
     }
     println!(
-        "\n{:>10} {:>10} {:>18}",
+        "\n{:>10} {:>10} {:>15} {:>18}",
         "network",
         "a picture",
+        format!("of {PICTURES} pictures"),
         format!("step of {PICTURES} pictures")
     );
     for kind in DetectorKind::ALL {
@@ -75,12 +77,16 @@ fn print_detector_costs(kind: DetectorKind) -> Result<(), ModelError> {
     let student = kind.open(DetectorWeights::New(1), &classes, None, Placement::Cpu)?;
     let (image, objects) = scene(BATCH)?;
     let picture = fastest(|| student.infer(&image, &[], 1.0).map(drop))?;
+    let together = together(&*student, &image, &[])?;
     let image = Arc::new(image);
     let example = Example { image, objects };
     let examples = vec![example; PICTURES];
     let mut training = student.train(&examples, &endless(PICTURES), 1)?;
     let step = fastest(|| training.step().map(drop))?;
-    println!("{:>10} {picture:>10.1} {step:>18.0}", kind.name());
+    println!(
+        "{:>10} {picture:>10.1} {together:>15.1} {step:>18.0}",
+        kind.name()
+    );
     Ok(())
 }
 
@@ -96,10 +102,13 @@ fn endless(batch_size: usize) -> RetrainingConfig {
 fn print_costs(architecture: Architecture) -> Result<(), ModelError> {
     let model = Classifier::new(architecture, CLASSES, HEAD_WIDTH, Placement::Cpu, 1)?;
     let three = inference(&model, 3)?;
+    let (image, objects) = scene(3)?;
+    let regions: Vec<BBox> = objects.iter().map(|object| object.bbox).collect();
+    let together = together(&model, &image, &regions)?;
     let many = inference(&model, BATCH)?;
     let step = training_step(&model)?;
     println!(
-        "{:>16} {:>4} {:>11.2} {three:>8.2} {many:>12.2} {:>13.3} {:>13.3} {step:>15.1}",
+        "{:>16} {:>4} {:>11.2} {three:>8.2} {together:>15.2} {many:>12.2} {:>13.3} {:>13.3} {step:>15.1}",
         architecture,
         model.input_side(),
         model.multiply_adds() as f64 / 1e6,
@@ -114,6 +123,13 @@ fn inference(model: &Classifier, count: usize) -> Result<f64, ModelError> {
     let (image, objects) = scene(count)?;
     let regions: Vec<BBox> = objects.iter().map(|object| object.bbox).collect();
     fastest(|| model.infer(&image, &regions, 1.0).map(drop))
+}
+
+/// Milliseconds a picture where [`PICTURES`] are answered in one pass.
+fn together(student: &dyn Student, image: &Image, regions: &[BBox]) -> Result<f64, ModelError> {
+    let pictures = [Picture { image, regions }; PICTURES];
+    let all = fastest(|| student.infer_all(&pictures, 1.0).map(drop))?;
+    Ok(all / PICTURES as f64)
 }
 
 /// Milliseconds of a minibatch of [`BATCH`] crops with nothing frozen.

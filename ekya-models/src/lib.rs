@@ -51,4 +51,4 @@ pub use detect::{
 #[cfg(feature = "torch")]
 pub use placement::{Placement, set_compute_threads};
 #[cfg(feature = "torch")]
-pub use student::{Example, ModelError, Step, Student, Teacher, Training};
+pub use student::{Example, ModelError, Picture, Step, Student, Teacher, Training};

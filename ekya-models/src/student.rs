@@ -26,6 +26,26 @@ pub trait Student: Send {
         resolution: f64,
     ) -> Result<Vec<Object>, ModelError>;
 
+    /// Answers several pictures in one pass of the network, as [`Student::infer`] answers each up to
+    /// rounding: an answer a picture, in order.
+    ///
+    /// # Errors
+    /// The first [`ModelError`], and no answer; the student is unchanged and may be asked again.
+    fn infer_all(
+        &self,
+        pictures: &[Picture<'_>],
+        resolution: f64,
+    ) -> Result<Vec<Vec<Object>>, ModelError> {
+        let infer = |picture: &Picture<'_>| self.infer(picture.image, picture.regions, resolution);
+        pictures.iter().map(infer).collect()
+    }
+
+    /// How many pictures of a stream one pass is good for, at least 1: more in it would cost no less
+    /// each, and the first of them would wait for the last.
+    fn pass_max(&self) -> usize {
+        1
+    }
+
     /// Name of the network, as in "small" or "fastestdet": weights of one do not fit another.
     fn network(&self) -> String;
 
@@ -97,6 +117,15 @@ pub trait Student: Send {
     /// Lets go of pictures, where the student keeps those that it was asked about so that it need
     /// not take them in again. To be called when a task is over: pictures may have to be erased.
     fn forget_pictures(&self) {}
+}
+
+/// What a student is asked about, see [`Student::infer`].
+#[derive(Debug, Clone, Copy)]
+pub struct Picture<'a> {
+    /// The picture.
+    pub image: &'a Image,
+    /// Where a classifier looks.
+    pub regions: &'a [BBox],
 }
 
 /// A retraining in progress, advanced step by step: a step is a minibatch, or a part of one where

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use detect_support::{changed, classes, config, f1, picture, pictures, trained};
 use ekya_models::{
-    DetectorKind, DetectorWeights, ModelError, Placement, SsdLite, Student, Teacher, TinyYoloV3,
-    set_compute_threads,
+    DetectorKind, DetectorWeights, Example, Image, ModelError, Picture, Placement, SsdLite,
+    Student, Teacher, TinyYoloV3, set_compute_threads,
 };
 
 /// A new student for inputs of 96 × 96 pixels.
@@ -38,6 +38,33 @@ fn overfits(kind: DetectorKind, epochs: usize) {
         losses[0]
     );
     assert!(after >= 0.9 && before < 0.5, "F1 {before:.2} → {after:.2}");
+    answers_together_as_alone(retrained.as_ref(), &examples);
+}
+
+/// Pictures of several sizes and resolutions, in one pass and one by one.
+fn answers_together_as_alone(student: &dyn Student, examples: &[Example]) {
+    let grey = Image::new(64, 40, vec![110; 64 * 40 * 3]).unwrap();
+    let mut images: Vec<&Image> = examples.iter().map(|example| &*example.image).collect();
+    images.insert(1, &grey);
+    let picture = |image| Picture {
+        image,
+        regions: &[],
+    };
+    let pictures: Vec<_> = images.into_iter().map(picture).collect();
+    for resolution in [1.0, 0.7] {
+        let together = student.infer_all(&pictures, resolution).unwrap();
+        assert_eq!(together.len(), pictures.len());
+        for (picture, together) in pictures.iter().zip(together) {
+            let alone = student.infer(picture.image, &[], resolution).unwrap();
+            assert_eq!(together.len(), alone.len());
+            for (together, alone) in together.iter().zip(&alone) {
+                assert_eq!(together.class, alone.class);
+                assert!((together.score - alone.score).abs() < 1e-4);
+                assert!(together.bbox.iou(&alone.bbox) > 0.999);
+            }
+        }
+    }
+    assert!(student.infer_all(&[], 1.0).unwrap().is_empty());
 }
 
 #[test]

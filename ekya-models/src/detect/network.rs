@@ -52,6 +52,9 @@ pub(super) trait Network: fmt::Debug + Send + Sized + 'static {
     /// Loss of an answer about a batch, its mean over the pictures or cells.
     fn loss(answer: &Self::Answer, targets: &[Target]) -> Result<Tensor, TchError>;
 
+    /// The part of an answer about a batch that is about one of its pictures.
+    fn about(answer: &Self::Answer, picture: usize) -> Result<Self::Answer, TchError>;
+
     /// Boxes of the stream's classes in an answer about one picture, in fractions of the input, and
     /// with those that overlap.
     fn boxes(answer: &Self::Answer, classes: &ClassMap) -> Result<Vec<Object>, TchError>;

@@ -132,6 +132,15 @@ impl Network for FastestDetNetwork {
         loss::loss(answer, targets)
     }
 
+    fn about(answer: &Answer, picture: usize) -> Result<Answer, TchError> {
+        let part = |of: &Tensor| of.f_narrow(0, picture as i64, 1);
+        Ok(Answer {
+            object: part(&answer.object)?,
+            bbox: part(&answer.bbox)?,
+            class: part(&answer.class)?,
+        })
+    }
+
     fn boxes(answer: &Answer, classes: &ClassMap) -> Result<Vec<Object>, TchError> {
         decode::boxes(answer, classes)
     }
@@ -340,5 +349,35 @@ impl Heads {
             bbox: run(&self.bbox)?,
             class: run(&self.class)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FastestDet;
+    use super::*;
+    use crate::Placement;
+
+    #[test]
+    fn what_is_said_of_a_picture_of_a_batch_is_what_is_said_of_it_alone() {
+        let classes = ["car".to_owned()];
+        let student = FastestDet::new(&classes, Placement::Cpu, 1).unwrap();
+        let side = 64;
+        let inputs = [0.2, 0.9].map(|level| -> Vec<f32> {
+            let values = 0..3 * side * side;
+            values.map(|i| level * (i % 17) as f32 / 17.0).collect()
+        });
+        let _guard = tch::no_grad_guard();
+        let both = student.answer(&inputs.concat(), side).unwrap();
+        for (number, input) in inputs.iter().enumerate() {
+            let about = FastestDetNetwork::about(&both, number).unwrap();
+            let alone = student.answer(input, side).unwrap();
+            let difference = about.raw().unwrap() - alone.raw().unwrap();
+            assert!(difference.abs().max().double_value(&[]) < 1e-4);
+            assert_eq!(about.object.size(), alone.object.size());
+        }
+        let apart = FastestDetNetwork::about(&both, 0).unwrap().raw().unwrap()
+            - FastestDetNetwork::about(&both, 1).unwrap().raw().unwrap();
+        assert!(apart.abs().max().double_value(&[]) > 1e-3, "one picture");
     }
 }

@@ -139,6 +139,15 @@ impl Network for SsdLiteNetwork {
         loss::loss(answer, targets)
     }
 
+    fn about(answer: &Answer, picture: usize) -> Result<Answer, TchError> {
+        let part = |of: &Tensor| of.f_narrow(0, picture as i64, 1);
+        Ok(Answer {
+            class: part(&answer.class)?,
+            bbox: part(&answer.bbox)?,
+            maps: answer.maps.clone(),
+        })
+    }
+
     fn boxes(answer: &Answer, classes: &ClassMap) -> Result<Vec<Object>, TchError> {
         boxes::boxes(answer, classes)
     }

@@ -180,6 +180,12 @@ impl Network for TinyYoloNetwork {
         loss::loss(answer, targets)
     }
 
+    fn about(answer: &Answer, picture: usize) -> Result<Answer, TchError> {
+        let part = |of: &Tensor| of.f_narrow(0, picture as i64, 1);
+        let [coarse, fine] = &answer.0;
+        Ok(Answer([part(coarse)?, part(fine)?]))
+    }
+
     fn boxes(answer: &Answer, classes: &ClassMap) -> Result<Vec<Object>, TchError> {
         boxes::boxes(answer, classes)
     }

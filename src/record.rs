@@ -79,8 +79,12 @@ pub struct FrameCounts {
     pub answered: u64,
     /// Left out by the inference configuration; they inherit the last answer.
     pub skipped: u64,
-    /// Overtaken by newer frames because inference was late; they inherit the last answer.
+    /// Overtaken by newer frames because inference was late, or past their deadline when their turn
+    /// came, or the student failed on them; they inherit the last answer.
     pub dropped: u64,
+    /// Of the dropped ones, those past their deadline. Older records did not count them.
+    #[serde(default)]
+    pub late: u64,
 }
 
 /// Mean accuracy of the frames of one second.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ekya::source::Frame;
-use ekya::stream::{InferenceActor, Intake, Metric, SampleSchedule, StreamLog};
+use ekya::stream::{InferenceServer, Intake, Metric, SampleSchedule, StreamLog};
 use ekya::worker::Hosting;
 use ekya_actors::Device;
 use ekya_models::{Architecture, Student};
@@ -17,6 +17,8 @@ use super::throughput::milliseconds;
 
 /// Time between two frames: inference of the small student takes a few hundredths of it.
 const PACE: Duration = Duration::from_millis(50);
+/// As by default.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// What the stream is granted, in tenths; the two trainings have the rest.
 const SHARE: u32 = 2;
 
@@ -25,10 +27,11 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
     let device = Device::new("cpu", 1);
     let job = Arc::new(device.job("inference"));
     grant(&device, &[(job.id(), SHARE)], 1)?;
-    let intake = Arc::new(Intake::new(StreamLog::new("bench", Metric::Accuracy, None)));
-    let student = student(Architecture::Small)?.fork()?;
-    let (_actor, thread) =
-        InferenceActor::start("bench", intake.clone(), student, job.clone(), threads())?;
+    let log = StreamLog::new("bench", Metric::Accuracy, None);
+    let intake = Arc::new(Intake::new(log, job.clone(), DEADLINE));
+    let mut server = InferenceServer::start(&device, threads())?;
+    let student = server.share(student(Architecture::Small)?.fork()?)?;
+    let _actor = server.serve(intake.clone(), student);
     let start = Instant::now();
     let mut stream = Stream {
         intake,
@@ -51,11 +54,10 @@ pub(crate) fn measure(seconds: u64) -> Result<serde_json::Value> {
     let beside = stream.serve(frames)?;
     let counts = stream.intake.counts();
     stream.intake.close();
-    device.close();
+    anyhow::ensure!(server.end(), "the inference thread panicked");
     for training in trainings {
         training.end()?;
     }
-    thread.join().expect("no panic");
     let [alone, beside] = [alone, beside].map(|times| quantile(times, 0.99));
     eprintln!("inference: p99 {alone:.1} ms alone, {beside:.1} beside trainings; {counts:?}");
     Ok(json!({

@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 use ekya::node::builtin_student;
 use ekya::source::scene::{Preset, SceneConfig, SceneSource};
 use ekya::source::{Frame, Source as _};
-use ekya::stream::{Answer, InferenceActor, Intake, Metric, SampleSchedule, Serve, StreamLog};
+use ekya::stream::{
+    Answer, InferenceActor, InferenceServer, Intake, Metric, SampleSchedule, Serve, StreamLog,
+};
 use ekya_actors::{Device, Grant, Ref, System};
 use ekya_models::{Example, Placement, Student};
 use ekya_sched::{RetrainingConfig, Share};
@@ -53,7 +55,7 @@ pub(crate) fn measure(stretches: usize) -> Result<Swaps> {
         eprintln!("swaps: {stretch} of {stretches} stretches");
     }
     stream.intake.close();
-    if stream.thread.join().is_err() {
+    if !stream.server.end() {
         bail!("the inference thread panicked");
     }
     system.shutdown(PATIENCE)?;
@@ -70,7 +72,7 @@ enum Swapping {
 struct Stream {
     intake: Arc<Intake>,
     inference: Ref<InferenceActor>,
-    thread: thread::JoinHandle<()>,
+    server: InferenceServer,
     /// To serve by turns.
     students: [Box<dyn Student>; 2],
     frames: Vec<Frame>,
@@ -98,13 +100,14 @@ impl Stream {
             sequence: 0,
             expires: None,
         })?;
-        let intake = Arc::new(Intake::new(StreamLog::new("swaps", Metric::Accuracy, None)));
-        let (actor, thread) =
-            InferenceActor::start("swaps", intake.clone(), student.fork()?, Arc::new(job), 1)?;
+        let log = StreamLog::new("swaps", Metric::Accuracy, None);
+        let intake = Arc::new(Intake::new(log, Arc::new(job), PATIENCE));
+        let server = InferenceServer::start(&device, 1)?;
+        let actor = server.serve(intake.clone(), server.share(student.fork()?)?);
         Ok(Self {
             intake,
             inference: system.spawn("inference", actor, FRAMES)?,
-            thread,
+            server,
             students: [other, Box::new(student)],
             frames,
             next_index: 0,

@@ -297,7 +297,8 @@ pub struct DetectorTeacherConfig {
     pub input_side: Option<usize>,
 }
 
-/// Inference configurations Λ to choose from: every sampling with every resolution.
+/// Inference configurations Λ to choose from, every sampling with every resolution, and what holds for
+/// all of them.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceConfig {
@@ -305,6 +306,10 @@ pub struct InferenceConfig {
     pub sample_every: Vec<u32>,
     /// Side of the network's input relative to full, in (0, 1]; 1 must be among them.
     pub resolution: Vec<f64>,
+    /// A frame that has waited longer for its turn, in seconds, is dropped: above 0 and up to 3600. At
+    /// most two frames wait in any case, so this matters where frames are far apart or inference is
+    /// held up. Take what an answer is worth waiting for.
+    pub deadline_seconds: f64,
 }
 
 impl Default for InferenceConfig {
@@ -312,6 +317,7 @@ impl Default for InferenceConfig {
         Self {
             sample_every: vec![1, 2, 3, 5, 8, 13],
             resolution: vec![1.0],
+            deadline_seconds: 5.0,
         }
     }
 }

@@ -92,6 +92,11 @@ fn senseless_values_name_line_and_key() {
             "line 14: stream[0].device",
         ),
         (
+            "weights = \"scene\"",
+            "weights = \"scene\"\n[stream.inference]\ndeadline_seconds = 0.0",
+            "line 20: stream[0].inference.deadline_seconds: a frame may wait above 0",
+        ),
+        (
             "teacher = \"scene\"",
             "teacher = { yolox = { model = \"x\" } }",
             "line 14: stream[0].teacher",

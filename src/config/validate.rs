@@ -496,5 +496,11 @@ fn inference(inference: &InferenceConfig, key: &dyn Fn(&str) -> String) -> Check
         sides.contains(&1.0) && sides.iter().all(|side| *side > 0.0 && *side <= 1.0),
         &key("inference.resolution"),
         "list numbers above 0 and up to 1, 1 among them",
+    )?;
+    let deadline = inference.deadline_seconds;
+    require(
+        deadline > 0.0 && deadline <= 3600.0,
+        &key("inference.deadline_seconds"),
+        format!("a frame may wait above 0 and up to 3600 seconds, got {deadline}"),
     )
 }

@@ -28,7 +28,7 @@ use crate::schedule::{
     DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
 use crate::source::StopFlag;
-use crate::stream::{InferenceActor, Intake, StreamLog};
+use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
 use crate::throughput::{Curves, Key, Store, describe};
 use crate::worker::{self, Host, HostedStudent, HostedTeacher, Hosting};
 
@@ -54,6 +54,16 @@ pub(super) struct NodeDevice {
     pub(super) measured: Vec<(Key, Curves)>,
     /// Keeps the labelling jobs and their actors.
     labellers: Vec<Labeller>,
+    /// Answers the frames of its streams.
+    pub(super) inference: InferenceServer,
+    students: Vec<Configured>,
+}
+
+/// A student that streams of a device begin with, as it is configured.
+struct Configured {
+    config: StudentConfig,
+    classes: Vec<String>,
+    student: Arc<SharedStudent>,
 }
 
 /// Labels for the streams of a device that have this teacher and these classes.
@@ -106,7 +116,11 @@ impl Node {
         teachers: Teachers,
         stop: StopFlag,
     ) -> Result<Self, NodeError> {
-        // First: whether another process has it is soon known, and loading models takes long.
+        // Nothing that is loaded or copied here is worth threads; those that compute say how many
+        // they want.
+        ekya_models::set_compute_threads(1);
+        // First of what may fail: whether another process has it is soon known, and loading models
+        // takes long.
         let state = config.run.state.as_deref().map(StateFolder::make);
         let state = state.transpose()?;
         let system = System::start().map_err(|error| NodeError::Start {
@@ -181,21 +195,30 @@ impl Node {
         let (labeller, labelling_job) = self.labeller(device, stream, &opened.classes)?;
 
         let on = &self.devices[device];
-        let intake = Arc::new(Intake::new(StreamLog::new(
+        let job = Arc::new(on.device.job(inference_job(&stream.name)));
+        let inference_id = job.id();
+        let log = StreamLog::new(
             &stream.name,
             metric(stream),
             self.sinks.as_ref().map(|sinks| sinks.results.clone()),
-        )));
+        );
+        let deadline = Duration::from_secs_f64(stream.inference.deadline_seconds);
+        let intake = Arc::new(Intake::new(log, job, deadline));
         let job = on.device.job(training_job(&stream.name));
         let training_id = job.id();
         let turn = Arc::new(Turn::new(Arc::new(job)));
         let twin = on.twin(&*student, stream, &turn, &self.config.learning);
         let twin = twin.map_err(model_error)?;
-        let job = Arc::new(on.device.job(inference_job(&stream.name)));
-        let inference_id = job.id();
-        let (inference, thread) =
-            InferenceActor::start(&stream.name, intake.clone(), student, job, on.threads)
-                .map_err(start_error)?;
+        let drawn = known_classes < opened.classes.len();
+        let student = if drawn || continued_from.is_some() {
+            on.inference.share(student)
+        } else {
+            self.devices[device].configured(stream, &opened.classes, student)
+        };
+        let student = student.map_err(model_error)?;
+        let inference = self.devices[device]
+            .inference
+            .serve(intake.clone(), student);
         let history = self.history(&stream.student)?;
         let on = &self.devices[device];
         let (learning, inference_config) = (learning(&self.config), stream.inference.clone());
@@ -240,7 +263,7 @@ impl Node {
             intake,
             opened: Some(opened),
             setup: Some(setup),
-            threads: vec![thread],
+            threads: Vec::new(),
             failure: Arc::default(),
             continued_from,
             not_kept: failures,
@@ -470,6 +493,7 @@ fn build_device(
     let usual = if placement == Placement::Cpu { 1 } else { 2 };
     let depth = config.depth.unwrap_or(usual);
     let device = Device::new(config.name.clone(), depth);
+    let inference = InferenceServer::start(&device, threads).map_err(start_error)?;
     let actor = system
         .spawn(
             &format!("device/{}", config.name),
@@ -489,6 +513,8 @@ fn build_device(
         measure_throughput: config.measure_throughput.unwrap_or(depth > 1),
         measured: Vec::new(),
         labellers: Vec::new(),
+        inference,
+        students: Vec::new(),
     })
 }
 
@@ -516,6 +542,28 @@ fn hosting(config: &DeviceConfig, placement: Placement, threads: usize) -> Optio
 }
 
 impl NodeDevice {
+    /// The student of a stream that begins with what is configured: streams whose configuration and
+    /// classes are equal begin with the same weights, and share them.
+    fn configured(
+        &mut self,
+        stream: &StreamConfig,
+        classes: &[String],
+        student: Box<dyn Student>,
+    ) -> Result<Arc<SharedStudent>, ModelError> {
+        let mut known = self.students.iter();
+        let known = known.find(|known| known.config == stream.student && known.classes == classes);
+        if let Some(known) = known {
+            return Ok(Arc::clone(&known.student));
+        }
+        let student = self.inference.share(student)?;
+        self.students.push(Configured {
+            config: stream.student.clone(),
+            classes: classes.to_vec(),
+            student: Arc::clone(&student),
+        });
+        Ok(student)
+    }
+
     /// A copy of a student for its trainer, which computes in `turn`.
     pub(super) fn twin(
         &self,

@@ -180,6 +180,11 @@ impl Node {
                 }
             }
         }
+        for on in &mut self.devices {
+            if !on.inference.end() {
+                tracing::error!(device = on.device.name(), "an inference thread panicked");
+            }
+        }
         let mut windows = journal.into_windows();
         let streams: Vec<StreamRecord> = self
             .streams

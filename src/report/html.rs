@@ -438,20 +438,25 @@ fn sum(a: FrameCounts, b: FrameCounts) -> FrameCounts {
         answered: a.answered + b.answered,
         skipped: a.skipped + b.skipped,
         dropped: a.dropped + b.dropped,
+        late: a.late + b.late,
     }
 }
 
-/// Arrived, then the other counts with their part of the arrived.
+/// Arrived, then the other counts with their part of the arrived, and how many were late.
 pub(super) fn frame_cells(counts: FrameCounts) -> [String; 4] {
     let of_arrived = |count: u64| match counts.arrived {
         0 => count.to_string(),
         arrived => format!("{count} ({:.0} %)", count as f64 / arrived as f64 * 100.0),
     };
+    let mut dropped = of_arrived(counts.dropped);
+    if counts.late > 0 {
+        dropped += &format!(", {} past their deadline", counts.late);
+    }
     [
         counts.arrived.to_string(),
         of_arrived(counts.answered),
         of_arrived(counts.skipped),
-        of_arrived(counts.dropped),
+        dropped,
     ]
 }
 

@@ -32,7 +32,7 @@ impl ResultLine {
             fate: match settled.fate {
                 Fate::Answered => "answered",
                 Fate::Skipped => "skipped",
-                Fate::Dropped => "dropped",
+                Fate::Dropped | Fate::Late => "dropped",
             },
             student: settled.answer.as_ref().map(|answer| answer.student),
             latency_ms: own.map(|answer| answer.latency.as_secs_f64() * 1e3),

@@ -1,17 +1,18 @@
-//! The inference actor of a stream and its compute thread.
-//!
-//! The actor takes orders (a new student, another inference configuration); the thread does nothing
-//! but take a frame, wait for its lease on the device, answer, and hand the answer back. A new
-//! student is taken up between two frames.
+//! How a stream is answered: by which student, at which resolution. The actor takes the orders, and the
+//! threads of the device's [`InferenceServer`](super::InferenceServer) look at them before each frame: a
+//! new student is taken up between two frames.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use ekya_actors::{Actor, Ctx, Handler, JobHandle, Lease, Message};
-use ekya_models::Student;
+use ekya_actors::{Actor, Ctx, Handler, Message};
+use ekya_models::{Object, Student};
 use parking_lot::Mutex;
 
 use super::intake::{Answer, Intake};
+use super::shared::SharedStudent;
+use crate::source::Frame;
 
 /// Replace the serving student.
 pub struct Serve(pub Box<dyn Student>);
@@ -33,109 +34,147 @@ impl Message for SetInference {
     type Reply = ();
 }
 
-/// Serves one stream.
+/// Takes the orders of one stream.
 pub struct InferenceActor {
-    intake: Arc<Intake>,
-    orders: Arc<Mutex<Orders>>,
-    /// Kept when the thread has ended: the job stays known to the device, with its counters.
-    _job: Arc<JobHandle>,
-}
-
-/// What the thread looks at before each frame.
-struct Orders {
-    next_student: Option<Box<dyn Student>>,
-    resolution: f64,
-}
-
-impl InferenceActor {
-    /// Starts answering the frames of `intake` with `student`, in leases of `job`. The thread ends
-    /// when the intake is closed.
-    ///
-    /// # Errors
-    /// When the thread cannot be started.
-    pub fn start(
-        stream: &str,
-        intake: Arc<Intake>,
-        student: Box<dyn Student>,
-        job: Arc<JobHandle>,
-        threads: usize,
-    ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let orders = Arc::new(Mutex::new(Orders {
-            next_student: None,
-            resolution: 1.0,
-        }));
-        let thread = {
-            let (intake, orders, job) = (intake.clone(), orders.clone(), job.clone());
-            std::thread::Builder::new()
-                .name(format!("infer-{stream}"))
-                .spawn(move || {
-                    ekya_models::set_compute_threads(threads);
-                    serve(&intake, &orders, student, &job);
-                })?
-        };
-        Ok((
-            Self {
-                intake,
-                orders,
-                _job: job,
-            },
-            thread,
-        ))
-    }
+    pub(super) stream: Arc<Served>,
+    /// Threads that answer.
+    pub(super) threads: usize,
 }
 
 impl Actor for InferenceActor {}
 
 impl Handler<Serve> for InferenceActor {
     fn handle(&mut self, Serve(student): Serve, _: &mut Ctx<Self>) {
-        self.orders.lock().next_student = Some(student);
+        match SharedStudent::new(student, self.threads) {
+            Ok(student) => self.stream.serve_by(student),
+            Err(error) => tracing::error!(%error, "the student before goes on serving"),
+        }
     }
 }
 
 impl Handler<SetInference> for InferenceActor {
     fn handle(&mut self, order: SetInference, _: &mut Ctx<Self>) {
-        self.intake.set_sample_every(order.sample_every);
-        self.orders.lock().resolution = order.resolution;
+        self.stream.intake.set_sample_every(order.sample_every);
+        self.stream.set_resolution(order.resolution);
     }
 }
 
-fn serve(intake: &Intake, orders: &Mutex<Orders>, mut student: Box<dyn Student>, job: &JobHandle) {
-    let mut served = 0;
-    let mut failures = 0u64;
-    let mut kept: Option<Lease> = None;
-    while let Some((frame, arrived)) = intake.next_frame() {
-        let resolution = {
-            let mut orders = orders.lock();
-            if let Some(next) = orders.next_student.take() {
-                student = next;
-                served += 1;
-            }
-            orders.resolution
-        };
-        let lease = kept.take().map_or_else(|| job.lease(), Lease::renew);
-        let Ok(lease) = lease else {
-            // The device is closed: the run is ending.
-            intake.answer(frame.index, None);
-            continue;
-        };
-        let result = student.infer(&frame.image, &frame.regions, resolution);
-        // With a frame waiting the lease is renewed, which keeps the job's place in the queue.
-        kept = intake.is_waiting().then_some(lease);
-        let answer = match result {
+/// A stream as the threads of its device see it.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) intake: Arc<Intake>,
+    means: Mutex<Means>,
+    /// Frames that a student failed on.
+    failures: AtomicU64,
+}
+
+/// What a frame is answered with.
+#[derive(Debug, Clone)]
+struct Means {
+    student: Arc<SharedStudent>,
+    /// Counts the students that have served the stream, from 0.
+    number: u64,
+    resolution: f64,
+}
+
+/// A frame that is being answered.
+#[derive(Debug)]
+pub(super) struct Work {
+    stream: Arc<Served>,
+    pub(super) frame: Frame,
+    arrived: Instant,
+    means: Means,
+}
+
+impl Served {
+    pub(super) fn new(intake: Arc<Intake>, student: Arc<SharedStudent>) -> Self {
+        Self {
+            intake,
+            means: Mutex::new(Means {
+                student,
+                number: 0,
+                resolution: 1.0,
+            }),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn serve_by(&self, student: Arc<SharedStudent>) {
+        let mut means = self.means.lock();
+        means.student = student;
+        means.number += 1;
+    }
+
+    pub(super) fn set_resolution(&self, resolution: f64) {
+        self.means.lock().resolution = resolution;
+    }
+
+    /// The frame whose turn it is, if one waits and is not late.
+    pub(super) fn take(self: &Arc<Self>, now: Instant) -> Option<Work> {
+        let (frame, arrived) = self.intake.take(now)?;
+        Some(Work {
+            stream: Arc::clone(self),
+            frame,
+            arrived,
+            means: self.means.lock().clone(),
+        })
+    }
+
+    /// Whether the stream's next frame can be answered in one pass with another.
+    pub(super) fn suits(&self, other: &Work) -> bool {
+        self.means.lock().suits(&other.means)
+    }
+}
+
+impl Means {
+    fn suits(&self, other: &Self) -> bool {
+        let side = |means: &Self| means.resolution.to_bits();
+        Arc::ptr_eq(&self.student, &other.student) && side(self) == side(other)
+    }
+}
+
+impl Work {
+    /// Whether both can be answered in one pass.
+    pub(super) fn suits(&self, other: &Self) -> bool {
+        self.means.suits(&other.means)
+    }
+
+    pub(super) fn student(&self) -> &SharedStudent {
+        &self.means.student
+    }
+
+    pub(super) fn resolution(&self) -> f64 {
+        self.means.resolution
+    }
+
+    /// What it counts for in the cost of a pass: its crops, or one picture.
+    pub(super) fn parts(&self) -> u32 {
+        u32::try_from(self.frame.regions.len().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Gives the frame back with what was found, or why there is no answer.
+    pub(super) fn settle(self, found: Result<Vec<Object>, String>) {
+        let answer = match found {
             Ok(objects) => Some(Answer {
                 objects,
-                student: served,
-                latency: arrived.elapsed(),
+                student: self.means.number,
+                latency: self.arrived.elapsed(),
             }),
             Err(error) => {
-                failures += 1;
+                let failures = self.stream.failures.fetch_add(1, Ordering::Relaxed) + 1;
                 // Once is news; a student that fails on every frame must not fill the log.
                 if failures.is_power_of_two() {
-                    tracing::warn!(%error, failures, "inference failed; the frame keeps the last answer");
+                    let job = self.stream.intake.job().usage().name;
+                    tracing::warn!(
+                        error,
+                        failures,
+                        job,
+                        "no answer; the frame keeps the last one"
+                    );
                 }
                 None
             }
         };
-        intake.answer(frame.index, answer);
+        self.stream.intake.answer(self.frame.index, answer);
     }
 }

@@ -2,15 +2,20 @@
 //!
 //! Frames enter in order and leave settled, in order. A frame is *skipped* when the inference
 //! configuration leaves it out, and *dropped* when newer frames overtake it while inference is
-//! late; either inherits the last answer before it. So `arrived = answered + skipped + dropped`
-//! once everything has settled, and every arriving frame is scored.
+//! late, when it has waited longer than its deadline, or when the student fails on it; either inherits
+//! the last answer before it. So `arrived = answered + skipped + dropped` once everything has settled,
+//! and every arriving frame is scored.
+//!
+//! While a frame waits, the stream's job has asked its device for a turn. Whoever has that turn
+//! [takes](Intake::take) the frame.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ekya_actors::JobHandle;
 use ekya_models::Object;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::log::{Settled, StreamLog};
 use super::sampler::{Sample, SampleSchedule};
@@ -39,21 +44,27 @@ pub enum Fate {
     Answered,
     /// Left out by the inference configuration.
     Skipped,
-    /// Overtaken by newer frames.
+    /// Overtaken by newer frames, or the student failed on it.
     Dropped,
+    /// Dropped because it had waited longer than its deadline when its turn came.
+    Late,
 }
 
 /// The frames of one stream between source and result. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Intake {
     state: Mutex<State>,
-    ready: Condvar,
+    /// That of the stream's inference.
+    job: Arc<JobHandle>,
+    /// How long a frame may wait.
+    deadline: Duration,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Arrived and not settled, in order. At most `WAITING_MAX` wait, one is with the student, and
-    /// between those lie at most `sample_every` skipped ones each.
+    /// Arrived and not settled, in order. At most `WAITING_MAX` wait, as many are with the student as
+    /// the device is deep, or as a pass answers, and between those lie at most `sample_every` skipped
+    /// ones each.
     pending: VecDeque<Pending>,
     sample_every: u32,
     counts: FrameCounts,
@@ -78,9 +89,10 @@ enum PendingState {
 }
 
 impl Intake {
-    /// An empty intake that answers every frame.
+    /// An empty intake that answers every frame in turns of `job`, unless it has waited longer than
+    /// `deadline` then.
     #[must_use]
-    pub fn new(log: StreamLog) -> Self {
+    pub fn new(log: StreamLog, job: Arc<JobHandle>, deadline: Duration) -> Self {
         Self {
             state: Mutex::new(State {
                 pending: VecDeque::new(),
@@ -90,12 +102,17 @@ impl Intake {
                 closed: false,
                 log,
             }),
-            ready: Condvar::new(),
+            job,
+            deadline,
         }
     }
 
     /// Takes a frame that arrived `at` seconds from the start of the run.
     pub fn push(&self, frame: Frame, at: f64) {
+        self.push_at(frame, at, Instant::now());
+    }
+
+    pub(super) fn push_at(&self, frame: Frame, at: f64, now: Instant) {
         let mut state = self.state.lock();
         if state.closed {
             return;
@@ -110,7 +127,7 @@ impl Intake {
         state.pending.push_back(Pending {
             frame,
             at,
-            arrived: Instant::now(),
+            arrived: now,
             state: fate,
         });
         if !skipped {
@@ -118,40 +135,33 @@ impl Intake {
         }
         state.settle();
         drop(state);
-        self.ready.notify_one();
-    }
-
-    /// The oldest waiting frame and when it came; blocks until there is one. `None` once closed and
-    /// empty.
-    pub fn next_frame(&self) -> Option<(Frame, Instant)> {
-        let mut state = self.state.lock();
-        loop {
-            let waiting = state
-                .pending
-                .iter_mut()
-                .find(|one| matches!(one.state, PendingState::Waiting));
-            if let Some(pending) = waiting {
-                pending.state = PendingState::WithStudent;
-                return Some((pending.frame.clone(), pending.arrived));
-            }
-            if state.closed {
-                return None;
-            }
-            self.ready.wait(&mut state);
+        if !skipped {
+            self.job.ask();
         }
     }
 
-    /// Whether a frame waits, so that [`Intake::next_frame`] would not block.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        let state = self.state.lock();
-        state
-            .pending
-            .iter()
-            .any(|one| matches!(one.state, PendingState::Waiting))
+    /// The oldest frame that waits and is not late by `now`, and when it came; late ones are dropped.
+    /// To be called when the job's turn has come, and before that is over, as the next turn is asked for
+    /// here if another frame waits. Give it back by [`Intake::answer`].
+    pub fn take(&self, now: Instant) -> Option<(Frame, Instant)> {
+        let mut state = self.state.lock();
+        state.drop_late(now, self.deadline);
+        state.settle();
+        let mut waiting = state.waiting();
+        let taken = waiting.next().map(|pending| {
+            pending.state = PendingState::WithStudent;
+            (pending.frame.clone(), pending.arrived)
+        });
+        let more = waiting.next().is_some();
+        drop(waiting);
+        drop(state);
+        if more {
+            self.job.ask();
+        }
+        taken
     }
 
-    /// Settles the frame that [`Intake::next_frame`] gave: with its answer, or dropped when the
+    /// Settles a frame that [`Intake::take`] gave: with its answer, or dropped when the
     /// student failed.
     pub fn answer(&self, index: u64, answer: Option<Answer>) {
         let mut state = self.state.lock();
@@ -173,18 +183,19 @@ impl Intake {
         self.state.lock().sample_every = n.max(1);
     }
 
-    /// Takes no more frames; what waits is dropped and settled, and [`Intake::next_frame`] ends.
+    /// Takes no more frames; what waits is dropped and settled.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        for pending in &mut state.pending {
-            if matches!(pending.state, PendingState::Waiting) {
-                pending.state = PendingState::Done(Fate::Dropped, None);
-            }
+        for pending in state.waiting() {
+            pending.state = PendingState::Done(Fate::Dropped, None);
         }
         state.settle();
-        drop(state);
-        self.ready.notify_all();
+    }
+
+    /// The job in whose turns frames are answered.
+    pub(super) fn job(&self) -> &JobHandle {
+        &self.job
     }
 
     /// Counts so far; the frames not yet settled are in `arrived` only.
@@ -205,19 +216,24 @@ impl Intake {
 }
 
 impl State {
+    /// The frames that wait, oldest first.
+    fn waiting(&mut self) -> impl Iterator<Item = &mut Pending> {
+        let pending = self.pending.iter_mut();
+        pending.filter(|one| matches!(one.state, PendingState::Waiting))
+    }
+
     fn drop_overtaken(&mut self) {
-        let waiting = self
-            .pending
-            .iter()
-            .filter(|one| matches!(one.state, PendingState::Waiting))
-            .count();
-        if waiting > WAITING_MAX {
-            let oldest = self
-                .pending
-                .iter_mut()
-                .find(|one| matches!(one.state, PendingState::Waiting));
-            if let Some(oldest) = oldest {
-                oldest.state = PendingState::Done(Fate::Dropped, None);
+        if self.waiting().count() > WAITING_MAX
+            && let Some(oldest) = self.waiting().next()
+        {
+            oldest.state = PendingState::Done(Fate::Dropped, None);
+        }
+    }
+
+    fn drop_late(&mut self, now: Instant, deadline: Duration) {
+        for pending in self.waiting() {
+            if now.saturating_duration_since(pending.arrived) > deadline {
+                pending.state = PendingState::Done(Fate::Late, None);
             }
         }
     }
@@ -235,6 +251,10 @@ impl State {
                 Fate::Answered => self.counts.answered += 1,
                 Fate::Skipped => self.counts.skipped += 1,
                 Fate::Dropped => self.counts.dropped += 1,
+                Fate::Late => {
+                    self.counts.dropped += 1;
+                    self.counts.late += 1;
+                }
             }
             if answer.is_some() {
                 self.last_answer = answer;
@@ -247,5 +267,111 @@ impl State {
                 answer,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ekya_actors::{Device, Grant};
+    use ekya_models::Image;
+    use ekya_sched::Share;
+
+    use super::super::score::Metric;
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    fn intake(device: &Device) -> Intake {
+        let job = device.job("inference");
+        let grant = Grant {
+            job: job.id(),
+            share: Share::WHOLE,
+            term: 0,
+            sequence: 0,
+            expires: None,
+        };
+        device.grant(grant).unwrap();
+        let log = StreamLog::new("stream", Metric::Accuracy, None);
+        Intake::new(log, Arc::new(job), DEADLINE)
+    }
+
+    fn frame(index: u64) -> Frame {
+        Frame {
+            index,
+            at: Duration::ZERO,
+            image: Arc::new(Image::new(1, 1, vec![0; 3]).unwrap()),
+            regions: Vec::new(),
+            truth: None,
+        }
+    }
+
+    fn taken(intake: &Intake, now: Instant) -> Option<u64> {
+        intake.take(now).map(|(frame, _)| frame.index)
+    }
+
+    #[test]
+    fn frames_past_their_deadline_are_dropped_and_counted() {
+        let intake = intake(&Device::new("cpu0", 1));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        intake.push_at(frame(0), 0.0, at(0));
+        intake.push_at(frame(1), 2.0, at(2));
+        assert_eq!(taken(&intake, at(6)), Some(1), "frame 0 waited 6 s");
+        intake.push_at(frame(2), 7.0, at(7));
+        assert_eq!(taken(&intake, at(12)), Some(2), "5 s are not too long");
+        // With the student no frame gets late.
+        assert_eq!(taken(&intake, at(100)), None);
+        for index in [1, 2] {
+            let answer = Answer {
+                objects: Vec::new(),
+                student: 0,
+                latency: Duration::ZERO,
+            };
+            intake.answer(index, Some(answer));
+        }
+        let expected = FrameCounts {
+            arrived: 3,
+            answered: 2,
+            skipped: 0,
+            dropped: 1,
+            late: 1,
+        };
+        assert_eq!(intake.counts(), expected);
+    }
+
+    #[test]
+    fn newer_frames_overtake_and_what_waits_at_the_end_is_dropped() {
+        let intake = intake(&Device::new("cpu0", 1));
+        let now = Instant::now();
+        for index in 0..4 {
+            intake.push_at(frame(index), 0.0, now);
+        }
+        assert_eq!(taken(&intake, now), Some(2));
+        intake.close();
+        intake.push_at(frame(4), 0.0, now);
+        assert_eq!(taken(&intake, now), None);
+        intake.answer(2, None);
+        let counts = intake.counts();
+        assert_eq!((counts.arrived, counts.dropped, counts.late), (4, 4, 0));
+    }
+
+    #[test]
+    fn a_turn_is_asked_for_while_frames_wait() {
+        let device = Device::new("cpu0", 1);
+        let intake = intake(&device);
+        let now = Instant::now();
+        intake.set_sample_every(2);
+        for index in 0..4 {
+            intake.push_at(frame(index), 0.0, now);
+        }
+        // Two of them wait.
+        let first = device.turn().unwrap();
+        assert_eq!(taken(&intake, now), Some(0));
+        assert_eq!(device.next_asking(), Some(first.job()), "for the other one");
+        drop(first);
+        let second = device.turn().unwrap();
+        assert_eq!(taken(&intake, now), Some(2));
+        drop(second);
+        assert_eq!(device.next_asking(), None);
     }
 }

@@ -1,15 +1,20 @@
-//! One stream: its frames' fates, the thread that answers them, and how right the answers were.
+//! One stream: its frames' fates, the threads that answer them, and how right the answers were.
 //!
-//! source thread → [`Intake`] → inference thread → [`StreamLog`] (scores, samples, results).
+//! source thread → [`Intake`] → thread of the device's [`InferenceServer`] → [`StreamLog`] (scores,
+//! samples, results).
 
 mod inference;
 mod intake;
 mod log;
 mod sampler;
 mod score;
+mod server;
+mod shared;
 
 pub use inference::{InferenceActor, Serve, SetInference};
 pub use intake::{Answer, Fate, Intake};
 pub use log::{Settled, StreamLog};
 pub use sampler::{Sample, SampleSchedule};
 pub use score::{Metric, Timeline};
+pub use server::InferenceServer;
+pub use shared::SharedStudent;

@@ -40,6 +40,8 @@ impl Placement {
 /// where [`Placement::best`] has found a GPU gives the thread a stream of its own there. libtorch keeps
 /// both for each thread, so call it first thing on every compute thread.
 pub fn set_compute_threads(threads: usize) {
+    // A thread's first look takes over what any thread has set last, so it has to come before.
+    let _ = tch::get_num_threads();
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
     gpu::take_stream();
 }
@@ -56,4 +58,22 @@ fn load_cuda_kernels() {
             libc::RTLD_NOW | libc::RTLD_GLOBAL,
         )
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn what_a_thread_sets_stays_whatever_others_set_after_it() {
+        let set = |threads| move || set_compute_threads(threads);
+        let own = thread::spawn(move || {
+            set_compute_threads(3);
+            thread::spawn(set(1)).join().unwrap();
+            tch::get_num_threads()
+        });
+        assert_eq!(own.join().unwrap(), 3);
+    }
 }

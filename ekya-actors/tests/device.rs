@@ -487,7 +487,7 @@ fn jobs_of_one_thread_get_their_shares_beside_one_that_has_its_own() {
         });
         large.ask();
         small.ask();
-        for _ in 0..400 {
+        for _ in 0..1_000 {
             let lease = device.turn().expect("the device is open");
             let (job, time) = if lease.job() == large.id() {
                 (large, Duration::from_micros(500))
@@ -506,7 +506,8 @@ fn jobs_of_one_thread_get_their_shares_beside_one_that_has_its_own() {
         .collect();
     let all: f64 = busy.iter().sum();
     for (busy, share) in busy.iter().zip([0.5, 0.2, 0.3]) {
-        assert!((busy / all - share).abs() < 0.06, "{busy} s of {all}");
+        // In turns with the training they would have a quarter of the device together, not seven tenths.
+        assert!((busy / all - share).abs() < 0.12, "{busy} s of {all}");
     }
 }
 

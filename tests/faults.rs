@@ -2,8 +2,8 @@
 //! inference: the work fails with an error that says so, the next goes on in another worker, inference
 //! goes on all the time, and at the end nothing is left.
 //!
-//! `EKYA_FAULTS` says how often each is tried, 5 times where it is not set; `cargo xtask soak devices`
-//! tries it a hundred times.
+//! `EKYA_FAULTS` says how often each is tried, 5 times where it is not set; `cargo xtask soak faults` tries
+//! each a hundred times.
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -16,7 +16,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ekya::config::{ClassifierConfig, StudentConfig};
 use ekya::learn::Turn;
@@ -36,9 +36,9 @@ use nix::unistd::{Pid, mkfifo};
 /// Names the folder of the pipes through which workers are told to die.
 const PIPES: &str = "EKYA_FAULTS_PIPES";
 /// Of a worker, in bytes.
-const MEMORY: u64 = 1 << 30;
+const MEMORY: u64 = 768 << 20;
 /// A request that takes longer is taken for one that hangs.
-const HUNG: Duration = Duration::from_secs(3);
+const HUNG: Duration = Duration::from_secs(2);
 /// Tries until something happens in the middle of what is tried.
 const TRIES: usize = 100;
 
@@ -333,6 +333,7 @@ fn whatever_a_worker_dies_of_the_next_goes_on_and_inference_all_the_time() {
         // It must end, whatever happens here.
         let _over = Over(&over);
         for fault in FAULTS.into_iter().cycle().take(FAULTS.len() * times) {
+            let since = Instant::now();
             for error in [
                 bed.while_it_trains(fault),
                 bed.while_weights_are_taken_out(fault),
@@ -344,6 +345,7 @@ fn whatever_a_worker_dies_of_the_next_goes_on_and_inference_all_the_time() {
                 assert!(fault.is_told(&error.to_string()), "{fault:?}: {error}");
             }
             assert_eq!(answer(&bed.hosted(Architecture::Small)), expected);
+            eprintln!("{fault:?}: {:.1} s", since.elapsed().as_secs_f64());
             let so_far = answered.load(Ordering::Relaxed);
             while answered.load(Ordering::Relaxed) <= so_far {
                 thread::yield_now();

@@ -33,6 +33,8 @@ pub(crate) enum Soak {
     /// Eight streams that are retrained all the time, in workers of which one is killed every few seconds;
     /// fails when something grows, is left over, or a frame has no fate.
     Devices,
+    /// Every way in which a worker can die, a hundred times each (or as often as `EKYA_FAULTS` says).
+    Faults,
     /// The streams of examples/scenes.toml for an hour; fails when their memory goes on growing.
     Memory,
 }
@@ -58,6 +60,7 @@ pub(crate) fn soak(soak: Soak, minutes: u64) -> Result<ExitCode> {
         Soak::Actors => actors(),
         Soak::Membership => membership(minutes),
         Soak::Devices => devices::devices(Duration::from_secs(60 * minutes)),
+        Soak::Faults => faults(),
         Soak::Memory => memory(Duration::from_secs(60 * minutes)),
     }
 }
@@ -85,6 +88,19 @@ fn membership(minutes: u64) -> Result<ExitCode> {
         &mut command,
         "a node that lives was taken for dead, or this machine was suspended",
     )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How often each fault is tried, unless `EKYA_FAULTS` says otherwise; `cargo test` tries 5 times.
+const FAULTS: &str = "100";
+
+fn faults() -> Result<ExitCode> {
+    let mut command = run::cargo(["test", "--package", "ekya", "--test", "faults"]);
+    command.args(["--", "--nocapture"]);
+    if std::env::var_os("EKYA_FAULTS").is_none() {
+        command.env("EKYA_FAULTS", FAULTS);
+    }
+    run::must_pass(&mut command, "the error says what a fault came to")?;
     Ok(ExitCode::SUCCESS)
 }
 

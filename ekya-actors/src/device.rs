@@ -38,9 +38,10 @@
 //!
 //! # Waking
 //! Each job's threads wait on their own, so that a turn wakes the one thread whose turn it is, where a
-//! job has one that waits; and of the threads that wait for any turn, one is woken for each. No thread watches for grants to lapse: somebody who waits is let run only by
-//! a call into the device, and each of these looks first at what has lapsed by then. Nor does a lapse let
-//! anybody else run, since whoever may run waits only while all slots are taken.
+//! job has one that waits; and of the threads that wait for any turn, one is woken for each. No thread
+//! watches for grants to lapse: somebody who waits is let run only by a call into the device, and each
+//! of these looks first at what has lapsed by then. Nor does a lapse let anybody else run, since whoever
+//! may run waits only while all slots are taken.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};

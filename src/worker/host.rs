@@ -411,7 +411,8 @@ fn no_place(error: std::io::Error) -> ModelError {
     ModelError::Process(format!("no place to hand data over: {error}"))
 }
 
-/// What one worker may have where nothing else is said. When the machine runs out of memory all the same, workers go first.
+/// What one worker may have where nothing else is said. When the machine runs out of memory all the
+/// same, workers go first.
 fn half_of_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;

@@ -49,6 +49,6 @@ pub use detect::{
     Detector, DetectorWeights, FastestDet, SsdLite, TinyYoloV3, YoloxTeacher, coco_names,
 };
 #[cfg(feature = "torch")]
-pub use placement::{Placement, set_compute_threads};
+pub use placement::{Placement, give_memory_back, set_compute_threads};
 #[cfg(feature = "torch")]
 pub use student::{Example, ModelError, Picture, Step, Student, Teacher, Training};

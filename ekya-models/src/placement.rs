@@ -46,6 +46,16 @@ pub fn set_compute_threads(threads: usize) {
     gpu::take_stream();
 }
 
+/// Gives memory that no tensor uses back: the GPU's, and with glibc the machine's.
+pub fn give_memory_back() {
+    gpu::empty_cache();
+    // SAFETY: takes a number, and may be called at any time from any thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Loads libtorch's CUDA half where there is one. A program linked against `tch` does not name it as
 /// needed, so its kernels would not register; where it is absent nothing happens, and one program
 /// serves machines with and without a GPU.

@@ -64,7 +64,7 @@ impl Bench {
     /// began another one here hears that it is gone.
     fn make_room(&mut self) {
         self.trainings.clear();
-        gpu::empty_cache();
+        ekya_models::give_memory_back();
     }
 
     fn answer(&mut self, request: Request) -> Result<Answer, ModelError> {
@@ -193,7 +193,7 @@ impl Bench {
         self.teachers.remove(&id);
         if self.trainings.remove(&id).is_some() {
             // Another process may start a training with what this one needed.
-            gpu::empty_cache();
+            ekya_models::give_memory_back();
         }
     }
 }

@@ -23,7 +23,7 @@ use ekya::source::folder::{FolderConfig, FolderSource};
 use ekya::source::scene::Preset;
 use ekya::stream::Metric;
 use ekya::trial::{Round, SceneRounds, accuracy, folder_rounds};
-use ekya_actors::{Device, Grant, JobHandle};
+use ekya_actors::{Device, JobHandle};
 use ekya_models::{Classifier, Placement, Student};
 use ekya_profiler::quality::{Judged, Quality, median};
 use ekya_profiler::{Estimate, History, Profile};
@@ -148,14 +148,7 @@ struct Alone {
 impl Alone {
     fn new() -> Result<Self> {
         let device = Device::new("bench", 1);
-        let job = Arc::new(device.job("bench"));
-        device.grant(Grant {
-            job: job.id(),
-            share: Share::WHOLE,
-            term: 0,
-            sequence: 1,
-            expires: None,
-        })?;
+        let job = Arc::new(device.job_with("bench", Share::WHOLE)?);
         Ok(Self {
             job,
             _device: device,

@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::compare::Comparison;
 use ekya::config::{
     BUILT_IN_WEIGHTS, ClassifierConfig, Config, DeviceConfig, DeviceKind, InferenceConfig,
-    Isolation, LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig, ValidConfig,
+    LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig, StudentConfig,
+    TeacherConfig, ValidConfig,
 };
 use ekya::source::scene::{Preset, SceneConfig};
 
@@ -108,15 +108,10 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
             ..RunConfig::default()
         },
         devices: vec![DeviceConfig {
-            isolation: Isolation::default(),
-            worker_memory_bytes: None,
-            depth: None,
-            measure_throughput: None,
-            gpu_memory_fraction: 0.5,
-            mps_percentage: None,
             name: "cpu0".to_owned(),
             kind: DeviceKind::Cpu,
             cores: 1,
+            ..DeviceConfig::default()
         }],
         learning: LearningConfig::default(),
         streams: drifts.into_iter().enumerate().map(stream).collect(),

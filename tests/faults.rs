@@ -7,6 +7,8 @@
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod processes;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -22,7 +24,7 @@ use ekya::config::{ClassifierConfig, StudentConfig};
 use ekya::learn::Turn;
 use ekya::worker::{Host, HostedStudent, Hosting};
 use ekya_actors::worker::{Program, is_worker};
-use ekya_actors::{Device, Grant, JobHandle};
+use ekya_actors::{Device, JobHandle};
 use ekya_models::{
     Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student,
     Training,
@@ -32,6 +34,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
+use processes::children;
 
 /// Names the folder of the pipes through which workers are told to die.
 const PIPES: &str = "EKYA_FAULTS_PIPES";
@@ -175,16 +178,8 @@ struct Bed {
 impl Bed {
     fn new() -> (Self, JobHandle) {
         let device = Device::new("cpu", 1);
-        let (training, inference) = (device.job("training"), device.job("inference"));
-        let grant = |job: &JobHandle, micro| Grant {
-            job: job.id(),
-            share: Share::from_micro(micro),
-            term: 0,
-            sequence: 1,
-            expires: None,
-        };
-        let grants = [grant(&training, 700_000), grant(&inference, 300_000)];
-        device.grant_all(&grants).unwrap();
+        let job = |name, micro| device.job_with(name, Share::from_micro(micro)).unwrap();
+        let (training, inference) = (job("training", 700_000), job("inference", 300_000));
         let pipes = tempfile::tempdir().unwrap();
         let mut program = Program::this(env!("CARGO_PKG_VERSION"));
         program.args = ["--exact", "worker_main", "--nocapture"]
@@ -267,11 +262,8 @@ fn begun(student: &dyn Student) -> Result<Box<dyn Training>, ModelError> {
 
 /// What this process has and must not keep: processes, descriptors, shared memory, cgroups.
 fn left() -> Vec<String> {
-    let tasks = fs::read_dir("/proc/self/task")
-        .unwrap()
-        .filter_map(Result::ok);
-    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let mut left: Vec<_> = children.filter(|list| !list.is_empty()).collect();
+    let children = children(process::id()).into_iter();
+    let mut left: Vec<_> = children.map(|child| child.to_string()).collect();
     let own = |prefix: &str| format!("{prefix}{}-", process::id());
     let shared = fs::read_dir("/dev/shm").unwrap().filter_map(Result::ok);
     let names = shared.filter_map(|entry| entry.file_name().into_string().ok());

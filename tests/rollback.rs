@@ -11,7 +11,7 @@ use ekya::config::{InferenceConfig, LearningConfig};
 use ekya::learn::{Beginning, Labelled, Learner, Prepare, Turn, Work};
 use ekya::source::Frame;
 use ekya::stream::{Metric, Sample};
-use ekya_actors::{Device, Grant};
+use ekya_actors::Device;
 use ekya_models::{
     BBox, Example, Image, ModelError, Object, Step, Student, Training, TrainingOptions,
 };
@@ -52,10 +52,6 @@ impl Student for Always {
     }
 
     fn save(&self, _: &Path) -> Result<(), ModelError> {
-        Ok(())
-    }
-
-    fn hand_over(&self, _: &Path) -> Result<(), ModelError> {
         Ok(())
     }
 }
@@ -124,15 +120,7 @@ fn labels(from: u64, class: usize) -> Vec<Labelled> {
 
 fn work() -> Work {
     let device = Device::new("cpu", 1);
-    let job = device.job("learning");
-    let grant = Grant {
-        job: job.id(),
-        share: Share::WHOLE,
-        term: 0,
-        sequence: 0,
-        expires: None,
-    };
-    device.grant(grant).unwrap();
+    let job = device.job_with("learning", Share::WHOLE).unwrap();
     Work::new(Arc::new(Turn::new(Arc::new(job))), Arc::default())
 }
 

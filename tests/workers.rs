@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::ffi::OsStr;
+mod processes;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,14 +16,15 @@ use std::time::Duration;
 use ekya::config::{ClassifierConfig, StudentConfig};
 use ekya::learn::{LearnError, Turn, Work};
 use ekya::worker::{Host, HostedStudent, Hosting};
+use ekya_actors::Device;
 use ekya_actors::worker::Program;
-use ekya_actors::{Device, Grant};
 use ekya_models::{
     Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student,
 };
 use ekya_sched::{RetrainingConfig, Share};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use processes::children;
 
 const CLASSES: usize = 3;
 const REGION: BBox = BBox {
@@ -47,15 +50,7 @@ fn hosting() -> Arc<Hosting> {
 
 /// The turn of a job that has the device for itself.
 fn turn(device: &Device) -> Arc<Turn> {
-    let job = device.job("training");
-    let grant = Grant {
-        job: job.id(),
-        share: Share::WHOLE,
-        term: 0,
-        sequence: 1,
-        expires: None,
-    };
-    device.grant(grant).unwrap();
+    let job = device.job_with("training", Share::WHOLE).unwrap();
     Arc::new(Turn::new(Arc::new(job)))
 }
 
@@ -380,20 +375,6 @@ teacher = "labels"
 source = { scene = { fps = 15.0, seed = 11 } }
 student = { classifier = {} }
 "#;
-
-/// Processes that this one has started and that are not waited for yet.
-fn children(of: u32) -> Vec<Pid> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{of}/task")) else {
-        return Vec::new();
-    };
-    let tasks = tasks.filter_map(Result::ok);
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let text: Vec<String> = lists.collect();
-    let pids = text.iter().flat_map(|list| list.split_whitespace());
-    pids.filter_map(|pid| pid.parse().ok())
-        .map(Pid::from_raw)
-        .collect()
-}
 
 fn record(out: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(out.join("run.json")).unwrap()).unwrap()

@@ -10,10 +10,8 @@ use ekya::config::{ClassifierConfig, StudentConfig};
 use ekya::learn::{LearnError, TURNS_A_STEP, Turn, Work};
 use ekya::worker::{Host, HostedStudent, Hosting};
 use ekya_actors::{Device, Grant, JobId};
-use ekya_models::{Architecture, BBox, Classifier, Example, Image, Object, Placement, Student};
+use ekya_models::{Architecture, Classifier, Example, Placement, Student};
 use ekya_sched::{RetrainingConfig, Share};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
 
 /// What a training step may take.
 pub(crate) const STEP: Duration = Duration::from_millis(40);
@@ -36,36 +34,17 @@ pub(crate) fn placement() -> Placement {
     PLACE.get().copied().unwrap_or_default()
 }
 
+/// What the students know.
+const CLASSES: usize = 4;
+
 /// Random pictures of one object each.
 pub(crate) fn examples(count: usize) -> Vec<Example> {
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let side = 96;
-    let picture = |class: usize, rng: &mut ChaCha8Rng| {
-        let mut rgb = vec![0; side * side * 3];
-        rng.fill(&mut rgb[..]);
-        let bbox = BBox {
-            x1: 8.0,
-            y1: 8.0,
-            x2: 88.0,
-            y2: 88.0,
-        };
-        Example {
-            image: Arc::new(Image::new(side, side, rgb).expect("as many bytes")),
-            objects: vec![Object {
-                class,
-                score: 1.0,
-                bbox,
-            }],
-        }
-    };
-    (0..count)
-        .map(|index| picture(index % 4, &mut rng))
-        .collect()
+    ekya::throughput::examples(count, CLASSES)
 }
 
-/// A new student of four classes.
+/// A new student.
 pub(crate) fn student(architecture: Architecture) -> Result<Classifier> {
-    Ok(Classifier::new(architecture, 4, 64, placement(), 1)?)
+    Ok(Classifier::new(architecture, CLASSES, 64, placement(), 1)?)
 }
 
 /// Its kind, as a configuration says it.

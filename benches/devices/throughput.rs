@@ -11,9 +11,10 @@ use ekya_actors::Device;
 use ekya_models::gpu::Mark;
 use ekya_models::{Architecture, Training};
 use ekya_profiler::quality::median;
+use ekya_sched::Share;
 use serde_json::json;
 
-use super::jobs::{Capped, STEP, config_of, grant, placement, student, threads};
+use super::jobs::{Capped, STEP, config_of, placement, student, threads};
 
 /// Times so many turns of each kind, for each network.
 pub(crate) fn measure(turns: usize) -> Result<serde_json::Value> {
@@ -32,9 +33,8 @@ fn compare(
     let local = student(architecture)?;
     let mut bare = capped.begin(&local)?;
     let device = Device::new("cpu", 1);
-    let job = Arc::new(device.job("training"));
-    grant(&device, &[(job.id(), 10)], 1)?;
-    let turn = Arc::new(Turn::new(job));
+    let job = device.job_with("training", Share::WHOLE)?;
+    let turn = Arc::new(Turn::new(Arc::new(job)));
     let hosting = Hosting::start(placement(), threads(), None)?;
     let host = hosting.host(turn.clone(), STEP);
     let hosted = HostedStudent::new(&host, &config_of(architecture), &local)?;

@@ -16,7 +16,7 @@ use ekya::report::chart::GateMark;
 use ekya::source::Frame;
 use ekya::stream::Metric;
 use ekya::trial::Round;
-use ekya_actors::{Device, Grant};
+use ekya_actors::Device;
 use ekya_models::{ModelError, Object, Student, TrainingOptions, is_matched};
 use ekya_profiler::comparison::{Comparison, Refusal, Verdict, mean_of_series};
 use ekya_profiler::{Estimate, Features, History, Point};
@@ -274,14 +274,7 @@ impl Stretch {
     }
 
     fn work(&self) -> Result<Work> {
-        let job = self.device.job("retraining");
-        self.device.grant(Grant {
-            job: job.id(),
-            share: Share::WHOLE,
-            term: 0,
-            sequence: 0,
-            expires: None,
-        })?;
+        let job = self.device.job_with("retraining", Share::WHOLE)?;
         Ok(Work::new(
             Arc::new(Turn::new(Arc::new(job))),
             Arc::default(),

@@ -12,7 +12,7 @@ use ekya::source::{Frame, Source as _};
 use ekya::stream::{
     Answer, InferenceActor, InferenceServer, Intake, Metric, SampleSchedule, Serve, StreamLog,
 };
-use ekya_actors::{Device, Grant, Ref, System};
+use ekya_actors::{Device, Ref, System};
 use ekya_models::{Example, Placement, Student};
 use ekya_sched::{RetrainingConfig, Share};
 use serde::Serialize;
@@ -92,14 +92,7 @@ impl Stream {
         let student = builtin_student(Placement::Cpu)?;
         let other = retrained(&student, &frames)?;
         let device = Device::new("cpu", 1);
-        let job = device.job("inference");
-        device.grant(Grant {
-            job: job.id(),
-            share: Share::WHOLE,
-            term: 0,
-            sequence: 0,
-            expires: None,
-        })?;
+        let job = device.job_with("inference", Share::WHOLE)?;
         let log = StreamLog::new("swaps", Metric::Accuracy, None);
         let intake = Arc::new(Intake::new(log, Arc::new(job), PATIENCE));
         let server = InferenceServer::start(&device, 1)?;

@@ -221,6 +221,24 @@ impl Device {
         state.next_asking(Instant::now())
     }
 
+    /// Registers a job with a share that does not lapse, for who plans by hand; later grants of any
+    /// leader count.
+    ///
+    /// # Errors
+    /// [`GrantError::OverCapacity`] when others have too much; there is no such job then.
+    pub fn job_with(&self, name: impl Into<String>, share: Share) -> Result<JobHandle, GrantError> {
+        let job = self.job(name);
+        let grant = Grant {
+            job: job.id(),
+            share,
+            term: 0,
+            sequence: 0,
+            expires: None,
+        };
+        self.grant_own_at(grant, Instant::now())?;
+        Ok(job)
+    }
+
     /// Sets the share of one job, from its next minibatch on.
     ///
     /// # Errors

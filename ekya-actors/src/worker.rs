@@ -53,5 +53,5 @@ pub use error::WorkerError;
 pub use exchange::{Exchange, Parcel};
 pub use limits::Limits;
 pub use pool::{Pool, Program};
-pub use process::{Overrun, Patience, Worker};
+pub use process::{Overrun, Patience, Worker, cpu_time};
 pub use serve::{is_worker, serve};

@@ -145,18 +145,25 @@ pub enum DeviceKind {
     Cuda,
 }
 
+impl Default for DeviceConfig {
+    /// The device of a configuration that names none.
+    fn default() -> Self {
+        Self {
+            name: "device0".to_owned(),
+            kind: DeviceKind::default(),
+            cores: 0,
+            isolation: Isolation::default(),
+            worker_memory_bytes: None,
+            depth: None,
+            measure_throughput: None,
+            gpu_memory_fraction: half(),
+            mps_percentage: None,
+        }
+    }
+}
+
 fn default_devices() -> Vec<DeviceConfig> {
-    vec![DeviceConfig {
-        name: "device0".to_owned(),
-        kind: DeviceKind::Auto,
-        cores: 0,
-        isolation: Isolation::default(),
-        worker_memory_bytes: None,
-        depth: None,
-        measure_throughput: None,
-        gpu_memory_fraction: half(),
-        mps_percentage: None,
-    }]
+    vec![DeviceConfig::default()]
 }
 
 fn half() -> f64 {

@@ -127,10 +127,6 @@ mod tests {
             Ok(())
         }
 
-        fn hand_over(&self, _: &Path) -> Result<(), ModelError> {
-            Ok(())
-        }
-
         fn forget_pictures(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }

@@ -215,7 +215,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use crossbeam_channel::bounded;
-    use ekya_actors::{Device, Grant, JobHandle, System};
+    use ekya_actors::{Device, JobHandle, System};
     use ekya_models::{BBox, Image};
     use ekya_sched::Share;
 
@@ -282,16 +282,7 @@ mod tests {
 
     /// A job that has a device for itself.
     fn job(device: &Device) -> Arc<JobHandle> {
-        let job = device.job("labelling");
-        let grant = Grant {
-            job: job.id(),
-            share: Share::WHOLE,
-            term: 0,
-            sequence: 1,
-            expires: None,
-        };
-        device.grant(grant).unwrap();
-        Arc::new(job)
+        Arc::new(device.job_with("labelling", Share::WHOLE).unwrap())
     }
 
     /// The frames that are labelled out of six, and how many are left out.

@@ -207,7 +207,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use ekya_actors::{Device, Grant, GrantError};
+    use ekya_actors::{Device, GrantError};
     use ekya_models::{BBox, Image, Object, Step, Training};
     use ekya_sched::Share;
     use parking_lot::Mutex;
@@ -283,14 +283,7 @@ mod tests {
 
     fn work() -> Result<Work, GrantError> {
         let device = Device::new("cpu0", 1);
-        let job = device.job("training");
-        device.grant(Grant {
-            job: job.id(),
-            share: Share::WHOLE,
-            term: 0,
-            sequence: 1,
-            expires: None,
-        })?;
+        let job = device.job_with("training", Share::WHOLE)?;
         Ok(Work::new(
             Arc::new(Turn::new(Arc::new(job))),
             Arc::default(),

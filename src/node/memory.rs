@@ -54,7 +54,7 @@ fn measure(student: &dyn Student, batch: usize) -> Result<u64, ModelError> {
         ..RetrainingConfig::default()
     };
     let options = TrainingOptions::default();
-    let mut training = student.train_with(&examples(batch), &config, &options, 1)?;
+    let mut training = student.train_with(&examples(batch, 1), &config, &options, 1)?;
     training.step()?;
     gpu::finish().map_err(failed)?;
     let peak = GpuMemory::since_last().map_err(failed)?.peak;

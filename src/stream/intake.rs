@@ -272,7 +272,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use ekya_actors::{Device, Grant};
+    use ekya_actors::Device;
     use ekya_models::Image;
     use ekya_sched::Share;
 
@@ -282,15 +282,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(5);
 
     fn intake(device: &Device) -> Intake {
-        let job = device.job("inference");
-        let grant = Grant {
-            job: job.id(),
-            share: Share::WHOLE,
-            term: 0,
-            sequence: 0,
-            expires: None,
-        };
-        device.grant(grant).unwrap();
+        let job = device.job_with("inference", Share::WHOLE).unwrap();
         let log = StreamLog::new("stream", Metric::Accuracy, None);
         Intake::new(log, Arc::new(job), DEADLINE)
     }

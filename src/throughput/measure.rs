@@ -113,7 +113,7 @@ fn training(subject: &Subject<'_>, turn: &Arc<Turn>) -> Result<Minibatch, ModelE
         ..RetrainingConfig::default()
     };
     let options = TrainingOptions::default();
-    let mut training = student.train_with(&examples(EXAMPLES), &config, &options, 1)?;
+    let mut training = student.train_with(&examples(EXAMPLES, 1), &config, &options, 1)?;
     Ok(Box::new(move || {
         // What it trains from lives as long.
         let _alive = &student;
@@ -123,15 +123,17 @@ fn training(subject: &Subject<'_>, turn: &Arc<Turn>) -> Result<Minibatch, ModelE
 
 fn inference(subject: &Subject<'_>, _: &Arc<Turn>) -> Result<Minibatch, ModelError> {
     let student = subject.student.fork()?;
-    let example = examples(1).remove(0);
+    let example = examples(1, 1).remove(0);
     Ok(Box::new(move || {
         let answers = student.infer(&example.image, &example.regions(), 1.0);
         answers.map(drop)
     }))
 }
 
-/// So many random pictures of one object each.
-pub(crate) fn examples(count: usize) -> Vec<Example> {
+/// So many random pictures of one object each, of each class by turns: a synthetic input for who wants
+/// to know what a minibatch costs, and not what it teaches.
+#[must_use]
+pub fn examples(count: usize, classes: usize) -> Vec<Example> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let bbox = BBox {
         x1: 8.0,
@@ -139,22 +141,22 @@ pub(crate) fn examples(count: usize) -> Vec<Example> {
         x2: 88.0,
         y2: 88.0,
     };
-    let object = Object {
-        class: 0,
-        score: 1.0,
-        bbox,
-    };
     let mut picture = || {
         let mut rgb = vec![0; SIDE * SIDE * 3];
         rng.fill(&mut rgb[..]);
         Image::new(SIDE, SIDE, rgb).ok()
     };
-    let pictures = (0..count).filter_map(|_| picture());
-    let example = |image| Example {
-        image: Arc::new(image),
-        objects: vec![object.clone()],
+    let example = |index: usize| {
+        Some(Example {
+            image: Arc::new(picture()?),
+            objects: vec![Object {
+                class: index % classes.max(1),
+                score: 1.0,
+                bbox,
+            }],
+        })
     };
-    pictures.map(example).collect()
+    (0..count).filter_map(example).collect()
 }
 
 #[cfg(test)]

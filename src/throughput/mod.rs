@@ -20,6 +20,5 @@ mod store;
 pub use contest::{Contest, ContestError, Effort, Minibatch};
 pub use curves::Curves;
 pub use machine::describe;
-pub(crate) use measure::examples;
-pub use measure::{Subject, Trained, measure, training_rate};
+pub use measure::{Subject, Trained, examples, measure, training_rate};
 pub use store::{Key, Store};

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use ekya_actors::LeaseError;
 use ekya_actors::codec::{self, CodecError};
-use ekya_actors::worker::{Exchange, Limits, Parcel, Patience, Pool, Program, Worker, WorkerError};
+use ekya_actors::worker::{
+    Exchange, Limits, Parcel, Patience, Pool, Program, Worker, WorkerError, cpu_time,
+};
 use ekya_models::{Image, ModelError, Placement};
-use nix::time::ClockId;
-use nix::unistd::Pid;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::pictures::Shown;
@@ -223,9 +223,7 @@ impl Host {
     /// tools.
     #[must_use]
     pub fn processor_time(&self) -> Option<Duration> {
-        let pid = Pid::from_raw(self.pid()?.cast_signed());
-        let clock = ClockId::pid_cpu_clock_id(pid).ok()?;
-        clock.now().ok().map(Duration::from)
+        cpu_time(self.pid()?)
     }
 
     /// The number of the running process, or of the last one; for tests and tools.

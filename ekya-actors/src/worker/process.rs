@@ -221,11 +221,7 @@ impl Worker {
     /// once it is dead.
     #[must_use]
     pub fn cpu_time(&self) -> Option<Duration> {
-        if self.ended.is_some() {
-            return None;
-        }
-        let clock = ClockId::pid_cpu_clock_id(self.group()).ok()?;
-        clock_gettime(clock).ok().map(Duration::from)
+        self.ended.is_none().then(|| cpu_time(self.pid()))?
     }
 
     /// Nothing may have come that was not asked for.
@@ -349,6 +345,14 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The same of any process by its number, for who does not have the [`Worker`]: one that is asked is
+/// borrowed meanwhile. None once the process has been reaped.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed())).ok()?;
+    clock_gettime(clock).ok().map(Duration::from)
 }
 
 fn unread(error: Unread) -> WorkerError {

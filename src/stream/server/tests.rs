@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ekya_actors::{Grant, JobHandle};
+use ekya_actors::JobHandle;
 use ekya_models::{BBox, Example, Image, ModelError, Student, Training, TrainingOptions};
 use ekya_sched::{RetrainingConfig, Share};
 use parking_lot::Mutex;
@@ -107,8 +107,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 impl Rig {
     fn new(depth: usize) -> Self {
         let device = Device::new("cpu0", depth);
-        let busy = device.job("busy");
-        grant(&device, &busy);
+        let busy = device.job_with("busy", SHARE).unwrap();
         Self {
             server: InferenceServer::start(&device, 1).unwrap(),
             device,
@@ -126,8 +125,7 @@ impl Rig {
         let mut log = StreamLog::new("stream", Metric::Accuracy, None);
         // Of all frames: a burst is of consecutive ones.
         let _ = log.resample(SampleSchedule::new(0.0, 1.0, 200, 200, true, 0));
-        let job = self.device.job("stream");
-        grant(&self.device, &job);
+        let job = self.device.job_with("stream", SHARE).unwrap();
         let intake = Arc::new(Intake::new(log, Arc::new(job), DEADLINE));
         self.actors
             .push(self.server.serve(intake.clone(), Arc::clone(student)));
@@ -153,16 +151,8 @@ impl Rig {
     }
 }
 
-fn grant(device: &Device, job: &JobHandle) {
-    let grant = Grant {
-        job: job.id(),
-        share: Share::from_micro(50_000),
-        term: 0,
-        sequence: 0,
-        expires: None,
-    };
-    device.grant(grant).unwrap();
-}
+/// Of all jobs.
+const SHARE: Share = Share::from_micro(50_000);
 
 fn push(intake: &Intake, stream: usize, number: u8, fate: u8) {
     intake.push(frame(stream, number, fate), f64::from(number) / 1000.0);

@@ -286,8 +286,7 @@ impl Ledger {
     /// Whether a request of the job would be the only one that waits and may run: then it would be
     /// started as soon as there is room.
     pub fn would_run_alone(&mut self, job: JobId, now: Instant) -> bool {
-        self.lapse(now);
-        self.queue.weight(job) > Share::ZERO && !self.queue.is_wanted()
+        self.first(now).is_none() && self.queue.weight(job) > Share::ZERO
     }
 
     /// The job whose minibatch is started next, when there is room.

@@ -373,12 +373,6 @@ impl Sfq {
         Some(id)
     }
 
-    /// Whether a request waits that may run as soon as there is room.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.ready.first().is_some()
-    }
-
     /// Whether a request is running.
     #[must_use]
     pub fn is_in_flight(&self, ticket: Ticket) -> bool {

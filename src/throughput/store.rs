@@ -53,25 +53,21 @@ struct Measured {
 }
 
 impl Store {
-    /// The file in a folder that is there.
+    /// The file in a folder, which is made when there is something to keep.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
         let path = Some(folder.join(FILE));
         Self { path }
     }
 
-    /// The file in this user's cache, whose folder is made when absent.
+    /// The file in this user's cache.
     #[must_use]
     pub fn of_user() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")));
-        let Some(folder) = cache.map(|cache| cache.join("ekya")) else {
-            return Self::default();
-        };
-        // Without it, writing says what is wrong.
-        let _ = fs::create_dir_all(&folder);
-        Self::in_folder(&folder)
+        let folder = cache.map(|cache| cache.join("ekya"));
+        folder.map_or_else(Self::default, |folder| Self::in_folder(&folder))
     }
 
     /// What was measured for `key`. A file that cannot be used counts as none, with a warning.
@@ -95,6 +91,10 @@ impl Store {
         let version = VERSION;
         // Strings and finite numbers: always JSON.
         let text = serde_json::to_vec_pretty(&Content { version, measured }).unwrap_or_default();
+        if let Some(folder) = path.parent() {
+            // Without it, writing says what is wrong.
+            let _ = fs::create_dir_all(folder);
+        }
         if let Err(error) = write_atomically(path, &text) {
             tracing::warn!(%error, "measured throughput is not kept");
         }
@@ -151,13 +151,15 @@ mod tests {
     #[test]
     fn what_is_kept_is_found_by_its_key_alone() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
-        let store = Store::in_folder(folder.path());
+        let inside = folder.path().join("cache");
+        let store = Store::in_folder(&inside);
         assert_eq!(store.find(&key("small")), None);
+        assert!(!inside.exists(), "looking makes nothing");
         store.keep(key("small"), curves(1.0));
         store.keep(key("resnet18"), curves(2.0));
         store.keep(key("small"), curves(3.0));
         // Another process.
-        let store = Store::in_folder(folder.path());
+        let store = Store::in_folder(&inside);
         assert_eq!(store.find(&key("small")), Some(curves(3.0)));
         assert_eq!(store.find(&key("resnet18")), Some(curves(2.0)));
         let deeper = Key {

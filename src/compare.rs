@@ -46,6 +46,7 @@ pub(crate) fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> 
         let config = comparison.config.clone().with(|config| {
             config.run.scheduler = scheduler;
             config.run.state = None;
+            config.cluster = None;
         })?;
         let title = title(comparison, scheduler, number + 1, total);
         let record = run_one(

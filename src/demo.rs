@@ -99,6 +99,8 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         }),
         teacher: TeacherConfig::Scene,
         inference: InferenceConfig::default(),
+        weight: 1.0,
+        stay: false,
     };
     Config {
         run: RunConfig {
@@ -115,5 +117,6 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         }],
         learning: LearningConfig::default(),
         streams: drifts.into_iter().enumerate().map(stream).collect(),
+        cluster: None,
     }
 }

@@ -7,6 +7,7 @@
 //! [`node::run`] runs a [`config::ValidConfig`] and returns a [`record::RunRecord`]. Without the
 //! default feature `torch` only sources, records and reports are there, and libtorch is not needed.
 
+pub mod planning;
 pub mod record;
 pub mod report;
 pub mod simulate;
@@ -19,6 +20,8 @@ pub mod config;
 pub mod audit;
 #[cfg(feature = "torch")]
 pub mod clock;
+#[cfg(feature = "torch")]
+pub mod cluster;
 #[cfg(feature = "torch")]
 pub mod keep;
 #[cfg(feature = "torch")]

@@ -4,6 +4,7 @@ mod certs;
 mod compare;
 mod demo;
 mod state;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use ekya::audit::{self, HumanLabels};
-use ekya::config::{ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
 use ekya::source::StopFlag;
@@ -55,6 +56,26 @@ enum Command {
         /// what is there.
         #[arg(long)]
         state: Option<PathBuf>,
+        #[command(flatten)]
+        cluster: Join,
+    },
+    /// Show nodes, devices with shares granted and used, streams, and who leads.
+    #[command(
+        after_help = "Example:\n  ekya certs issue laptop --role observer\n  ekya status --node edge-1:7443 --as laptop"
+    )]
+    Status {
+        /// `host:port` of any node of the site.
+        #[arg(long, default_value = "127.0.0.1:7443")]
+        node: String,
+        /// Folder with ca.pem and the certificate.
+        #[arg(long, default_value = "certs")]
+        certs: PathBuf,
+        /// Name in the certificate, which may be an observer's.
+        #[arg(long = "as", default_value = "observer")]
+        name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// List the checkpoints in a state folder, and whether they are whole. A node may be running.
     Checkpoints {
@@ -196,6 +217,51 @@ enum Command {
     },
 }
 
+/// How a node is one among others. Overrides what the configuration says under [cluster].
+#[derive(clap::Args)]
+#[command(next_help_heading = "Several nodes")]
+struct Join {
+    /// `host:port` of another node of the site; may be given several times.
+    #[arg(long)]
+    join: Vec<String>,
+    /// Name of this node, as in its certificate. With it alone, others join this one.
+    #[arg(long)]
+    name: Option<String>,
+    /// Folder with ca.pem and this node's certificate and key.
+    #[arg(long)]
+    certs: Option<PathBuf>,
+    /// IP address and port to listen at.
+    #[arg(long)]
+    listen: Option<String>,
+    /// `host:port` that others dial, where it is not the one listened at.
+    #[arg(long)]
+    advertise: Option<String>,
+}
+
+impl Join {
+    /// Puts what was given in the place of what is configured.
+    fn into(self, config: &mut Config) {
+        let Self {
+            join,
+            name,
+            certs,
+            listen,
+            advertise,
+        } = self;
+        if join.is_empty() && name.is_none() && config.cluster.is_none() {
+            return;
+        }
+        let cluster = config.cluster.get_or_insert_default();
+        if !join.is_empty() {
+            cluster.seeds = join;
+        }
+        cluster.name = name.unwrap_or_else(|| cluster.name.clone());
+        cluster.certs = certs.unwrap_or_else(|| cluster.certs.clone());
+        cluster.listen = listen.unwrap_or_else(|| cluster.listen.clone());
+        cluster.advertise = advertise.or(cluster.advertise.take());
+    }
+}
+
 /// What to do about certificates.
 #[derive(Subcommand)]
 enum Certs {
@@ -249,14 +315,22 @@ fn act(command: Command) -> Result<()> {
             scheduler,
             windows,
             state,
+            cluster,
         } => {
             let config = load(&config)?.with(|config| {
+                cluster.into(config);
                 config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
                 config.run.windows = windows.unwrap_or(config.run.windows);
                 config.run.state = state.or(config.run.state.take());
             })?;
             run(&config, out)
         }
+        Command::Status {
+            node,
+            certs,
+            name,
+            json,
+        } => status::status(&node, &certs, &name, json),
         Command::Checkpoints { state } => state::checkpoints(&state),
         Command::Erase {
             state,

@@ -53,8 +53,9 @@ impl<M: Message> Reply<M> {
         }
     }
 
-    /// The name of the peer that has sent the message; none for this process.
-    pub(crate) fn peer(&self) -> Option<Arc<str>> {
+    /// The name in the certificate of the peer that has sent the message; none for this process.
+    #[must_use]
+    pub fn peer(&self) -> Option<Arc<str>> {
         match &self.to {
             To::There(reply) => Some(reply.peer()),
             To::Told(by) => Some(Arc::clone(by)),

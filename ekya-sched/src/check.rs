@@ -186,6 +186,7 @@ impl Plan {
 impl StreamPlan {
     fn check(&self, spec: &StreamSpec, problem: &Problem) -> Result<(), Fault> {
         self.check_devices(spec, problem)?;
+        let spec = &*spec.placed(self.device, self.training_device, problem);
         self.check_timeline(problem.remaining.as_secs_f64())?;
         let option = match self.retraining {
             Some(option) => Some(spec.retraining.get(option).ok_or(Fault::NoSuchOption {
@@ -211,7 +212,8 @@ impl StreamPlan {
             (Some(asked), Some(got)) if asked != got => false,
             (_, Some(got)) => got < problem.devices.len(),
         };
-        let training_asked = spec.training_device.or(spec.device);
+        let own = spec.device.filter(|_| !spec.may_travel());
+        let training_asked = spec.training_device.or(own);
         if !as_asked(spec.device, self.device) || !as_asked(training_asked, self.training_device) {
             return Err(fault);
         }
@@ -220,6 +222,13 @@ impl StreamPlan {
         if let (Some(a), Some(b)) = (node(self.device), node(self.training_device))
             && a != b
             && !given_apart
+            && !spec.may_travel()
+        {
+            return Err(fault);
+        }
+        if let (Some(device), None) = (self.training_device, spec.training_device)
+            && node(self.device).is_some_and(|home| home != problem.devices[device].node)
+            && !problem.devices[device].lends
         {
             return Err(fault);
         }

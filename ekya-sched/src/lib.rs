@@ -90,6 +90,7 @@ mod names;
 mod optimal;
 mod pick;
 mod placement;
+mod placed;
 mod plan;
 mod problem;
 mod reason;

@@ -14,7 +14,7 @@ pub const DEFAULT_QUANTUM: Share = Share::from_micro(100_000);
 /// others.
 const LEAST_WORK: f64 = 1e-12;
 
-/// Weights that a stream may have.
+/// Weights that a stream may have, and speeds of devices for it.
 const WEIGHTS: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
 
 /// Everything a scheduler may know: the devices, the time left, and per stream what each
@@ -41,7 +41,7 @@ pub struct Problem {
 }
 
 /// A device, or as many equal ones as its capacity says when jobs may span them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceSpec {
     /// What all jobs together may use of it at any instant. GPU-seconds and shares refer to one
@@ -50,12 +50,23 @@ pub struct DeviceSpec {
     /// Bytes that students and retrainings may occupy together; `None`: never short.
     #[serde(default)]
     pub memory: Option<u64>,
-    /// Index of the node that the device belongs to. Both jobs of a stream stay on one node.
+    /// Index of the node that the device belongs to. Both jobs of a stream stay on one node, unless it
+    /// may [travel](StreamSpec::transfer_seconds).
     #[serde(default)]
     pub node: usize,
     /// How many retrainings may run at a time; `None`: any number.
     #[serde(default)]
     pub training_slots: Option<usize>,
+    /// Whether streams of other nodes may be retrained on it; true by default.
+    #[serde(default = "yes")]
+    pub lends: bool,
+}
+
+impl Default for DeviceSpec {
+    /// A device of no capacity.
+    fn default() -> Self {
+        Self::new(Share::ZERO)
+    }
 }
 
 /// One stream as the scheduler sees it.
@@ -67,7 +78,7 @@ pub struct StreamSpec {
     /// Index of the device that the stream's inference runs on; `None`: the scheduler places it.
     pub device: Option<usize>,
     /// Index of the device that the stream is retrained on; `None`: that of its inference if that
-    /// is given, else the scheduler places it.
+    /// is given and the stream may not [travel](Self::transfer_seconds), else the scheduler places it.
     pub training_device: Option<usize>,
     /// How much the stream counts, from a thousandth to a thousand; 1 by default.
     pub weight: f64,
@@ -82,6 +93,13 @@ pub struct StreamSpec {
     pub retraining: Vec<RetrainingOption>,
     /// How fast its retraining is under a share.
     pub throughput: Throughput,
+    /// How fast each device works for this stream, beside the one that its shares and GPU-seconds refer
+    /// to: on one that is twice as fast (2), both are halved. From a thousandth to a thousand; none at
+    /// all: the devices are alike.
+    pub speeds: Vec<f64>,
+    /// Seconds that its sample and student take to another node, and the retrained student back: then it
+    /// may be retrained there. `None`: it stays on the node that serves it.
+    pub transfer_seconds: Option<f64>,
     /// What the stream shows.
     pub scene: Option<Scene>,
     /// Students trained before that it could be served with.
@@ -137,6 +155,8 @@ impl Default for StreamSpec {
             inference: Vec::new(),
             retraining: Vec::new(),
             throughput: Throughput::default(),
+            speeds: Vec::new(),
+            transfer_seconds: None,
             scene: None,
             cached: Vec::new(),
             training_running: false,
@@ -153,6 +173,7 @@ impl DeviceSpec {
             memory: None,
             node: 0,
             training_slots: None,
+            lends: true,
         }
     }
 }
@@ -253,6 +274,26 @@ pub enum ProblemError {
         /// Name of the stream.
         stream: String,
     },
+    /// A speed of a device that is none, or not one for each device.
+    #[error(
+        "stream {stream:?}: speeds {speeds:?} of {devices} devices; one each, from a thousandth to a thousand, or none at all"
+    )]
+    Speeds {
+        /// Name of the stream.
+        stream: String,
+        /// What was given.
+        speeds: Vec<f64>,
+        /// How many devices there are.
+        devices: usize,
+    },
+    /// A time on the way to another node that is no number of seconds.
+    #[error("stream {stream:?}: {value} s on the way to another node")]
+    Transfer {
+        /// Name of the stream.
+        stream: String,
+        /// What was given.
+        value: f64,
+    },
     /// A weight that would vanish beside others, or make others vanish.
     #[error("stream {stream:?}: weight {value} is not from a thousandth to a thousand")]
     Weight {
@@ -349,6 +390,7 @@ impl Problem {
         }
         self.streams.iter().try_for_each(|stream| {
             self.validate_device(stream)?;
+            self.validate_speeds(stream)?;
             stream.validate()
         })
     }
@@ -364,6 +406,22 @@ impl Problem {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+impl Problem {
+    /// With no devices at all, speeds are not looked at.
+    fn validate_speeds(&self, spec: &StreamSpec) -> Result<(), ProblemError> {
+        let (speeds, devices) = (&spec.speeds, self.devices.len());
+        let one_each = speeds.is_empty() || devices == 0 || speeds.len() == devices;
+        if one_each && speeds.iter().all(|speed| WEIGHTS.contains(speed)) {
+            return Ok(());
+        }
+        Err(ProblemError::Speeds {
+            stream: spec.name.clone(),
+            speeds: speeds.clone(),
+            devices,
+        })
     }
 }
 
@@ -386,6 +444,10 @@ impl StreamSpec {
                 stream: stream(),
                 value: self.weight,
             });
+        }
+        if let Some(value) = self.transfer_seconds.filter(|&seconds| !is_amount(seconds)) {
+            let stream = stream();
+            return Err(ProblemError::Transfer { stream, value });
         }
         let known =
             |student: &CachedStudent| is_fraction(student.accuracy) && student.scene.is_finite();
@@ -425,6 +487,10 @@ impl StreamSpec {
             }),
         }
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn default_quantum() -> Share {
@@ -470,13 +536,16 @@ mod tests {
     #[test]
     fn each_bad_number_is_found() {
         type Spoil = fn(&mut Problem);
-        let spoilt: [Spoil; 14] = [
+        let spoilt: [Spoil; 17] = [
             |p| p.quantum = Share::ZERO,
             |p| p.min_accuracy = f64::NAN,
             |p| p.streams[0].accuracy = 1.1,
             |p| p.streams[0].device = Some(1),
             |p| p.streams[0].training_device = Some(1),
             |p| p.streams[0].weight = 0.0,
+            |p| p.streams[0].speeds = vec![1.0, 1.0],
+            |p| p.streams[0].speeds = vec![0.0],
+            |p| p.streams[0].transfer_seconds = Some(f64::INFINITY),
             |p| p.streams[0].inference[0].accuracy_factor = -0.1,
             |p| p.streams[0].retraining[0].end_accuracy = f64::NAN,
             |p| p.streams[0].retraining[0].gpu_seconds = f64::INFINITY,

@@ -57,6 +57,8 @@ fn good_problem() -> Problem {
             ..RetrainingOption::new(0.9, 20.0)
         }],
         throughput: Throughput::measured(&[(share(100_000), 2.8), (Share::WHOLE, 1.0)]).unwrap(),
+        speeds: vec![1.0, 2.5],
+        transfer_seconds: Some(3.0),
         scene: Some(Scene {
             classes: vec![0.5, 0.5],
             hour: 9.0,

@@ -460,6 +460,87 @@ fn both_jobs_of_a_stream_stay_on_one_node() {
     }
 }
 
+/// A loaded node and an idle one. The streams of the loaded one may travel.
+fn two_nodes(transfer_seconds: f64) -> Problem {
+    let names = ["a", "b", "c"];
+    let streams = names.map(|name| StreamSpec {
+        device: Some(0),
+        transfer_seconds: Some(transfer_seconds),
+        ..stream(name, tenths(3), &[retraining(0.9, 40.0)])
+    });
+    let mut problem = on_one_device(streams.into());
+    let node = |node| DeviceSpec {
+        node,
+        ..DeviceSpec::new(Share::WHOLE)
+    };
+    problem.devices = vec![node(0), node(1)];
+    problem
+}
+
+fn lent(plan: &Plan) -> usize {
+    let away = |stream: &&StreamPlan| stream.training_device == Some(1);
+    let retrained = plan.streams.iter().filter(|one| one.retraining.is_some());
+    retrained.filter(away).count()
+}
+
+#[test]
+fn an_idle_node_retrains_for_a_loaded_one() {
+    for scheduler in sharers() {
+        let far = checked(scheduler.as_ref(), &two_nodes(99.0));
+        let near = checked(scheduler.as_ref(), &two_nodes(5.0));
+        assert!(lent(&near) >= 1, "{}", scheduler.name());
+        assert_eq!(lent(&far), 0, "{}: nothing would come of it", scheduler.name());
+        let gain = near.mean_accuracy - far.mean_accuracy;
+        assert!(gain > 0.03, "{}: {gain}", scheduler.name());
+        let mut stay = two_nodes(5.0);
+        for stream in &mut stay.streams {
+            stream.transfer_seconds = None;
+        }
+        let stay = checked(scheduler.as_ref(), &stay);
+        assert_eq!(lent(&stay), 0, "{}", scheduler.name());
+        for stream in &near.streams {
+            assert_eq!(stream.device, Some(0), "frames stay where they are");
+        }
+    }
+}
+
+#[test]
+fn what_is_on_its_way_is_waited_for() {
+    let mut problem = two_nodes(5.0);
+    problem.streams.truncate(1);
+    problem.devices[0].training_slots = Some(0);
+    let ends = |problem: &Problem| {
+        let plan = checked(&Thief::default(), problem);
+        assert_eq!(plan.streams[0].training_device, Some(1));
+        plan.streams[0].completes_at
+    };
+    assert_eq!(ends(&problem), Some(45.0));
+    problem.streams[0].speeds = vec![1.0, 2.0];
+    assert_eq!(ends(&problem), Some(25.0), "on a device that is twice as fast");
+    // One that runs there has everything already.
+    problem.streams[0].training_running = true;
+    problem.streams[0].training_device = Some(1);
+    assert_eq!(ends(&problem), Some(20.0));
+}
+
+#[test]
+fn a_faster_device_is_lent_before_a_slower_one() {
+    let mut problem = two_nodes(1.0);
+    problem.devices.push(DeviceSpec {
+        node: 2,
+        ..DeviceSpec::new(Share::WHOLE)
+    });
+    for stream in &mut problem.streams {
+        stream.speeds = vec![1.0, 0.5, 4.0];
+    }
+    for scheduler in sharers() {
+        let plan = checked(scheduler.as_ref(), &problem);
+        let on = |device| plan.streams.iter().filter(move |one| one.training_device == Some(device));
+        assert!(on(2).count() >= 1, "{}", scheduler.name());
+        assert_eq!(on(1).count(), 0, "{}", scheduler.name());
+    }
+}
+
 #[test]
 fn a_fixed_option_that_is_missing_is_an_error() {
     let uniform = Uniform {

@@ -43,9 +43,12 @@ proptest! {
         let mut slow = problem.clone();
         slow.remaining *= 4;
         slow.labelling_delay *= 4;
-        for option in slow.streams.iter_mut().flat_map(|stream| &mut stream.retraining) {
-            option.gpu_seconds *= 4.0;
-            option.startup_seconds *= 4.0;
+        for stream in &mut slow.streams {
+            stream.transfer_seconds = stream.transfer_seconds.map(|seconds| seconds * 4.0);
+            for option in &mut stream.retraining {
+                option.gpu_seconds *= 4.0;
+                option.startup_seconds *= 4.0;
+            }
         }
         for scheduler in local_schedulers() {
             let plan = scheduler.plan(&problem).unwrap();

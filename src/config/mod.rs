@@ -4,6 +4,7 @@
 //! whoever holds one need not check again.
 
 mod classifier;
+mod cluster;
 mod learning;
 mod locate;
 mod paths;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
+pub use cluster::ClusterConfig;
 pub use scheduler::SchedulerConfig;
 
 use crate::source::folder::FolderConfig;
@@ -43,6 +45,9 @@ pub struct Config {
     /// The cameras.
     #[serde(default, rename = "stream")]
     pub streams: Vec<StreamConfig>,
+    /// The other nodes of the site; absent on a node that is alone.
+    #[serde(default)]
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// What to run and for how long.
@@ -170,6 +175,10 @@ fn half() -> f64 {
     0.5
 }
 
+fn one() -> f64 {
+    1.0
+}
+
 /// One camera and what serves it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,6 +196,12 @@ pub struct StreamConfig {
     /// Inference configurations Λ to choose from.
     #[serde(default)]
     pub inference: InferenceConfig,
+    /// How much the stream counts beside others, from a thousandth to a thousand.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Whether neither its frames nor its students may leave its node, in a cluster.
+    #[serde(default)]
+    pub stay: bool,
 }
 
 /// Where frames come from.

@@ -20,6 +20,9 @@ pub(super) fn resolve(
     if let Some(state) = &mut config.run.state {
         path(state, folder, &variable)?;
     }
+    if let Some(cluster) = &mut config.cluster {
+        path(&mut cluster.certs, folder, &variable)?;
+    }
     for stream in &mut config.streams {
         match &mut stream.source {
             SourceConfig::Folder(source) => path(&mut source.path, folder, &variable)?,

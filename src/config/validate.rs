@@ -7,7 +7,7 @@ use ekya_sched::{RetrainingConfig, Share};
 
 use super::locate::Step;
 use super::{
-    ClassifierConfig, Config, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
+    ClassifierConfig, Config, cluster, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
     LearningConfig, OnnxTeacherConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
     StudentConfig, TeacherConfig,
 };
@@ -25,7 +25,7 @@ pub(super) struct Flaw {
     pub(super) message: String,
 }
 
-type Checked = Result<(), Flaw>;
+pub(super) type Checked = Result<(), Flaw>;
 
 fn flaw(key: &str, message: impl Into<String>) -> Flaw {
     let step = |part: &str| {
@@ -38,7 +38,7 @@ fn flaw(key: &str, message: impl Into<String>) -> Flaw {
     }
 }
 
-fn require(holds: bool, key: &str, message: impl Into<String>) -> Checked {
+pub(super) fn require(holds: bool, key: &str, message: impl Into<String>) -> Checked {
     if holds {
         Ok(())
     } else {
@@ -51,8 +51,9 @@ pub(super) fn check(config: &Config) -> Checked {
     run(&config.run, config.learning.configurations.len())?;
     devices(config)?;
     learning(&config.learning)?;
+    cluster::check(config)?;
     require(
-        !config.streams.is_empty(),
+        !config.streams.is_empty() || config.cluster.is_some(),
         "stream",
         "name at least one [[stream]]",
     )?;

@@ -158,6 +158,26 @@ impl TrainerActor {
     }
 }
 
+/// Have the disk follow what was learnt, and say so; not before the order that is being carried out is.
+pub struct KeepNow(pub Box<dyn FnOnce(()) + Send>);
+
+impl Message for KeepNow {
+    type Reply = ();
+}
+
+impl Handler<KeepNow> for TrainerActor {
+    fn handle(&mut self, KeepNow(done): KeepNow, _: &mut Ctx<Self>) {
+        let learner = self.learner.clone();
+        let task = move || {
+            learner.lock().keep();
+            done(());
+        };
+        if let Err(error) = self.compute.submit(task) {
+            tracing::debug!(%error, "kept later");
+        }
+    }
+}
+
 /// It is time to look through the frames.
 struct Tidy;
 

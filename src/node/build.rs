@@ -16,8 +16,10 @@ use super::beginning::Beginning;
 use super::feed::feed;
 use super::gpu;
 use super::lines::Sinks;
+use super::roster::Command;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::{NodeError, Teachers};
+use crate::cluster::Cluster;
 use crate::config::{
     Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, SchedulerConfig, StreamConfig,
     StudentConfig, TeacherConfig,
@@ -25,7 +27,7 @@ use crate::config::{
 use crate::keep::StateFolder;
 use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::schedule::{
-    DeviceActor, Event, Journal, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
+    DeviceActor, Event, Journal, Policy, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
 };
 use crate::source::StopFlag;
 use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
@@ -80,9 +82,20 @@ pub(super) struct NodeStream {
     pub(super) classes: Vec<String>,
     pub(super) slowdown: f64,
     pub(super) intake: Arc<Intake>,
+    /// Index of its device.
+    pub(super) device: usize,
     opened: Option<Opened>,
-    setup: Option<StreamSetup>,
-    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) setup: Option<StreamSetup>,
+    threads: Vec<JoinHandle<()>>,
+    /// Ends its source.
+    stop: StopFlag,
+    /// Names of its actors.
+    pub(super) actors: [String; 2],
+    pub(super) trainer: Ref<TrainerActor>,
+    /// It is not this node's any more.
+    pub(super) gone: bool,
+    /// How often it has come to this node before.
+    pub(super) times: usize,
     /// Why the source failed.
     pub(super) failure: Arc<Mutex<Option<String>>>,
     /// The checkpoint that it continues from.
@@ -97,15 +110,19 @@ pub(super) struct Node {
     pub(super) system: System,
     pub(super) devices: Vec<NodeDevice>,
     pub(super) streams: Vec<NodeStream>,
-    pub(super) stop: StopFlag,
+    /// Those that have gone and come again, as they were before.
+    pub(super) departed: Vec<NodeStream>,
+    /// The run's second 0, and the scheduler, once it has begun.
+    pub(super) running: Option<(Instant, Ref<SchedulerActor>)>,
     /// What retrainings have shown, one for each kind of student.
     histories: Vec<(StudentConfig, Arc<Mutex<History>>)>,
     /// What outlives the process.
     state: Option<StateFolder>,
     /// Those of the program.
     teachers: Teachers,
-    /// Gone once the run has begun: who writes has its own.
     sinks: Option<Sinks>,
+    /// The other nodes of the site.
+    pub(super) cluster: Option<Cluster>,
 }
 
 impl Node {
@@ -114,7 +131,6 @@ impl Node {
         config: Arc<Config>,
         sinks: Option<Sinks>,
         teachers: Teachers,
-        stop: StopFlag,
     ) -> Result<Self, NodeError> {
         // Nothing that is loaded or copied here is worth threads; those that compute say how many
         // they want.
@@ -123,27 +139,42 @@ impl Node {
         // takes long.
         let state = config.run.state.as_deref().map(StateFolder::make);
         let state = state.transpose()?;
-        let system = System::start().map_err(|error| NodeError::Start {
-            reason: error.to_string(),
-        })?;
-        let devices = config
-            .devices
-            .iter()
-            .map(|device| build_device(&system, device, config.devices.len()))
+        let placed = config.devices.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let cluster = match (&config.cluster, &state) {
+            (Some(cluster), Some(state)) => {
+                let devices = placed.iter().map(|placed| placed.device.clone());
+                let scheduler = Policy::new(config.run.scheduler).scheduler;
+                let devices = devices.collect();
+                Some(Cluster::start(cluster, state.path(), devices, scheduler)?)
+            }
+            _ => None,
+        };
+        let system = match &cluster {
+            Some(cluster) => cluster.system().clone(),
+            None => System::start().map_err(|error| NodeError::Start {
+                reason: error.to_string(),
+            })?,
+        };
+        let (devices, count) = (config.devices.iter(), config.devices.len());
+        let devices = devices
+            .zip(placed)
+            .map(|(device, placed)| build_device(&system, device, placed, count))
             .collect::<Result<_, _>>()?;
         let mut node = Self {
             config: config.clone(),
             system,
             devices,
             streams: Vec::new(),
-            stop,
+            departed: Vec::new(),
+            running: None,
             histories: Vec::new(),
             state,
             teachers,
             sinks,
+            cluster,
         };
         for (index, stream) in config.streams.iter().enumerate() {
-            let built = node.build_stream(index, stream)?;
+            let built = node.build_stream(index, stream, 0)?;
             node.streams.push(built);
         }
         // What this thread has loaded is read by others, in streams of their own.
@@ -154,10 +185,12 @@ impl Node {
         Ok(node)
     }
 
-    fn build_stream(
+    /// Loads all that a stream needs, which has come `times` times before.
+    pub(super) fn build_stream(
         &mut self,
         index: usize,
         stream: &StreamConfig,
+        times: usize,
     ) -> Result<NodeStream, NodeError> {
         let source_error = |error| NodeError::Source {
             stream: stream.name.clone(),
@@ -167,7 +200,8 @@ impl Node {
             stream: stream.name.clone(),
             source: error,
         };
-        let opened = open_source(stream, &self.stop).map_err(source_error)?;
+        let stop = StopFlag::default();
+        let opened = open_source(stream, &stop).map_err(source_error)?;
         let device = self.device_of(index, stream);
         let seed = self.config.run.seed.wrapping_add(index as u64);
         let placement = self.devices[device].placement;
@@ -240,6 +274,13 @@ impl Node {
         }
         let trainer =
             TrainerActor::start(&stream.name, learner, turn, on.threads).map_err(start_error)?;
+        let suffix = match times {
+            0 => String::new(),
+            // Those of before may not have ended yet.
+            times => format!("#{times}"),
+        };
+        let actors = ["infer", "train"].map(|what| format!("{what}/{}{suffix}", stream.name));
+        let trainer = self.spawn(&actors[1], trainer)?;
         let setup = StreamSetup {
             name: stream.name.clone(),
             classes: opened.classes.clone(),
@@ -248,12 +289,12 @@ impl Node {
             curves,
             training_bytes,
             intake: intake.clone(),
-            inference: self.spawn(&format!("infer/{}", stream.name), inference)?,
+            inference: self.spawn(&actors[0], inference)?,
             inference_job: inference_id,
             labeller,
             labels_cost: stream.teacher.costs_device_time(),
             labelling_job,
-            trainer: self.spawn(&format!("train/{}", stream.name), trainer)?,
+            trainer: trainer.clone(),
             training_job: training_id,
         };
         Ok(NodeStream {
@@ -261,9 +302,15 @@ impl Node {
             classes: opened.classes.clone(),
             slowdown: opened.slowdown,
             intake,
+            device,
             opened: Some(opened),
             setup: Some(setup),
             threads: Vec::new(),
+            stop,
+            actors,
+            trainer,
+            gone: false,
+            times,
             failure: Arc::default(),
             continued_from,
             not_kept: failures,
@@ -365,6 +412,7 @@ impl Node {
         &mut self,
         start: Instant,
         done: Sender<Journal>,
+        commands: Sender<Command>,
         on_window: Box<dyn Fn(usize) + Send>,
     ) -> Result<Ref<SchedulerActor>, NodeError> {
         let streams_on = |device: usize| {
@@ -388,8 +436,9 @@ impl Node {
                 .collect(),
             start,
             done,
-            labelled: self.sinks.take().map(|sinks| sinks.labelled),
+            labelled: self.sinks.as_ref().map(|sinks| sinks.labelled.clone()),
             on_window,
+            ask: self.cluster.as_ref().map(Cluster::ask),
         };
         let scheduler = self
             .system
@@ -397,26 +446,29 @@ impl Node {
             .map_err(|error| NodeError::Start {
                 reason: error.to_string(),
             })?;
+        if let Some(cluster) = &self.cluster {
+            cluster.begin(scheduler.clone(), commands);
+        }
         tell(&scheduler, Event::Begin)?;
         for (index, stream) in self.streams.iter_mut().enumerate() {
-            stream.start_source(index, start, &scheduler, &self.stop)?;
+            stream.start_source(index, start, &scheduler)?;
         }
+        self.running = Some((start, scheduler.clone()));
         Ok(scheduler)
     }
 }
 
 impl NodeStream {
-    fn start_source(
+    pub(super) fn start_source(
         &mut self,
         index: usize,
         start: Instant,
         scheduler: &Ref<SchedulerActor>,
-        stop: &StopFlag,
     ) -> Result<(), NodeError> {
         let Some(mut opened) = self.opened.take() else {
             return Ok(());
         };
-        let (intake, scheduler, stop) = (self.intake.clone(), scheduler.clone(), stop.clone());
+        let (intake, scheduler, stop) = (self.intake.clone(), scheduler.clone(), self.stop.clone());
         let (failure, name) = (self.failure.clone(), self.name.clone());
         let task = move || {
             let failed = feed(&mut *opened.source, opened.slowdown, &intake, start, &stop);
@@ -439,6 +491,22 @@ impl NodeStream {
             .spawn(task);
         self.threads.push(thread.map_err(start_error)?);
         Ok(())
+    }
+
+    /// Asks the source to end soon.
+    pub(super) fn stop_source(&self) {
+        self.stop.set();
+        self.intake.close();
+    }
+
+    /// Ends the source and waits for its thread.
+    pub(super) fn end_source(&mut self) {
+        self.stop_source();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(stream = self.name, "a thread of the stream panicked");
+            }
+        }
     }
 }
 
@@ -465,11 +533,13 @@ fn start_error(error: std::io::Error) -> NodeError {
     }
 }
 
-fn build_device(
-    system: &System,
-    config: &DeviceConfig,
-    devices: usize,
-) -> Result<NodeDevice, NodeError> {
+/// A device that nothing runs on yet.
+struct Placed {
+    device: Device,
+    placement: Placement,
+}
+
+fn place(config: &DeviceConfig) -> Result<Placed, NodeError> {
     let placement = match config.kind {
         DeviceKind::Cpu => Placement::Cpu,
         DeviceKind::Auto => Placement::best(),
@@ -484,15 +554,25 @@ fn build_device(
         }
         DeviceKind::Cuda => Placement::best(),
     };
+    let usual = if placement == Placement::Cpu { 1 } else { 2 };
+    let depth = config.depth.unwrap_or(usual);
+    let device = Device::new(config.name.clone(), depth);
+    Ok(Placed { device, placement })
+}
+
+fn build_device(
+    system: &System,
+    config: &DeviceConfig,
+    Placed { device, placement }: Placed,
+    devices: usize,
+) -> Result<NodeDevice, NodeError> {
+    let depth = device.depth();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if config.cores > 0 {
         config.cores
     } else {
         (cores / devices).max(1)
     };
-    let usual = if placement == Placement::Cpu { 1 } else { 2 };
-    let depth = config.depth.unwrap_or(usual);
-    let device = Device::new(config.name.clone(), depth);
     let inference = InferenceServer::start(&device, threads).map_err(start_error)?;
     let actor = system
         .spawn(

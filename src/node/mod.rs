@@ -9,8 +9,10 @@ mod lines;
 mod measured;
 mod memory;
 mod models;
+mod roster;
 mod run;
 
 pub use models::{builtin_history, builtin_student, builtin_teacher};
 pub(crate) use models::{load_teacher, take_over};
+pub(crate) use roster::Command;
 pub use run::{NodeError, OpenTeacher, RunOptions, Teachers, run};

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, bounded, select};
 use ekya_models::{ModelError, Teacher};
 use thiserror::Error;
 
 use super::build::{Node, NodeStream, tell};
 use super::lines::{Lines, write_error};
+use super::roster::Command;
+use crate::cluster::ClusterError;
 use crate::config::{ConfigError, ValidConfig};
 use crate::keep::StateError;
 use crate::record::{
@@ -22,6 +24,8 @@ use crate::write::{WriteError, write_atomically};
 
 /// How often a run looks at its stop flag.
 const STOP_CHECK: Duration = Duration::from_millis(50);
+/// Commands that may wait.
+const COMMANDS_MAX: usize = 64;
 /// How long the scheduler may take to write its journal after it was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -83,6 +87,9 @@ pub enum NodeError {
         /// What is wrong.
         source: ModelError,
     },
+    /// The node cannot be one among others.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -112,19 +119,16 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     let config = std::sync::Arc::new((**config).clone());
     let lines = options.out.as_deref().map(Lines::create).transpose()?;
     let (lines, sinks) = lines.unzip();
-    // The node's own flag: the caller's stays as the caller set it.
-    let ending = StopFlag::default();
-    let mut node = Node::build(config, sinks, options.teachers, ending.clone())?;
+    let mut node = Node::build(config, sinks, options.teachers)?;
 
     let (done, journal) = bounded(1);
+    let (command, commands) = bounded(COMMANDS_MAX);
     let start = Instant::now();
-    let scheduler = node.begin(start, done, options.on_window)?;
-    let journal = wait(&journal, &options.stop, || {
+    let scheduler = node.begin(start, done, command, options.on_window)?;
+    let journal = wait(&journal, &commands, &options.stop, &mut node, || {
         tell(&scheduler, Event::Interrupt)
     })?;
     let interrupted = options.stop.is_set();
-    // From here on everything ends: sources first, then what waits for frames or for the device.
-    ending.set();
     let record = node.wind_up(journal, interrupted);
     if let (Some(out), Some(lines)) = (&options.out, lines) {
         write_record(out, &record)?;
@@ -139,23 +143,25 @@ fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {
     Ok(write_atomically(&path, &json)?)
 }
 
-/// Waits for the journal; passes the stop flag on to the scheduler.
+/// Waits for the journal; meanwhile, has the node obey, and passes the stop flag on to the scheduler.
 fn wait(
     journal: &Receiver<Journal>,
+    commands: &Receiver<Command>,
     stop: &StopFlag,
+    node: &mut Node,
     interrupt: impl Fn() -> Result<(), NodeError>,
 ) -> Result<Journal, NodeError> {
     loop {
-        match journal.recv_timeout(STOP_CHECK) {
-            Ok(journal) => return Ok(journal),
-            Err(RecvTimeoutError::Disconnected) => return Err(NodeError::SchedulerDied),
-            Err(RecvTimeoutError::Timeout) if stop.is_set() => {
-                interrupt()?;
-                return journal
-                    .recv_timeout(STOP_PATIENCE)
-                    .map_err(|_| NodeError::SchedulerDied);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
+        select! {
+            recv(journal) -> journal => return journal.map_err(|_| NodeError::SchedulerDied),
+            recv(commands) -> command => command.into_iter().for_each(|one| node.obey(one)),
+            default(STOP_CHECK) => {}
+        }
+        if stop.is_set() {
+            interrupt()?;
+            return journal
+                .recv_timeout(STOP_PATIENCE)
+                .map_err(|_| NodeError::SchedulerDied);
         }
     }
 }
@@ -163,10 +169,11 @@ fn wait(
 impl Node {
     /// Ends all threads and writes the record.
     fn wind_up(mut self, journal: Journal, interrupted: bool) -> RunRecord {
-        let devices = self.devices.iter().map(device_record).collect();
+        // Sources first, then what waits for frames or for the device.
         for stream in &self.streams {
-            stream.intake.close();
+            stream.stop_source();
         }
+        let devices = self.devices.iter().map(device_record).collect();
         for on in &self.devices {
             on.device.close();
             if let Some(hosting) = &on.hosting {
@@ -174,11 +181,7 @@ impl Node {
             }
         }
         for stream in &mut self.streams {
-            for thread in stream.threads.drain(..) {
-                if thread.join().is_err() {
-                    tracing::error!(stream = stream.name, "a thread of the stream panicked");
-                }
-            }
+            stream.end_source();
         }
         for on in &mut self.devices {
             if !on.inference.end() {
@@ -186,10 +189,9 @@ impl Node {
             }
         }
         let mut windows = journal.into_windows();
-        let streams: Vec<StreamRecord> = self
-            .streams
-            .iter()
-            .enumerate()
+        // Of those that were here before, windows tell under their last stay.
+        let streams = self.streams.iter().chain(&self.departed).enumerate();
+        let streams: Vec<StreamRecord> = streams
             .map(|(index, stream)| stream_record(stream, index, &mut windows))
             .collect();
         let config = &self.config;
@@ -204,7 +206,11 @@ impl Node {
             windows,
             complete,
         };
-        if let Err(error) = self.system.shutdown(STOP_PATIENCE) {
+        let ended = match &self.cluster {
+            Some(cluster) => cluster.leave(STOP_PATIENCE),
+            None => self.system.shutdown(STOP_PATIENCE),
+        };
+        if let Err(error) = ended {
             tracing::warn!(%error, "actors did not end in time");
         }
         record

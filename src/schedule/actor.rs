@@ -14,6 +14,7 @@ use super::policy::{Policy, Retraining};
 use super::stream::{Stage, StreamState};
 use crate::config::Config;
 use crate::learn::{LabellerActor, Report, TrainerActor};
+use crate::planning::Situation;
 use crate::sink::{LabelledLine, LineSink};
 use crate::stream::{InferenceActor, Intake};
 use crate::throughput::Curves;
@@ -36,7 +37,13 @@ pub struct Setup {
     pub labelled: Option<LineSink<LabelledLine>>,
     /// Called at the end of each window with the number of windows done.
     pub on_window: Box<dyn Fn(usize) + Send>,
+    /// Whoever plans for several nodes; absent on a node that is alone.
+    pub ask: Option<Ask>,
 }
+
+/// Hands a situation to whoever plans for several nodes, whose answer comes as an event. False when it is
+/// not taken: then the node plans for itself.
+pub type Ask = Box<dyn Fn(&Situation) -> bool + Send>;
 
 /// What serves one stream.
 pub struct StreamSetup {
@@ -79,7 +86,11 @@ pub struct SchedulerActor {
     pub(super) window: usize,
     /// Set when the teachers are to stop.
     pub(super) stopped: Arc<AtomicBool>,
+    /// The highest term in which decisions came from elsewhere.
+    pub(super) term: u64,
     pub(super) sequence: u64,
+    /// Counts what was to be planned.
+    pub(super) situations: u64,
     /// All windows are over; only the last samples are still being labelled.
     pub(super) finishing: bool,
     pub(super) finished: bool,
@@ -91,11 +102,7 @@ impl SchedulerActor {
     pub fn new(setup: Setup) -> Self {
         let policy = Policy::new(setup.config.run.scheduler);
         let trains = policy.retraining != Retraining::Never;
-        let state = |stream: &StreamSetup| {
-            StreamState::new(&stream.name, stream.device, stream.rate, trains)
-                .with_curves(stream.curves.clone())
-                .with_training_bytes(stream.training_bytes)
-        };
+        let state = |stream: &StreamSetup| Self::newcomer(stream, trains, 0);
         let streams = setup.streams.iter().map(state).collect();
         Self {
             setup,
@@ -104,10 +111,17 @@ impl SchedulerActor {
             journal: Journal::default(),
             window: 0,
             stopped: Arc::default(),
+            term: 0,
             sequence: 0,
+            situations: 0,
             finishing: false,
             finished: false,
         }
+    }
+
+    /// Whether students are retrained at all.
+    pub(super) fn trains(&self) -> bool {
+        self.policy.retraining != Retraining::Never
     }
 
     pub(super) fn now(&self) -> f64 {
@@ -174,10 +188,14 @@ impl Handler<Event> for SchedulerActor {
                 Report::Progressed(progress) => self.progressed(stream, progress, ctx),
                 Report::Finished(result) => self.retrained(stream, result, ctx),
             },
+            Event::Joined { stream, setup } => self.join(stream, *setup, ctx),
+            Event::Left { stream } => self.leave(stream, ctx),
             Event::SourceEnded { stream, failure } => self.source_ended(stream, failure, ctx),
             Event::WindowOver(window) if window == self.window && !self.finishing => {
                 self.end_window(ctx);
             }
+            Event::Decided { term, decisions } => self.decided(term, &decisions, ctx),
+            Event::PlanHere => self.plan_here(ctx),
             Event::Interrupt => self.finish(),
             // From an order that was cut off, or a window that was ended early.
             Event::Trainer { .. } | Event::CollectSamples(_) | Event::WindowOver(_) => {}
@@ -197,13 +215,12 @@ impl SchedulerActor {
             return self.finish();
         }
         for stream in 0..self.streams.len() {
+            if self.streams[stream].gone {
+                continue;
+            }
             let samples = self.resample(stream, from, from + seconds);
             if self.window == 0 {
-                let me = ctx.me();
-                let ready = Box::new(move || drop(me.tell(Event::BurstReady { stream })));
-                self.setup.streams[stream]
-                    .intake
-                    .with_log(|log| log.on_burst(ready));
+                self.wait_for_burst(stream, ctx);
                 continue;
             }
             self.streams[stream].due = self.bound_to_window();
@@ -222,8 +239,7 @@ impl SchedulerActor {
         self.close_window();
         let done = self.window + 1;
         (self.setup.on_window)(done);
-        let all_ended = self.streams.iter().all(|stream| stream.ended);
-        if done == self.setup.config.run.windows || all_ended {
+        if done == self.setup.config.run.windows || self.has_nothing_to_do() {
             self.label_last(ctx);
         } else {
             self.window = done;
@@ -298,6 +314,11 @@ impl SchedulerActor {
         let _ = self.setup.done.try_send(std::mem::take(&mut self.journal));
     }
 
+    /// Whether all sources have ended, and no stream can come any more.
+    fn has_nothing_to_do(&self) -> bool {
+        self.setup.ask.is_none() && self.streams.iter().all(|stream| stream.ended)
+    }
+
     pub(super) fn source_ended(
         &mut self,
         stream: usize,
@@ -305,13 +326,16 @@ impl SchedulerActor {
         ctx: &mut Ctx<Self>,
     ) {
         let now = self.now();
+        if self.streams[stream].gone {
+            return;
+        }
         self.streams[stream].ended = true;
         let text = failure.map_or_else(
             || "the source has ended".to_owned(),
             |why| format!("the source failed: {why}"),
         );
         self.journal.decide(stream, now, text);
-        if self.streams.iter().all(|stream| stream.ended) && !self.finishing {
+        if self.has_nothing_to_do() && !self.finishing {
             self.end_window(ctx);
         }
     }

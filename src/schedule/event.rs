@@ -2,7 +2,9 @@
 
 use ekya_actors::Message;
 
+use super::actor::StreamSetup;
 use crate::learn::{Labelling, Report};
+use crate::planning::Decisions;
 
 /// Something happened. `stream` is the index of the stream.
 pub enum Event {
@@ -31,6 +33,18 @@ pub enum Event {
         /// What it reports.
         report: Report,
     },
+    /// A stream has come: its index, that of one that has gone or the next, and what serves it.
+    Joined {
+        /// The stream.
+        stream: usize,
+        /// What serves it.
+        setup: Box<StreamSetup>,
+    },
+    /// A stream goes.
+    Left {
+        /// The stream.
+        stream: usize,
+    },
     /// The source of a stream has ended.
     SourceEnded {
         /// The stream.
@@ -40,6 +54,15 @@ pub enum Event {
     },
     /// The window of that index is over.
     WindowOver(usize),
+    /// Whoever plans for several nodes has decided.
+    Decided {
+        /// Its term.
+        term: u64,
+        /// What this node is to do.
+        decisions: Decisions,
+    },
+    /// Nobody plans for several nodes any more, or answers.
+    PlanHere,
     /// Stop now.
     Interrupt,
 }

@@ -3,8 +3,10 @@
 //! Part of each device is set aside for the teacher as long as labels are wanted, and as much again
 //! while profiles are being made; the plan shares out the rest.
 
+use std::collections::BTreeMap;
+
 use ekya_actors::{Ctx, Grant, JobId};
-use ekya_sched::{DeviceSpec, Plan, Problem, Segment, Share};
+use ekya_sched::Share;
 
 use super::actor::{SchedulerActor, StreamSetup};
 use super::device::ApplyGrants;
@@ -12,31 +14,81 @@ use super::journal::OpenSegment;
 use super::lean::{Granted, lean};
 use super::policy::Retraining;
 use super::stream::{Stage, StreamState};
+use crate::planning::{self, Decided, Decisions, DeviceSituation, Situation, StreamSituation};
 use crate::stream::SetInference;
 
-/// Of every grant: a node that plans for itself has no leader, whose term would grow with the next one.
-const TERM: u64 = 0;
-
 impl SchedulerActor {
-    /// Plans with what is known, grants the shares, and starts the retrainings that were chosen.
+    /// Has the shares and retrainings decided with what is known: by whoever plans for several nodes, or
+    /// here.
     pub(super) fn plan(&mut self, ctx: &mut Ctx<Self>) {
         if self.finishing {
             return;
         }
-        let preparing = self.preparing();
-        let problem = self.problem(&preparing);
-        match self.policy.scheduler.plan(&problem) {
-            Ok(plan) => {
-                self.carry_out(&plan, &preparing);
-                if preparing.is_empty() {
-                    self.journal_prediction(&plan);
+        self.situations += 1;
+        let situation = self.situation();
+        // A fixed configuration is bound to its node's windows.
+        let asked = self.policy.retraining == Retraining::Profiled
+            && self.setup.ask.as_ref().is_some_and(|ask| ask(&situation));
+        if !asked {
+            self.plan_alone(situation, ctx);
+        }
+    }
+
+    /// Plans for this node alone.
+    pub(super) fn plan_here(&mut self, ctx: &mut Ctx<Self>) {
+        if !self.finishing {
+            self.plan_alone(self.situation(), ctx);
+        }
+    }
+
+    fn plan_alone(&mut self, situation: Situation, ctx: &mut Ctx<Self>) {
+        let here = BTreeMap::from([(String::new(), situation)]);
+        match planning::plan(&here, &*self.policy.scheduler, self.situations) {
+            Ok(decisions) => {
+                for decisions in decisions.into_values() {
+                    self.carry_out(&decisions, ctx);
                 }
-                self.start_retrainings(&plan, &preparing, ctx);
             }
             Err(error) => {
                 tracing::error!(%error, "no plan; the shares before stay in force");
             }
         }
+    }
+
+    /// Does what was decided in a term, unless a higher one is known.
+    pub(super) fn decided(&mut self, term: u64, decisions: &Decisions, ctx: &Ctx<Self>) {
+        if term < self.term {
+            let known = self.term;
+            return tracing::warn!(term, known, "decisions of an older term are refused");
+        }
+        self.term = term;
+        if !self.finishing {
+            self.carry_out(decisions, ctx);
+        }
+    }
+
+    /// Grants the shares, and starts the retrainings that were chosen.
+    fn carry_out(&mut self, decisions: &Decisions, ctx: &Ctx<Self>) {
+        let decided = self.decided_streams(decisions);
+        let preparing = self.preparing();
+        self.grant_all(&decided, &preparing);
+        if preparing.is_empty() {
+            self.journal_prediction(&decided);
+        }
+        self.start_retrainings(&decided, &preparing, ctx);
+    }
+
+    /// What was decided, by the index of the stream, as far as there are such streams still.
+    fn decided_streams<'a>(&self, decisions: &'a Decisions) -> Vec<(usize, &'a Decided)> {
+        let by_name: BTreeMap<_, _> = (decisions.streams.iter())
+            .map(|decided| (decided.stream.as_str(), decided))
+            .collect();
+        let decided = |(index, stream): (usize, &StreamState)| {
+            Some((index, *by_name.get(stream.name.as_str())?))
+        };
+        let here = self.streams.iter().enumerate();
+        let here = here.filter(|(_, stream)| !stream.gone);
+        here.filter_map(decided).collect()
     }
 
     /// Streams whose profiles are being made.
@@ -53,29 +105,39 @@ impl SchedulerActor {
             .any(|other| self.streams[*other].device == stream.device)
     }
 
-    /// What the scheduler is asked; where new retrainings have to wait, about running ones only.
-    fn problem(&self, preparing: &[usize]) -> Problem {
+    /// What is to be planned; where new retrainings have to wait, with running ones only.
+    fn situation(&self) -> Situation {
         let run = &self.setup.config.run;
-        let capacity = |device: usize| {
-            let rest = Share::WHOLE.saturating_sub(self.labelling_share(device));
-            DeviceSpec {
-                memory: self.setup.device_memory[device],
-                ..DeviceSpec::new(rest.saturating_sub(self.profiling_share(device)))
+        let preparing = self.preparing();
+        let device = |index: usize| {
+            let rest = Share::WHOLE.saturating_sub(self.labelling_share(index));
+            DeviceSituation {
+                name: self.setup.devices[index].0.name().to_owned(),
+                capacity: rest.saturating_sub(self.profiling_share(index)),
+                memory: self.setup.device_memory[index],
+                lends: false,
+                speeds: Vec::new(),
             }
         };
-        let spec = |stream: &StreamState| {
+        let stream = |stream: &StreamState| {
             let mut spec = stream.spec();
-            if self.waits(stream, preparing) && !spec.training_running {
+            if self.waits(stream, &preparing) && !spec.training_running {
                 spec.retraining.clear();
             }
-            spec
+            StreamSituation {
+                spec,
+                version: stream.version,
+                kind: String::new(),
+                trained_on: None,
+            }
         };
-        Problem {
+        Situation {
+            number: self.situations,
+            horizon: self.horizon().as_secs_f64(),
             quantum: run.quantum,
             min_accuracy: run.min_accuracy,
-            devices: (0..self.setup.devices.len()).map(capacity).collect(),
-            streams: self.streams.iter().map(spec).collect(),
-            ..Problem::new(self.horizon())
+            devices: (0..self.setup.devices.len()).map(device).collect(),
+            streams: self.streams.iter().filter(|one| !one.gone).map(stream).collect(),
         }
     }
 
@@ -83,7 +145,7 @@ impl SchedulerActor {
     fn labelling_share(&self, device: usize) -> Share {
         let costs = |(stream, setup): (&StreamState, &StreamSetup)| {
             let wanted = self.wants_labels() || stream.labels.in_progress.is_some();
-            stream.device == device && setup.labels_cost && wanted
+            stream.device == device && !stream.gone && setup.labels_cost && wanted
         };
         let mut streams = self.streams.iter().zip(&self.setup.streams);
         if streams.any(costs) {
@@ -108,11 +170,11 @@ impl SchedulerActor {
         Share::from_micro(self.setup.config.learning.overhead_share.micro() / 2)
     }
 
-    fn carry_out(&mut self, plan: &Plan, preparing: &[usize]) {
+    fn grant_all(&mut self, decided: &[(usize, &Decided)], preparing: &[usize]) {
         let now = self.now();
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
         self.sequence += 1;
-        for (stream, decided, granted) in self.granted(plan, preparing) {
+        for (&(stream, decided), granted) in decided.iter().zip(self.granted(decided, preparing)) {
             let StreamSetup {
                 inference_job,
                 training_job,
@@ -125,45 +187,33 @@ impl SchedulerActor {
         self.grant_labelling(&mut grants);
         for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
             spare_a_sliver(&mut grants, &self.setup.streams);
+            fit(&mut grants);
             if let Err(error) = actor.tell(ApplyGrants(grants)) {
                 tracing::error!(%error, "a device does not take grants");
             }
         }
     }
 
-    /// What each stream gets now: the plan's shares; a uniform split is left as it is.
-    fn granted<'a>(
-        &self,
-        plan: &'a Plan,
-        preparing: &[usize],
-    ) -> Vec<(usize, &'a Segment, Granted)> {
-        let decided = plan.streams.iter().enumerate();
-        let decided = decided.filter_map(|(stream, one)| Some((stream, one.now()?)));
-        let (streams, mut shares): (Vec<_>, Vec<_>) = decided
-            .map(|(stream, decided)| {
-                let shares = Granted {
-                    device: self.streams[stream].device,
-                    inference: decided.inference_share,
-                    training: self.training_share(stream, decided, preparing),
-                };
-                ((stream, decided), shares)
-            })
-            .unzip();
+    /// What each stream gets now: the decided shares; a uniform split is left as it is.
+    fn granted(&self, decided: &[(usize, &Decided)], preparing: &[usize]) -> Vec<Granted> {
+        let granted = |&(stream, decided): &(usize, &Decided)| Granted {
+            device: self.streams[stream].device,
+            inference: decided.inference_share,
+            training: self.training_share(stream, decided, preparing),
+        };
+        let mut shares: Vec<_> = decided.iter().map(granted).collect();
         if self.policy.retraining == Retraining::Profiled {
             lean(&mut shares, self.setup.devices.len());
         }
-        let granted = streams.into_iter().zip(shares);
-        granted
-            .map(|((stream, decided), shares)| (stream, decided, shares))
-            .collect()
+        shares
     }
 
     /// What the window's first plan with everything known expects. In the first window nothing is.
-    fn journal_prediction(&mut self, plan: &Plan) {
+    fn journal_prediction(&mut self, decided: &[(usize, &Decided)]) {
         if self.window == 0 {
             return;
         }
-        for (stream, decided) in plan.streams.iter().enumerate() {
+        for &(stream, decided) in decided {
             if let Some(entry) = self.journal.now(stream) {
                 entry
                     .predicted_accuracy
@@ -174,19 +224,24 @@ impl SchedulerActor {
 
     /// Starts the retrainings that were chosen, and gives up those that are not worth their share
     /// any more: they would hold their place without ever ending.
-    fn start_retrainings(&mut self, plan: &Plan, preparing: &[usize], ctx: &Ctx<Self>) {
+    fn start_retrainings(
+        &mut self,
+        decided: &[(usize, &Decided)],
+        preparing: &[usize],
+        ctx: &Ctx<Self>,
+    ) {
         let now = self.now();
-        for (stream, decided) in plan.streams.iter().enumerate() {
-            if self.waits(&self.streams[stream], preparing) {
+        for &(stream, decided) in decided {
+            let state = &self.streams[stream];
+            // What was decided about other options is out of date; the next decisions are on their way.
+            if self.waits(state, preparing) || state.version != decided.version {
                 continue;
             }
-            match &self.streams[stream].stage {
+            match &state.stage {
                 Stage::Ready(options) if !options.is_empty() => {
-                    let chosen = decided
-                        .retrains_now()
-                        .and_then(|index| options.get(index).copied());
+                    let chosen = decided.start.and_then(|index| options.get(index).copied());
                     // Once a round: the same verdict comes again with every plan.
-                    if chosen.is_some() || !self.streams[stream].weighed {
+                    if chosen.is_some() || !state.weighed {
                         self.journal.decide(stream, now, decided.reason.clone());
                     }
                     self.streams[stream].weighed = true;
@@ -194,7 +249,7 @@ impl SchedulerActor {
                         self.retrain(stream, configuration, option, ctx);
                     }
                 }
-                Stage::Training(_) if decided.retraining.is_none() => {
+                Stage::Training(_) if !decided.retrains => {
                     self.streams[stream].cut_off();
                     let text = format!("retraining given up: {}", decided.reason);
                     self.journal.cut_off(stream, now, text);
@@ -206,7 +261,7 @@ impl SchedulerActor {
 
     /// The plan's share for training, or while profiles are made an even part of what is set aside
     /// for them.
-    fn training_share(&self, stream: usize, decided: &Segment, preparing: &[usize]) -> Share {
+    fn training_share(&self, stream: usize, decided: &Decided, preparing: &[usize]) -> Share {
         if !preparing.contains(&stream) {
             return decided.training_share;
         }
@@ -247,26 +302,36 @@ impl SchedulerActor {
         }
     }
 
-    fn grant(&self, job: JobId, share: Share) -> Grant {
+    pub(super) fn grant(&self, job: JobId, share: Share) -> Grant {
         Grant {
             job,
             share,
-            term: TERM,
+            term: self.term,
             sequence: self.sequence,
             expires: None,
         }
     }
 
-    /// Sets the inference configuration and opens the segment of the new shares.
-    fn serve(&mut self, stream: usize, decided: &Segment, granted: Granted, now: f64) {
+    /// The inference configuration that was decided, as sampling and resolution; that in force where the
+    /// decision is about other options than there are now.
+    fn inference_configuration(&self, stream: usize, decided: &Decided) -> (u32, f64) {
         let state = &self.streams[stream];
+        if let Some(open) = self.journal.segment_now(stream)
+            && state.version != decided.version
+        {
+            return (open.sample_every, open.resolution);
+        }
         let choice = decided
             .inference
             .and_then(|index| state.inference.get(index).copied());
         // Nothing fits the share: the cheapest does its best.
         let choice = choice.or_else(|| state.inference.first().copied());
-        let (sample_every, resolution) =
-            choice.map_or((1, 1.0), |choice| (choice.sample_every, choice.resolution));
+        choice.map_or((1, 1.0), |choice| (choice.sample_every, choice.resolution))
+    }
+
+    /// Sets the inference configuration and opens the segment of the new shares.
+    fn serve(&mut self, stream: usize, decided: &Decided, granted: Granted, now: f64) {
+        let (sample_every, resolution) = self.inference_configuration(stream, decided);
         let order = SetInference {
             sample_every,
             resolution,
@@ -323,6 +388,19 @@ impl SchedulerActor {
 
 fn even_part(share: Share, parts: usize) -> Share {
     Share::from_micro(share.micro() / u32::try_from(parts.max(1)).unwrap_or(u32::MAX))
+}
+
+/// Shares of one device that were decided when it had more to hand out are made smaller in proportion.
+fn fit(grants: &mut [Grant]) {
+    let sum: u64 = grants.iter().map(|grant| u64::from(grant.share.micro())).sum();
+    let whole = u64::from(Share::WHOLE.micro());
+    if sum > whole {
+        for grant in grants {
+            // Below a whole device.
+            let micro = u64::from(grant.share.micro()) * whole / sum;
+            grant.share = Share::from_micro(micro as u32);
+        }
+    }
 }
 
 /// What inference gets when the plan has nothing for it: enough to be dispatched when the device

@@ -46,6 +46,16 @@ impl Journal {
         self.open.resize(streams, None);
     }
 
+    /// Makes room for a stream that has come while the window is open.
+    pub(super) fn add_stream(&mut self, stream: usize) {
+        if let Some(window) = self.windows.last_mut()
+            && stream >= window.streams.len()
+        {
+            window.streams.resize(stream + 1, WindowStream::default());
+            self.open.resize(stream + 1, None);
+        }
+    }
+
     /// The entry of a stream in the window of that index, if that window has begun.
     pub(super) fn entry(&mut self, window: usize, stream: usize) -> Option<&mut WindowStream> {
         self.windows.get_mut(window)?.streams.get_mut(stream)

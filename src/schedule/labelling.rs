@@ -26,7 +26,7 @@ impl SchedulerActor {
             to,
             samples,
             burst,
-            self.window == 0,
+            self.window == self.streams[stream].since,
             self.seed(stream, self.window as u64, 1),
         );
         self.setup.streams[stream].intake.resample(schedule)

@@ -33,7 +33,7 @@ impl SchedulerActor {
         }
         let round = ROUND * self.setup.config.learning.samples as f64;
         let begin = self.window as f64 * self.setup.config.run.window_seconds;
-        let learns = self.window > 0
+        let learns = self.window > state.since
             && match self.policy.retraining {
                 Retraining::Never => false,
                 Retraining::Fixed(_) => state.due && state.labels.complete_until(begin),
@@ -42,7 +42,7 @@ impl SchedulerActor {
         // What skipping costs is the scene's, so each burst is measured on.
         let measures = burst > 0;
         // Alone it is measured where no retraining will come, or before the first one may.
-        let alone = self.window == 0 && state.inference.is_empty()
+        let alone = self.window == state.since && state.inference.is_empty()
             || self.policy.retraining == Retraining::Never;
         if !(learns || measures && alone) {
             return;

@@ -14,9 +14,10 @@ mod labelling;
 mod lean;
 mod learning;
 mod policy;
+mod roster;
 mod stream;
 
-pub use actor::{SchedulerActor, Setup, StreamSetup, inference_job, training_job};
+pub use actor::{Ask, SchedulerActor, Setup, StreamSetup, inference_job, training_job};
 pub use device::{ApplyGrants, DeviceActor};
 pub use event::Event;
 pub use journal::Journal;

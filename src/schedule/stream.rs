@@ -149,6 +149,9 @@ pub(super) struct StreamState {
     /// The window's one retraining of a fixed configuration is still to come.
     pub(super) due: bool,
     pub(super) stage: Stage,
+    /// Changes with the options and with what is in progress, so that decisions about others are known
+    /// to be out of date.
+    pub(super) version: u64,
     /// Number of the last order that the trainer was given.
     pub(super) order: u64,
     /// Set to end that order.
@@ -157,6 +160,10 @@ pub(super) struct StreamState {
     pub(super) weighed: bool,
     headroom: f64,
     pub(super) ended: bool,
+    /// It is not this node's any more.
+    pub(super) gone: bool,
+    /// The window in which it came.
+    pub(super) since: usize,
 }
 
 impl StreamState {
@@ -176,6 +183,7 @@ impl StreamState {
             labels: Labels::default(),
             due: false,
             stage: Stage::Idle,
+            version: 0,
             order: 0,
             cancelled: Arc::default(),
             weighed: false,
@@ -185,7 +193,15 @@ impl StreamState {
                 HEADROOM
             },
             ended: false,
+            gone: false,
+            since: 0,
         }
+    }
+
+    /// The same for one that comes in the window of that index.
+    pub(super) fn since(mut self, window: usize) -> Self {
+        self.since = window;
+        self
     }
 
     /// The same with what was measured of its kind of student.
@@ -205,6 +221,7 @@ impl StreamState {
         self.accuracy = prepared.accuracy.unwrap_or(self.accuracy);
         self.measured(&prepared.inference);
         self.stage = Stage::Ready(prepared.options.clone());
+        self.version += 1;
         self.weighed = false;
     }
 
@@ -234,6 +251,7 @@ impl StreamState {
                 },
                 None => now,
             };
+        self.version += 1;
         self.measurements = measurements.iter().map(relative).map(smooth).collect();
         self.inference = profiles(
             &self.measurements,
@@ -246,6 +264,7 @@ impl StreamState {
     /// A new order to the trainer: its number, and what ends it when set.
     pub(super) fn begin_order(&mut self) -> (u64, Arc<AtomicBool>) {
         self.order += 1;
+        self.version += 1;
         self.cancelled = Arc::default();
         (self.order, self.cancelled.clone())
     }
@@ -255,6 +274,7 @@ impl StreamState {
         self.cancelled.store(true, Ordering::Relaxed);
         self.stage = Stage::Idle;
         self.order += 1;
+        self.version += 1;
     }
 
     /// The stream as a scheduler is asked about it.

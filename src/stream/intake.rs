@@ -194,7 +194,7 @@ impl Intake {
     }
 
     /// The job in whose turns frames are answered.
-    pub(super) fn job(&self) -> &JobHandle {
+    pub(crate) fn job(&self) -> &JobHandle {
         &self.job
     }
 

@@ -84,6 +84,11 @@ impl InferenceServer {
         }
     }
 
+    /// Answers no more frames of the stream whose job this is.
+    pub fn forget(&self, job: JobId) {
+        self.streams.write().remove(&job);
+    }
+
     /// Closes the device and waits for the threads, for what they are answering; false when one has
     /// panicked.
     pub fn end(&mut self) -> bool {

@@ -32,17 +32,42 @@ impl Loads {
 
     fn add(&mut self, problem: &Problem, spec: &StreamSpec, home: Home) {
         if let Some(device) = home.inference {
-            self.load[device] += inference_demand(spec);
+            self.load[device] += inference_demand(spec) / spec.speed_on(device);
             self.memory[device] = self.memory[device].saturating_add(spec.memory);
         }
         if let Some(device) = home.training {
-            self.load[device] += training_demand(spec, problem);
+            self.load[device] += training_demand(spec, problem) / spec.speed_on(device);
         }
     }
 
     /// The device that is least loaded for its capacity with so much more on it.
     pub(super) fn least(&self, more: f64, may: impl Fn(usize) -> bool) -> Option<usize> {
         let relative = |device: usize| (self.load[device] + more) / self.capacity[device];
+        let usable = |&device: &usize| self.capacity[device] > 0.0 && may(device);
+        let devices = (0..self.load.len()).filter(usable);
+        devices.min_by(|&a, &b| relative(a).total_cmp(&relative(b)))
+    }
+
+    /// How much of a device is spoken for, relative to its capacity.
+    pub(super) fn relative(&self, device: usize) -> f64 {
+        self.load[device] / self.capacity[device].max(f64::MIN_POSITIVE)
+    }
+
+    /// The device on which the stream's retraining, which is on device `now`, would be done first: by
+    /// how fast each is for it, and by what else each has to do.
+    pub(super) fn quickest(
+        &self,
+        spec: &StreamSpec,
+        problem: &Problem,
+        now: Option<usize>,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let demand = training_demand(spec, problem);
+        let relative = |device: usize| {
+            let own = demand / spec.speed_on(device);
+            let others = self.load[device] - if now == Some(device) { own } else { 0.0 };
+            (others + own) / self.capacity[device]
+        };
         let usable = |&device: &usize| self.capacity[device] > 0.0 && may(device);
         let devices = (0..self.load.len()).filter(usable);
         devices.min_by(|&a, &b| relative(a).total_cmp(&relative(b)))
@@ -57,7 +82,8 @@ impl Loads {
     pub(super) fn may_serve(&self, problem: &Problem, spec: &StreamSpec, device: usize) -> bool {
         let node = |device: usize| problem.devices.get(device).map(|device| device.node);
         let home = spec.training_device.and_then(node);
-        self.has_memory(problem, spec, device) && (home.is_none() || home == node(device))
+        self.has_memory(problem, spec, device)
+            && (home.is_none() || spec.may_travel() || home == node(device))
     }
 }
 

@@ -3,8 +3,10 @@
 //! A job runs on one device. Streams whose device is given stay there; the others are placed: the
 //! most demanding first, each on the device that is least loaded for its size and has the memory
 //! for its student. Then streams are moved, or only their retraining, to the device that is then
-//! least loaded, for as long as plans get better by it and at most [`MOVES_MAX`] times. Both jobs
-//! of a stream stay on one node, where its frames are.
+//! least loaded, for as long as plans get better by it and at most [`MOVES_MAX`] times, those of the
+//! most loaded devices first. Both jobs of a stream stay on one node, where its frames are, unless the
+//! stream may travel: then its retraining may move to any node's device, and begins later there by the
+//! time that it is on its way.
 //!
 //! A device is planned as a problem of its own. A stream whose jobs are on two devices takes part
 //! in both: on one it is served and not retrained, on the other it is retrained and its inference
@@ -76,7 +78,7 @@ pub(crate) fn plan_devices(
     problem.validate()?;
     let mut layout = Layout::new(problem, scheduler);
     let all: Vec<usize> = (0..=problem.devices.len()).collect();
-    let movable = problem.devices.len() > 1 && problem.streams.iter().any(is_free);
+    let movable = problem.devices.len() > 1 && problem.streams.iter().any(is_movable);
     if movable {
         layout.plan(&all, |part| judged(scheduler, part));
         layout.improve();
@@ -164,7 +166,7 @@ impl<'a> Layout<'a> {
             };
             let members: Vec<_> = self.homes.iter().enumerate().filter_map(role).collect();
             let spec = here.map_or(DeviceSpec::default(), |device| self.problem.devices[device]);
-            let part = part(self.problem, spec, &members);
+            let part = part(self.problem, spec, &members, &self.homes);
             self.plans[device] = if members.is_empty() {
                 DevicePlan::of(Vec::new())
             } else {
@@ -207,8 +209,12 @@ impl<'a> Layout<'a> {
     fn improve(&mut self) {
         let mut best = Score::of(&self.merged(), self.problem);
         let mut tried = 0;
-        let movable = |&stream: &usize| is_free(&self.problem.streams[stream]);
-        for stream in (0..self.homes.len()).filter(movable) {
+        let loads = Loads::of(self.problem, &self.homes);
+        let movable = |&stream: &usize| is_movable(&self.problem.streams[stream]);
+        let mut streams: Vec<_> = (0..self.homes.len()).filter(movable).collect();
+        let load = |stream: usize| self.homes[stream].training.map_or(0.0, |d| loads.relative(d));
+        streams.sort_by(|&a, &b| load(b).total_cmp(&load(a)).then(a.cmp(&b)));
+        for stream in streams {
             for home in self.moves(stream) {
                 if tried == MOVES_MAX {
                     return;
@@ -229,19 +235,21 @@ impl<'a> Layout<'a> {
         };
         let mut moves = Vec::new();
         let node = self.problem.devices[here].node;
-        let same_node = |device: usize| self.problem.devices[device].node == node;
-        if spec.training_device.is_none()
-            && !spec.retraining.is_empty()
-            && let Some(device) = loads.least(0.0, same_node)
-        {
-            moves.push(Home {
+        let within_reach = |device: usize| {
+            let device = self.problem.devices[device];
+            device.node == node || (spec.may_travel() && device.lends)
+        };
+        if spec.training_device.is_none() && !spec.retraining.is_empty() {
+            let least = loads.quickest(spec, self.problem, now.training, within_reach);
+            moves.extend(least.map(|device| Home {
                 training: Some(device),
                 ..now
-            });
+            }));
         }
-        let fits = |device: usize| loads.may_serve(self.problem, spec, device);
-        if let Some(device) = loads.least(0.0, fits) {
-            moves.push(Home::at(device, spec));
+        if is_free(spec) {
+            let fits = |device: usize| loads.may_serve(self.problem, spec, device);
+            let least = loads.least(0.0, fits);
+            moves.extend(least.map(|device| Home::at(device, spec)));
         }
         moves.retain(|home| *home != now);
         moves
@@ -285,7 +293,7 @@ impl<'a> Layout<'a> {
         let weight = self.problem.weight();
         let apart = |&(_, role): &(usize, Role)| role != Role::Both;
         let devices = self.problem.devices.len();
-        let free = devices > 1 && self.problem.streams.iter().any(is_free);
+        let free = devices > 1 && self.problem.streams.iter().any(is_movable);
         let turned_away = devices > 0 && self.homes.iter().any(|home| home.inference.is_none());
         let sum = if free || turned_away || self.members.iter().flatten().any(apart) {
             let micros = self
@@ -311,4 +319,10 @@ impl<'a> Layout<'a> {
 /// Whether a stream may be placed.
 const fn is_free(spec: &StreamSpec) -> bool {
     spec.device.is_none()
+}
+
+/// Whether a stream may be placed, or its retraining.
+const fn is_movable(spec: &StreamSpec) -> bool {
+    let travels = spec.transfer_seconds.is_some() && spec.training_device.is_none();
+    is_free(spec) || (travels && !spec.retraining.is_empty())
 }

@@ -1,6 +1,6 @@
 //! Problems of one device made of a problem of several, and the plans of several put together.
 
-use super::{DevicePlan, Role};
+use super::{DevicePlan, Home, Role};
 use crate::check::over_limit;
 use crate::timeline::{self, push};
 use crate::{
@@ -23,15 +23,26 @@ pub(super) fn pooled(problem: &Problem) -> Problem {
         stream.device = None;
         stream.training_device = None;
         stream.throughput = stream.throughput.cut_to(largest);
+        let fastest = stream.fastest();
+        stream.scale(fastest, fastest);
+        (stream.speeds, stream.transfer_seconds) = (Vec::new(), None);
     }
     pooled
 }
 
-/// One device with what its streams do on it.
-pub(super) fn part(problem: &Problem, device: DeviceSpec, members: &[(usize, Role)]) -> Problem {
+/// One device with what its streams do on it, under this placement.
+pub(super) fn part(
+    problem: &Problem,
+    device: DeviceSpec,
+    members: &[(usize, Role)],
+    homes: &[Home],
+) -> Problem {
     let spec = |&(stream, role): &(usize, Role)| {
-        let mut spec = problem.streams[stream].clone();
+        let home = homes[stream];
+        let placed = problem.streams[stream].placed(home.inference, home.training, problem);
+        let mut spec = placed.into_owned();
         (spec.device, spec.training_device) = (None, None);
+        (spec.speeds, spec.transfer_seconds) = (Vec::new(), None);
         match role {
             Role::Both => {}
             Role::Serves => {

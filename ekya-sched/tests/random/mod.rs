@@ -105,6 +105,8 @@ prop_compose! {
         inference in prop::collection::vec((0.0..=1.0_f64, share(1_200_000)), 0..5),
         retraining in prop::collection::vec(retraining(), 0..6),
         throughput in throughput(),
+        speeds in prop::option::weighted(0.3, prop::collection::vec(0.1..8.0_f64, 3)),
+        transfer_seconds in prop::option::weighted(0.3, 0.0..40.0_f64),
         cached in prop::collection::vec((0.0..24.0_f64, 0.0..=1.0_f64), 0..3),
         running in any::<bool>(),
     ) -> StreamSpec {
@@ -126,6 +128,8 @@ prop_compose! {
             training_running: running && retraining.len() == 1,
             retraining,
             throughput,
+            speeds: speeds.unwrap_or_default(),
+            transfer_seconds,
             scene: Some(Scene::default()),
             cached: cached.into_iter().map(student).collect(),
         }
@@ -138,8 +142,9 @@ prop_compose! {
         memory in prop::option::weighted(0.3, 0..20_u64),
         node in 0..2_usize,
         training_slots in prop::option::weighted(0.3, 0..4_usize),
+        lends in any::<bool>(),
     ) -> DeviceSpec {
-        DeviceSpec { capacity, memory, node, training_slots }
+        DeviceSpec { capacity, memory, node, training_slots, lends }
     }
 }
 
@@ -157,6 +162,7 @@ prop_compose! {
         let at_home = |mut stream: StreamSpec| {
             stream.device = stream.device.map(modulo);
             stream.training_device = stream.training_device.map(modulo);
+            stream.speeds.truncate(devices.len());
             stream
         };
         Problem {
@@ -181,6 +187,7 @@ prop_compose! {
         for stream in &mut problem.streams {
             stream.device.get_or_insert(0);
             stream.training_device = None;
+            (stream.speeds, stream.transfer_seconds) = (Vec::new(), None);
             stream.throughput = Throughput::default();
             for option in &mut stream.retraining {
                 *option = RetrainingOption::new(option.end_accuracy, option.gpu_seconds);

@@ -1,0 +1,442 @@
+//! The cluster actor of a node: says what the node wants to whoever leads, passes on to the scheduler what
+//! is decided, and decides for all while this node leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use ekya_actors::{
+    Actor, Compute, Ctx, Handler, MemberState, Message, Messages, Node, Receive, Ref, Remote, Reply,
+};
+use ekya_sched::Scheduler;
+use parking_lot::Mutex;
+
+use super::leadership::{Claim, Leader, Leadership};
+use super::messages::{Instruct, OVERVIEW_MAX, Overview, Report, StreamOverview, View};
+use super::peers::{CLUSTER, Found, Peers};
+use super::term::TermFile;
+use crate::node::Command;
+use crate::planning::{self, Assembly, Decisions, Part, Situation, StreamSituation};
+use crate::schedule::{Event, SchedulerActor};
+
+/// How often a node looks at what the others say.
+const LOOK: Duration = Duration::from_millis(250);
+/// A leader that says nothing to a node for so long leaves it to plan for itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What was not answered is said again.
+const REPEAT: Duration = Duration::from_secs(2);
+
+/// What a cluster actor is started with.
+pub(super) struct Beginning {
+    pub(super) node: Node,
+    pub(super) leadership: Leadership,
+    pub(super) term: TermFile,
+    pub(super) scheduler: Box<dyn Scheduler + Send>,
+    pub(super) planner: Compute,
+}
+
+/// One for each node.
+pub struct ClusterActor {
+    node: Node,
+    me: String,
+    began: Instant,
+    leadership: Leadership,
+    term: TermFile,
+    follows: Option<Leader>,
+    peers: Peers,
+    /// Of this node, once it runs.
+    own_scheduler: Option<Ref<SchedulerActor>>,
+    commands: Option<Sender<Command>>,
+    /// What this node wants.
+    wants: Option<Wants>,
+    /// The highest whose decisions were taken.
+    taken: Option<Leader>,
+    instructions: Assembly<Decisions>,
+    desk: Desk,
+}
+
+/// What this node wants, and how long it has waited for an answer.
+struct Wants {
+    situation: Situation,
+    since: Instant,
+    said: Instant,
+    is_answered: bool,
+}
+
+/// What a leader works with.
+struct Desk {
+    reports: BTreeMap<String, Assembly<Situation>>,
+    situations: BTreeMap<String, Situation>,
+    planner: Compute,
+    scheduler: Arc<Mutex<Box<dyn Scheduler + Send>>>,
+    /// A plan is being made.
+    is_planning: bool,
+    /// Something has come since.
+    is_stale: bool,
+    plans: u64,
+}
+
+impl ClusterActor {
+    pub(super) fn new(beginning: Beginning) -> Self {
+        let Beginning {
+            node,
+            leadership,
+            term,
+            scheduler,
+            planner,
+        } = beginning;
+        Self {
+            me: node.who().name.to_string(),
+            node,
+            began: Instant::now(),
+            leadership,
+            term,
+            follows: None,
+            peers: Peers::default(),
+            own_scheduler: None,
+            commands: None,
+            wants: None,
+            taken: None,
+            instructions: Assembly::default(),
+            desk: Desk {
+                reports: BTreeMap::new(),
+                situations: BTreeMap::new(),
+                planner,
+                scheduler: Arc::new(Mutex::new(scheduler)),
+                is_planning: false,
+                is_stale: false,
+                plans: 0,
+            },
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.follows.as_ref().is_some_and(|leader| leader.name == self.me)
+    }
+
+    fn tell<M: Message>(&mut self, to: &str, message: M, ctx: &mut Ctx<Self>)
+    where
+        Self: Receive<M>,
+    {
+        if *to == *self.me {
+            // A full mailbox: said again.
+            drop(ctx.me().tell(message));
+        } else {
+            self.peers.tell(&self.node, to, message, ctx);
+        }
+    }
+}
+
+impl Remote for ClusterActor {
+    const TYPE: &'static str = "ekya/cluster";
+
+    fn messages(messages: &mut Messages<Self>) {
+        messages.add::<Report>().add::<Instruct>();
+        messages.add::<View>().for_observers::<View>();
+    }
+}
+
+impl Actor for ClusterActor {
+    fn started(&mut self, ctx: &mut Ctx<Self>) {
+        self.handle(Look, ctx);
+    }
+}
+
+/// It is time to look at what the others say.
+struct Look;
+
+impl Message for Look {
+    type Reply = ();
+}
+
+impl Handler<Look> for ClusterActor {
+    fn handle(&mut self, Look: Look, ctx: &mut Ctx<Self>) {
+        self.look(ctx);
+        self.wait_no_longer(ctx);
+        if let Err(error) = ctx.after(LOOK, Look) {
+            tracing::error!(%error, "no timer; this node does not hear of other leaders any more");
+        }
+    }
+}
+
+/// Who leads.
+impl ClusterActor {
+    fn look(&mut self, ctx: &mut Ctx<Self>) {
+        let members = self.node.members();
+        let claims = members.iter().map(|member| (&*member.name, claim_of(member)));
+        let before = self.leadership.claim();
+        let follows = self.leadership.look(self.began.elapsed(), claims);
+        let claim = self.leadership.claim();
+        if claim != before || self.follows.is_none() {
+            self.term.keep(claim.term);
+            self.announce(claim);
+        }
+        let is_there =
+            |name: &str| *name == *self.me || members.iter().any(|member| member.name == name);
+        self.peers.retain(is_there);
+        let gone = self.desk.forget(is_there);
+        if follows != self.follows {
+            self.follow(follows, ctx);
+        } else if gone && self.leads() {
+            self.plan(ctx);
+        }
+    }
+
+    fn announce(&self, claim: Claim) {
+        // Fixed fields of numbers: always JSON.
+        let notice = serde_json::to_vec(&claim).unwrap_or_default();
+        if let Err(error) = self.node.set_notice(notice) {
+            tracing::warn!(%error, "others do not hear who leads");
+        }
+    }
+
+    fn follow(&mut self, leader: Option<Leader>, ctx: &mut Ctx<Self>) {
+        match &leader {
+            Some(Leader { name, term }) => tracing::info!(node = name, term, "leads"),
+            None => tracing::warn!("nobody leads; this node plans for itself"),
+        }
+        self.follows = leader;
+        if !self.leads() {
+            self.desk.clear();
+        }
+        self.say_what_is_wanted(ctx);
+    }
+}
+
+/// What another node says of itself; nothing where it has not said anything, or is of another version.
+fn claim_of(member: &MemberState) -> Option<Claim> {
+    serde_json::from_slice(&member.notice).ok()
+}
+
+/// The scheduler of this node, once it runs, and where it takes commands.
+pub(super) struct Serve {
+    pub(super) scheduler: Ref<SchedulerActor>,
+    pub(super) commands: Sender<Command>,
+}
+
+impl Message for Serve {
+    type Reply = ();
+}
+
+impl Handler<Serve> for ClusterActor {
+    fn handle(&mut self, serve: Serve, _: &mut Ctx<Self>) {
+        self.own_scheduler = Some(serve.scheduler);
+        self.commands = Some(serve.commands);
+    }
+}
+
+/// This node wants a decision.
+pub(super) struct Want(pub(super) Situation);
+
+impl Message for Want {
+    type Reply = ();
+}
+
+impl Handler<Want> for ClusterActor {
+    fn handle(&mut self, Want(situation): Want, ctx: &mut Ctx<Self>) {
+        let now = Instant::now();
+        let waits_since = self.wants.as_ref().filter(|wants| !wants.is_answered);
+        self.wants = Some(Wants {
+            situation,
+            since: waits_since.map_or(now, |wants| wants.since),
+            said: now,
+            is_answered: false,
+        });
+        self.say_what_is_wanted(ctx);
+    }
+}
+
+impl ClusterActor {
+    fn say_what_is_wanted(&mut self, ctx: &mut Ctx<Self>) {
+        let Some(wants) = &mut self.wants else {
+            return;
+        };
+        wants.said = Instant::now();
+        let Some(leader) = self.follows.clone() else {
+            return self.plan_here();
+        };
+        for part in Part::all(wants.situation.clone()) {
+            self.tell(&leader.name, Report(part), ctx);
+        }
+    }
+
+    fn plan_here(&mut self) {
+        if let Some(wants) = &mut self.wants {
+            wants.is_answered = true;
+        }
+        self.tell_scheduler(Event::PlanHere);
+    }
+
+    fn tell_scheduler(&self, event: Event) {
+        if let Some(scheduler) = &self.own_scheduler
+            && let Err(error) = scheduler.tell(event)
+        {
+            tracing::debug!(%error, "the scheduler is not told");
+        }
+    }
+
+    /// Says again what was not answered, and plans here when that has lasted too long.
+    fn wait_no_longer(&mut self, ctx: &mut Ctx<Self>) {
+        let Some(wants) = self.wants.as_ref().filter(|wants| !wants.is_answered) else {
+            return;
+        };
+        if wants.since.elapsed() >= PATIENCE {
+            tracing::warn!("whoever leads does not answer; this node plans for itself");
+            self.plan_here();
+        } else if wants.said.elapsed() >= REPEAT {
+            self.say_what_is_wanted(ctx);
+        }
+    }
+}
+
+impl Receive<Instruct> for ClusterActor {
+    fn receive(&mut self, instruct: Instruct, reply: Reply<Instruct>, _: &mut Ctx<Self>) {
+        let Instruct { leader, decisions } = instruct;
+        let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
+        if from != leader.name || self.taken.as_ref().is_some_and(|taken| leader < *taken) {
+            let (term, name) = (leader.term, leader.name);
+            return tracing::warn!(from, term, name, "its decisions are refused: not who leads now");
+        }
+        let Some(decisions) = self.instructions.take(decisions) else {
+            return;
+        };
+        self.term.keep(leader.term);
+        let term = leader.term;
+        self.taken = Some(leader);
+        if let Some(wants) = &mut self.wants {
+            wants.is_answered |= decisions.about >= wants.situation.number;
+        }
+        self.tell_scheduler(Event::Decided { term, decisions });
+    }
+}
+
+/// While this node leads.
+impl Receive<Report> for ClusterActor {
+    fn receive(&mut self, Report(part): Report, reply: Reply<Report>, ctx: &mut Ctx<Self>) {
+        if !self.leads() {
+            return;
+        }
+        let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
+        if self.desk.take(from, part) {
+            self.plan(ctx);
+        }
+    }
+}
+
+/// A plan has been made, or could not.
+struct Planned(Option<BTreeMap<String, Decisions>>);
+
+impl Message for Planned {
+    type Reply = ();
+}
+
+impl Handler<Planned> for ClusterActor {
+    fn handle(&mut self, Planned(planned): Planned, ctx: &mut Ctx<Self>) {
+        self.desk.is_planning = false;
+        let leader = self.follows.clone().filter(|_| self.leads());
+        let Some(leader) = leader else {
+            return;
+        };
+        for (node, decisions) in planned.into_iter().flatten() {
+            for decisions in Part::all(decisions) {
+                let leader = leader.clone();
+                self.tell(&node, Instruct { leader, decisions }, ctx);
+            }
+        }
+        if self.desk.is_stale {
+            self.plan(ctx);
+        }
+    }
+}
+
+impl ClusterActor {
+    /// Has all planned for with what is known; one plan at a time.
+    fn plan(&mut self, ctx: &Ctx<Self>) {
+        let desk = &mut self.desk;
+        desk.is_stale = desk.is_planning;
+        if desk.is_planning {
+            return;
+        }
+        desk.plans += 1;
+        let (nodes, scheduler, number) = (desk.situations.clone(), desk.scheduler.clone(), desk.plans);
+        let me = ctx.me();
+        let task = move || planning::plan(&nodes, &**scheduler.lock(), number);
+        let done = move |planned: Result<Result<_, _>, ekya_actors::ComputeError>| {
+            let planned = match planned {
+                Ok(Ok(planned)) => Some(planned),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "no plan; what was decided before stays in force");
+                    None
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no plan; what was decided before stays in force");
+                    None
+                }
+            };
+            drop(me.tell(Planned(planned)));
+        };
+        match desk.planner.run(task, done) {
+            Ok(()) => desk.is_planning = true,
+            Err(error) => tracing::error!(%error, "no plan; what was decided before stays in force"),
+        }
+    }
+}
+
+impl Desk {
+    /// Takes a part of a report; true when the node's situation is known anew.
+    fn take(&mut self, from: String, part: Part<Situation>) -> bool {
+        let whole = self.reports.entry(from.clone()).or_default().take(part);
+        let is_new = whole.is_some();
+        self.situations.extend(whole.map(|situation| (from, situation)));
+        is_new
+    }
+
+    /// Forgets nodes that are not there any more; true when there were any.
+    fn forget(&mut self, is_there: impl Fn(&str) -> bool) -> bool {
+        let before = self.situations.len();
+        self.reports.retain(|name, _| is_there(name));
+        self.situations.retain(|name, _| is_there(name));
+        self.situations.len() < before
+    }
+
+    fn clear(&mut self) {
+        self.reports.clear();
+        self.situations.clear();
+    }
+}
+
+impl Handler<Found> for ClusterActor {
+    fn handle(&mut self, found: Found, _: &mut Ctx<Self>) {
+        self.peers.found(found);
+    }
+}
+
+impl Handler<View> for ClusterActor {
+    fn handle(&mut self, View: View, _: &mut Ctx<Self>) -> Overview {
+        let situation = self.wants.as_ref().map(|wants| &wants.situation);
+        let streams = situation.into_iter().flat_map(|situation| {
+            let streams = situation.streams.iter().take(OVERVIEW_MAX);
+            streams.map(|stream| overview_of(stream, situation))
+        });
+        Overview {
+            claim: self.leadership.claim(),
+            leader: self.follows.clone(),
+            streams: streams.collect(),
+        }
+    }
+}
+
+fn overview_of(stream: &StreamSituation, situation: &Situation) -> StreamOverview {
+    let device = stream.spec.device.and_then(|device| situation.devices.get(device));
+    StreamOverview {
+        name: stream.spec.name.clone(),
+        device: device.map_or_else(String::new, |device| device.name.clone()),
+        accuracy: stream.spec.accuracy,
+        retrains: stream.spec.training_running,
+        trained_on: stream.trained_on.clone(),
+    }
+}
+
+/// Where observers find it.
+pub const ACTOR: &str = CLUSTER;

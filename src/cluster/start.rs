@@ -1,0 +1,115 @@
+//! Starts what makes a node one among others.
+
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use ekya_actors::security::Identity;
+use ekya_actors::{Compute, Device, Node, Ref, ShutdownError, System};
+use ekya_sched::Scheduler;
+
+use super::actor::{Beginning, ClusterActor, Serve, Want};
+use super::error::ClusterError;
+use super::leadership::Leadership;
+use super::peers::CLUSTER;
+use super::seeds::Seeds;
+use super::term::TermFile;
+use crate::config::ClusterConfig;
+use crate::node::Command;
+use crate::schedule::{Ask, SchedulerActor};
+
+/// Messages that may wait for the cluster actor: reports of a hundred nodes.
+const MAILBOX: usize = 1024;
+
+/// This node among others.
+pub(crate) struct Cluster {
+    node: Node,
+    actor: Ref<ClusterActor>,
+    seeds: Seeds,
+}
+
+impl Cluster {
+    /// Listens, and looks for others. What outlives the process goes into the folder `state`; `scheduler`
+    /// plans for all while this node leads.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub(crate) fn start(
+        config: &ClusterConfig,
+        state: &Path,
+        devices: Vec<Device>,
+        scheduler: Box<dyn Scheduler + Send>,
+    ) -> Result<Self, ClusterError> {
+        let identity = Identity::load(&config.certs, &config.name);
+        let identity = identity.map_err(|source| ClusterError::Identity {
+            name: config.name.clone(),
+            source,
+        })?;
+        let term = TermFile::read(state)?;
+        let node = start_node(config, identity, state, devices)?;
+        let start = |error: &dyn std::error::Error| ClusterError::Start(error.to_string());
+        let planner = Compute::start("planner", 1).map_err(|error| start(&error))?;
+        let actor = ClusterActor::new(Beginning {
+            node: node.clone(),
+            leadership: Leadership::new(config.name.clone(), term.term()),
+            term,
+            scheduler,
+            planner,
+        });
+        let spawned = node.system().spawn(CLUSTER, actor, MAILBOX);
+        let actor = spawned.map_err(|error| start(&error))?;
+        node.publish(&actor);
+        let seeds = Seeds::join(node.clone(), config.seeds.clone());
+        let seeds = seeds.map_err(|error| start(&error))?;
+        tracing::info!(name = config.name, address = node.address(), "this node is reached");
+        Ok(Self { node, actor, seeds })
+    }
+
+    /// Its actors.
+    pub(crate) fn system(&self) -> &System {
+        self.node.system()
+    }
+
+    /// Asks for decisions.
+    pub(crate) fn ask(&self) -> Ask {
+        let actor = self.actor.clone();
+        Box::new(move |situation| actor.tell(Want(situation.clone())).is_ok())
+    }
+
+    /// From here on decisions reach the scheduler.
+    pub(crate) fn begin(&self, scheduler: Ref<SchedulerActor>, commands: Sender<Command>) {
+        // A mailbox that has just been opened is not full.
+        drop(self.actor.tell(Serve { scheduler, commands }));
+    }
+
+    /// Says goodbye to the others and ends the node's actors.
+    ///
+    /// # Errors
+    /// See [`System::shutdown`].
+    pub(crate) fn leave(&self, within: Duration) -> Result<(), ShutdownError> {
+        self.seeds.stop();
+        self.node.shutdown(within)
+    }
+}
+
+fn start_node(
+    config: &ClusterConfig,
+    identity: Identity,
+    state: &Path,
+    devices: Vec<Device>,
+) -> Result<Node, ClusterError> {
+    let mut builder = Node::builder(identity).keep_in(state);
+    // Checked with the configuration.
+    let listen = config.listen.to_socket_addrs().ok();
+    if let Some(address) = listen.and_then(|mut addresses| addresses.next()) {
+        builder = builder.listen(address);
+    }
+    if let Some(advertised) = &config.advertise {
+        builder = builder.advertise(advertised);
+    }
+    for device in devices {
+        builder = builder.device("device", device);
+    }
+    Ok(builder.start()?)
+}

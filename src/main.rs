@@ -3,6 +3,7 @@
 mod certs;
 mod compare;
 mod demo;
+mod site;
 mod state;
 mod status;
 
@@ -76,6 +77,24 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Take a node out of service: hand its streams to others, and wait until it runs nothing.
+    ///
+    /// It goes on running until it is stopped. Started again, it takes its streams back.
+    #[command(after_help = "Example:\n  ekya certs issue operator --role client\n  ekya drain edge-2 --node edge-1:7443")]
+    Drain {
+        /// Name of the node.
+        name: String,
+        #[command(flatten)]
+        reach: site::Reach,
+    },
+    /// Add, end or move a stream while the nodes of a site run.
+    #[command(
+        after_help = "Examples:\n  ekya stream add --config new.toml --on edge-2\n  ekya stream move gate --to edge-3\n  ekya stream remove gate"
+    )]
+    Stream {
+        #[command(subcommand)]
+        what: site::Stream,
     },
     /// List the checkpoints in a state folder, and whether they are whole. A node may be running.
     Checkpoints {
@@ -331,6 +350,8 @@ fn act(command: Command) -> Result<()> {
             name,
             json,
         } => status::status(&node, &certs, &name, json),
+        Command::Drain { name, reach } => site::drain(&name, &reach),
+        Command::Stream { what } => site::stream(what),
         Command::Checkpoints { state } => state::checkpoints(&state),
         Command::Erase {
             state,

@@ -2,6 +2,7 @@
 //! is decided, and decides for all while this node leads.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,14 @@ use ekya_actors::{
 use ekya_sched::Scheduler;
 use parking_lot::Mutex;
 
+use super::assignments::Assignments;
+use super::custody::Custody;
+use super::homes::{self, Order, Present, Roll};
 use super::leadership::{Claim, Leader, Leadership};
-use super::messages::{Instruct, OVERVIEW_MAX, Overview, Report, StreamOverview, View};
+use super::means::Means;
+use super::messages::{
+    Act, Drain, Instruct, Manage, OVERVIEW_MAX, Offer, Overview, Report, Rolled, StreamOverview, View,
+};
 use super::peers::{CLUSTER, Found, Peers};
 use super::term::TermFile;
 use crate::node::Command;
@@ -24,6 +31,8 @@ use crate::schedule::{Event, SchedulerActor};
 const LOOK: Duration = Duration::from_millis(250);
 /// A leader that says nothing to a node for so long leaves it to plan for itself.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A node that has not said so for so long runs nothing that its leader knows of.
+const SILENCE: Duration = Duration::from_secs(5);
 /// What was not answered is said again.
 const REPEAT: Duration = Duration::from_secs(2);
 
@@ -34,6 +43,13 @@ pub(super) struct Beginning {
     pub(super) term: TermFile,
     pub(super) scheduler: Box<dyn Scheduler + Send>,
     pub(super) planner: Compute,
+    /// The state folder.
+    pub(super) state: PathBuf,
+    pub(super) assignments: Assignments,
+    /// Streams that the node begins with.
+    pub(super) configured: Vec<String>,
+    /// For the disk.
+    pub(super) files: Compute,
 }
 
 /// One for each node.
@@ -47,7 +63,10 @@ pub struct ClusterActor {
     peers: Peers,
     /// Of this node, once it runs.
     own_scheduler: Option<Ref<SchedulerActor>>,
-    commands: Option<Sender<Command>>,
+    pub(super) custody: Custody,
+    means: Means,
+    /// Streams that the node begins with.
+    configured: Vec<String>,
     /// What this node wants.
     wants: Option<Wants>,
     /// The highest whose decisions were taken.
@@ -68,6 +87,12 @@ struct Wants {
 struct Desk {
     reports: BTreeMap<String, Assembly<Situation>>,
     situations: BTreeMap<String, Situation>,
+    /// What nodes run and keep.
+    rolls: BTreeMap<String, Roll>,
+    /// Since when this node leads.
+    since: Instant,
+    /// What was ordered, and when: orders that are being carried out are not repeated at every look.
+    ordered: BTreeMap<String, (Order, Instant)>,
     planner: Compute,
     scheduler: Arc<Mutex<Box<dyn Scheduler + Send>>>,
     /// A plan is being made.
@@ -85,7 +110,17 @@ impl ClusterActor {
             term,
             scheduler,
             planner,
+            state,
+            assignments,
+            configured,
+            files,
         } = beginning;
+        let means = Means {
+            node: node.clone(),
+            state: state.clone(),
+            files: Arc::new(files),
+            commands: None,
+        };
         Self {
             me: node.who().name.to_string(),
             node,
@@ -95,13 +130,18 @@ impl ClusterActor {
             follows: None,
             peers: Peers::default(),
             own_scheduler: None,
-            commands: None,
+            custody: Custody::new(state, assignments),
+            means,
+            configured,
             wants: None,
             taken: None,
             instructions: Assembly::default(),
             desk: Desk {
                 reports: BTreeMap::new(),
                 situations: BTreeMap::new(),
+                rolls: BTreeMap::new(),
+                since: Instant::now(),
+                ordered: BTreeMap::new(),
                 planner,
                 scheduler: Arc::new(Mutex::new(scheduler)),
                 is_planning: false,
@@ -115,7 +155,32 @@ impl ClusterActor {
         self.follows.as_ref().is_some_and(|leader| leader.name == self.me)
     }
 
-    fn tell<M: Message>(&mut self, to: &str, message: M, ctx: &mut Ctx<Self>)
+    /// Whoever leads, as far as this node knows.
+    pub(super) fn leader(&self) -> Option<&str> {
+        self.follows.as_ref().map(|leader| leader.name.as_str())
+    }
+
+    pub(super) fn me(&self) -> &str {
+        &self.me
+    }
+
+    pub(super) fn means(&self) -> Means {
+        self.means.clone()
+    }
+
+    /// Whether something has come from who says to lead, and nobody higher is known.
+    pub(super) fn is_from_leader(&self, leader: &Leader, peer: Option<&str>) -> bool {
+        let from = peer.unwrap_or(&self.me);
+        let higher = self.taken.as_ref().is_some_and(|taken| leader < taken);
+        if from == leader.name && !higher {
+            return true;
+        }
+        let (term, name) = (leader.term, &leader.name);
+        tracing::warn!(from, term, name, "what it decides is refused: it does not lead now");
+        false
+    }
+
+    pub(super) fn tell<M: Message>(&mut self, to: &str, message: M, ctx: &mut Ctx<Self>)
     where
         Self: Receive<M>,
     {
@@ -133,6 +198,8 @@ impl Remote for ClusterActor {
 
     fn messages(messages: &mut Messages<Self>) {
         messages.add::<Report>().add::<Instruct>();
+        messages.add::<Rolled>().add::<Act>().add::<Offer>();
+        messages.add::<Manage>().add::<Drain>();
         messages.add::<View>().for_observers::<View>();
     }
 }
@@ -152,8 +219,10 @@ impl Message for Look {
 
 impl Handler<Look> for ClusterActor {
     fn handle(&mut self, Look: Look, ctx: &mut Ctx<Self>) {
-        self.look(ctx);
+        let others = self.look(ctx);
         self.wait_no_longer(ctx);
+        self.look_after_streams(&others, ctx);
+        self.order(ctx);
         if let Err(error) = ctx.after(LOOK, Look) {
             tracing::error!(%error, "no timer; this node does not hear of other leaders any more");
         }
@@ -162,7 +231,8 @@ impl Handler<Look> for ClusterActor {
 
 /// Who leads.
 impl ClusterActor {
-    fn look(&mut self, ctx: &mut Ctx<Self>) {
+    /// Who leads, and who else is there; names of the others that are not about to be taken down.
+    fn look(&mut self, ctx: &mut Ctx<Self>) -> Vec<String> {
         let members = self.node.members();
         let claims = members.iter().map(|member| (&*member.name, claim_of(member)));
         let before = self.leadership.claim();
@@ -181,6 +251,9 @@ impl ClusterActor {
         } else if gone && self.leads() {
             self.plan(ctx);
         }
+        let stays = |member: &&MemberState| claim_of(member).is_some_and(|claim| !claim.drains);
+        let staying = members.iter().filter(stays);
+        staying.map(|member| member.name.clone()).collect()
     }
 
     fn announce(&self, claim: Claim) {
@@ -197,9 +270,8 @@ impl ClusterActor {
             None => tracing::warn!("nobody leads; this node plans for itself"),
         }
         self.follows = leader;
-        if !self.leads() {
-            self.desk.clear();
-        }
+        self.desk.clear();
+        self.say_the_roll_again();
         self.say_what_is_wanted(ctx);
     }
 }
@@ -220,9 +292,11 @@ impl Message for Serve {
 }
 
 impl Handler<Serve> for ClusterActor {
-    fn handle(&mut self, serve: Serve, _: &mut Ctx<Self>) {
+    fn handle(&mut self, serve: Serve, ctx: &mut Ctx<Self>) {
         self.own_scheduler = Some(serve.scheduler);
-        self.commands = Some(serve.commands);
+        self.means.commands = Some(serve.commands);
+        let configured = std::mem::take(&mut self.configured);
+        self.take_up(&configured, ctx);
     }
 }
 
@@ -293,10 +367,8 @@ impl ClusterActor {
 impl Receive<Instruct> for ClusterActor {
     fn receive(&mut self, instruct: Instruct, reply: Reply<Instruct>, _: &mut Ctx<Self>) {
         let Instruct { leader, decisions } = instruct;
-        let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
-        if from != leader.name || self.taken.as_ref().is_some_and(|taken| leader < *taken) {
-            let (term, name) = (leader.term, leader.name);
-            return tracing::warn!(from, term, name, "its decisions are refused: not who leads now");
+        if !self.is_from_leader(&leader, reply.peer().as_deref()) {
+            return;
         }
         let Some(decisions) = self.instructions.take(decisions) else {
             return;
@@ -320,6 +392,32 @@ impl Receive<Report> for ClusterActor {
         let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
         if self.desk.take(from, part) {
             self.plan(ctx);
+        }
+    }
+}
+
+impl Receive<Rolled> for ClusterActor {
+    fn receive(&mut self, Rolled(roll): Rolled, reply: Reply<Rolled>, _: &mut Ctx<Self>) {
+        if self.leads() {
+            let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
+            self.desk.rolls.insert(from, roll);
+        }
+    }
+}
+
+impl ClusterActor {
+    /// Orders what is to be done with streams.
+    fn order(&mut self, ctx: &mut Ctx<Self>) {
+        let Some(leader) = self.follows.clone().filter(|_| self.leads()) else {
+            return;
+        };
+        let members = self.node.members();
+        let others = members.iter().map(|member| (member.name.clone(), claim_of(member)));
+        let own = (self.me.clone(), Some(self.leadership.claim()));
+        let claims: BTreeMap<_, _> = others.chain([own]).collect();
+        for (node, order) in self.desk.orders(&claims) {
+            let leader = leader.clone();
+            self.tell(&node, Act { leader, order }, ctx);
         }
     }
 }
@@ -397,12 +495,44 @@ impl Desk {
         let before = self.situations.len();
         self.reports.retain(|name, _| is_there(name));
         self.situations.retain(|name, _| is_there(name));
+        self.rolls.retain(|name, _| is_there(name));
         self.situations.len() < before
     }
 
     fn clear(&mut self) {
         self.reports.clear();
         self.situations.clear();
+        self.rolls.clear();
+        self.ordered.clear();
+        self.since = Instant::now();
+    }
+
+    /// What is to be ordered now, as the nodes that are there say what they run. One that says nothing
+    /// for long runs nothing that this version knows of.
+    fn orders(&mut self, claims: &BTreeMap<String, Option<Claim>>) -> Vec<(String, Order)> {
+        let complete = claims.keys().all(|name| self.rolls.contains_key(name));
+        if !complete && self.since.elapsed() < SILENCE {
+            return Vec::new();
+        }
+        let present = |(name, claim): (&String, &Option<Claim>)| {
+            let (roll, claim) = (self.rolls.get(name)?, (*claim)?);
+            let load = self.situations.get(name).map_or(0.0, load);
+            Some((name.clone(), Present { claim, roll, load }))
+        };
+        let nodes = claims.iter().filter_map(present).collect();
+        let mut orders = homes::orders(&nodes);
+        let now = Instant::now();
+        self.ordered.retain(|_, (_, at)| now.duration_since(*at) < REPEAT);
+        orders.retain(|(_, order)| {
+            let stream = order.stream();
+            let is_new = self.ordered.get(stream).is_none_or(|(before, _)| before != order);
+            if is_new {
+                tracing::info!(?order, "ordered");
+                self.ordered.insert(stream.to_owned(), (order.clone(), now));
+            }
+            is_new
+        });
+        orders
     }
 }
 
@@ -422,6 +552,10 @@ impl Handler<View> for ClusterActor {
         Overview {
             claim: self.leadership.claim(),
             leader: self.follows.clone(),
+            runs: {
+                let runs = self.custody.assignments.runs();
+                runs.take(OVERVIEW_MAX).map(|(stream, _)| stream.clone()).collect()
+            },
             streams: streams.collect(),
         }
     }
@@ -435,6 +569,24 @@ fn overview_of(stream: &StreamSituation, situation: &Situation) -> StreamOvervie
         accuracy: stream.spec.accuracy,
         retrains: stream.spec.training_running,
         trained_on: stream.trained_on.clone(),
+    }
+}
+
+/// Devices' worth of inference of a node, for its devices.
+fn load(situation: &Situation) -> f64 {
+    let shares = situation.streams.iter().map(|stream| {
+        let options = stream.spec.inference.iter();
+        options.map(|option| option.share.as_f64()).fold(0.0, f64::max)
+    });
+    shares.sum::<f64>() / situation.devices.len().max(1) as f64
+}
+
+impl Handler<Drain> for ClusterActor {
+    fn handle(&mut self, Drain: Drain, ctx: &mut Ctx<Self>) {
+        tracing::info!("this node is taken out of service");
+        self.leadership.drain();
+        self.announce(self.leadership.claim());
+        self.look(ctx);
     }
 }
 

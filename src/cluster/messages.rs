@@ -1,8 +1,9 @@
 //! What nodes tell each other.
 
-use ekya_actors::{Message, Wire};
+use ekya_actors::{Message, Payload, Wire};
 use serde::{Deserialize, Serialize};
 
+use super::homes::{Order, Roll};
 use super::leadership::{Claim, Leader};
 use crate::planning::{Decisions, Part, Place, Situation};
 
@@ -28,6 +29,87 @@ impl Message for Instruct {
     const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/instruct", 1));
 }
 
+/// To the leader: what a node runs and keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Rolled(pub(super) Roll);
+
+impl Message for Rolled {
+    type Reply = ();
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/roll", 1));
+}
+
+/// To a node: what it is to do with a stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Act {
+    /// Who has ordered it.
+    pub(super) leader: Leader,
+    pub(super) order: Order,
+}
+
+impl Message for Act {
+    type Reply = ();
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/act", 1));
+}
+
+/// What another node is to do with what there is of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Purpose {
+    /// Run it.
+    Run,
+    /// Keep a copy of it.
+    Keep,
+    /// It runs there already; take from it what is better.
+    Merge,
+}
+
+/// To another node: what there is of a stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Offer {
+    pub(super) purpose: Purpose,
+    pub(super) stream: String,
+    /// As JSON, which later versions may add to.
+    pub(super) assignment: String,
+    /// Counts what was copied.
+    pub(super) revision: u64,
+    /// A bundle.
+    pub(super) payload: Payload,
+}
+
+impl Message for Offer {
+    type Reply = Result<(), String>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/offer", 1));
+}
+
+/// Takes a node out of service: it is given nothing more to do, and what it runs goes elsewhere.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Drain;
+
+impl Message for Drain {
+    type Reply = ();
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/drain", 1));
+}
+
+/// What becomes of a stream, on the word of a person; asked of the node that runs it, or is to run it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Manage {
+    /// Run a new one: its configuration, as JSON.
+    Add(String),
+    /// End it for good.
+    Remove(String),
+    /// Give it to another node, whose it is from then on.
+    Move {
+        /// The stream.
+        stream: String,
+        /// The node.
+        to: String,
+    },
+}
+
+impl Message for Manage {
+    type Reply = Result<(), String>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/manage", 1));
+}
+
 /// Asks a node for its overview. Observers may.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct View;
@@ -44,7 +126,9 @@ pub struct Overview {
     pub claim: Claim,
     /// Whom it follows; nobody for a node that plans for itself.
     pub leader: Option<Leader>,
-    /// Its streams, the first 256.
+    /// Names of the streams that were given to it, the first 256.
+    pub runs: Vec<String>,
+    /// What is known of its streams, the first 256.
     pub streams: Vec<StreamOverview>,
 }
 

@@ -5,8 +5,15 @@
 //! takes that from the highest term that it knows, and plans for itself where nobody leads or answers.
 
 mod actor;
+mod assignments;
+mod bundle;
+mod copies;
+mod custody;
 mod error;
+mod homes;
 mod leadership;
+mod manage;
+mod means;
 mod messages;
 mod peers;
 mod seeds;
@@ -17,6 +24,8 @@ mod term;
 pub use actor::{ACTOR, ClusterActor};
 pub use error::ClusterError;
 pub use leadership::{Claim, Leader, Leadership};
-pub use messages::{Overview, StreamOverview, View};
+pub use homes::{Entry, Order, Present, Roll, keeper, orders};
+pub use manage::{ManageError, drain, manage};
+pub use messages::{Manage, Overview, StreamOverview, View};
 pub(crate) use start::Cluster;
 pub use survey::{Answered, Survey, SurveyError, Surveyed, SurveyedDevice, SurveyedJob, survey};

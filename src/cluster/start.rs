@@ -9,16 +9,19 @@ use ekya_actors::security::Identity;
 use ekya_actors::{Compute, Device, Node, Ref, ShutdownError, System};
 use ekya_sched::Scheduler;
 
+use super::assignments::Assignments;
 use super::actor::{Beginning, ClusterActor, Serve, Want};
 use super::error::ClusterError;
 use super::leadership::Leadership;
 use super::peers::CLUSTER;
 use super::seeds::Seeds;
 use super::term::TermFile;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, StreamConfig};
 use crate::node::Command;
 use crate::schedule::{Ask, SchedulerActor};
 
+/// Bundles that may wait for the disk.
+const FILES_MAX: usize = 64;
 /// Messages that may wait for the cluster actor: reports of a hundred nodes.
 const MAILBOX: usize = 1024;
 
@@ -27,6 +30,8 @@ pub(crate) struct Cluster {
     node: Node,
     actor: Ref<ClusterActor>,
     seeds: Seeds,
+    /// Those that the node begins with.
+    pub(crate) streams: Vec<StreamConfig>,
 }
 
 impl Cluster {
@@ -37,6 +42,7 @@ impl Cluster {
     /// [`ClusterError`].
     pub(crate) fn start(
         config: &ClusterConfig,
+        configured: &[StreamConfig],
         state: &Path,
         devices: Vec<Device>,
         scheduler: Box<dyn Scheduler + Send>,
@@ -50,12 +56,19 @@ impl Cluster {
         let node = start_node(config, identity, state, devices)?;
         let start = |error: &dyn std::error::Error| ClusterError::Start(error.to_string());
         let planner = Compute::start("planner", 1).map_err(|error| start(&error))?;
+        let files = Compute::start("bundles", FILES_MAX).map_err(|error| start(&error))?;
+        let mut assignments = Assignments::read(state);
+        let streams = assignments.begin(&config.name, configured);
         let actor = ClusterActor::new(Beginning {
             node: node.clone(),
             leadership: Leadership::new(config.name.clone(), term.term()),
             term,
             scheduler,
             planner,
+            state: state.to_owned(),
+            assignments,
+            configured: streams.iter().map(|stream| stream.name.clone()).collect(),
+            files,
         });
         let spawned = node.system().spawn(CLUSTER, actor, MAILBOX);
         let actor = spawned.map_err(|error| start(&error))?;
@@ -63,7 +76,12 @@ impl Cluster {
         let seeds = Seeds::join(node.clone(), config.seeds.clone());
         let seeds = seeds.map_err(|error| start(&error))?;
         tracing::info!(name = config.name, address = node.address(), "this node is reached");
-        Ok(Self { node, actor, seeds })
+        Ok(Self {
+            node,
+            actor,
+            seeds,
+            streams,
+        })
     }
 
     /// Its actors.

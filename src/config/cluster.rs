@@ -81,11 +81,6 @@ pub(super) fn check(config: &Config) -> Checked {
         link.is_finite() && (0.01..=1e6).contains(&link),
         "cluster.link_megabits",
         format!("a link carries 0.01 to 1000000 megabits a second, got {link}"),
-    )?;
-    require(
-        config.run.state.is_some(),
-        "run.state",
-        "a node of a cluster needs a folder for what outlives it: set it here, or run with --state",
     )
 }
 

@@ -180,7 +180,7 @@ fn one() -> f64 {
 }
 
 /// One camera and what serves it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamConfig {
     /// Name in results, logs and metrics.
@@ -205,7 +205,7 @@ pub struct StreamConfig {
 }
 
 /// Where frames come from.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceConfig {
     /// The procedural scene.
@@ -321,7 +321,7 @@ pub struct DetectorTeacherConfig {
 
 /// Inference configurations Λ to choose from, every sampling with every resolution, and what holds for
 /// all of them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceConfig {
     /// Answer every n-th frame; 1 must be among them.
@@ -406,6 +406,22 @@ impl ValidConfig {
     pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Result<Self, ConfigError> {
         change(&mut self.0);
         Self::new(self.0)
+    }
+
+    /// The state folder, which a node of a cluster must have.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] when it has none.
+    pub(crate) fn check_state(config: &Config) -> Result<(), ConfigError> {
+        if config.cluster.is_none() || config.run.state.is_some() {
+            return Ok(());
+        }
+        let message = "a node of a cluster needs a folder for what outlives it: set it, or run with --state";
+        Err(ConfigError::Value {
+            line: None,
+            key: "run.state".to_owned(),
+            message: message.to_owned(),
+        })
     }
 
     /// Checks that the program has every teacher that the configuration takes to be its own.

@@ -128,7 +128,7 @@ pub(super) struct Node {
 impl Node {
     /// Opens and loads everything; nothing runs yet but idle actors.
     pub(super) fn build(
-        config: Arc<Config>,
+        mut config: Config,
         sinks: Option<Sinks>,
         teachers: Teachers,
     ) -> Result<Self, NodeError> {
@@ -145,10 +145,16 @@ impl Node {
                 let devices = placed.iter().map(|placed| placed.device.clone());
                 let scheduler = Policy::new(config.run.scheduler).scheduler;
                 let devices = devices.collect();
-                Some(Cluster::start(cluster, state.path(), devices, scheduler)?)
+                let configured = &config.streams;
+                let cluster = Cluster::start(cluster, configured, state.path(), devices, scheduler)?;
+                Some(cluster)
             }
             _ => None,
         };
+        if let Some(cluster) = &cluster {
+            config.streams.clone_from(&cluster.streams);
+        }
+        let config = Arc::new(config);
         let system = match &cluster {
             Some(cluster) => cluster.system().clone(),
             None => System::start().map_err(|error| NodeError::Start {

@@ -14,5 +14,5 @@ mod run;
 
 pub use models::{builtin_history, builtin_student, builtin_teacher};
 pub(crate) use models::{load_teacher, take_over};
-pub(crate) use roster::Command;
+pub(crate) use roster::{Command, Done};
 pub use run::{NodeError, OpenTeacher, RunOptions, Teachers, run};

@@ -116,7 +116,8 @@ pub enum NodeError {
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
     let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
     config.check_own_teachers(&names)?;
-    let config = std::sync::Arc::new((**config).clone());
+    ValidConfig::check_state(config)?;
+    let config = (**config).clone();
     let lines = options.out.as_deref().map(Lines::create).transpose()?;
     let (lines, sinks) = lines.unzip();
     let mut node = Node::build(config, sinks, options.teachers)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ekya_models::{BBox, Image, Object};
 use image::ImageReader;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Frame, Source, SourceError};
 
@@ -18,7 +18,7 @@ use super::{Frame, Source, SourceError};
 const MANIFEST: &str = "manifest.csv";
 
 /// A labelled folder, as configured.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
     /// The CSV file, or the folder that holds it as `manifest.csv`.
@@ -65,7 +65,7 @@ impl FolderConfig {
 }
 
 /// Names of the columns, so that a CSV file made for something else can be read as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {
     /// Seconds; only the order counts, replay goes by `fps`.
@@ -101,7 +101,7 @@ impl Default for Columns {
 }
 
 /// The order of replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// As listed; a time that goes back is an error.

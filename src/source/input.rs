@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A path of a video file, or a URL of a camera.
 ///
 /// A camera's URL often carries its password, so the text itself is read only to start the decoder:
-/// `Debug` and `Display` show it without user, password and query.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+/// `Debug` and `Display` show it without user, password and query. Serialised it is whole: for other
+/// nodes of the site, and files that nobody else may read.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VideoInput(String);
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ekya_models::Image;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::ffmpeg::{self, Decoder, Event};
 pub use super::input::VideoInput;
@@ -34,7 +34,7 @@ const QUOTED_LINES: usize = 5;
 const MAX_SIDE: usize = 8192;
 
 /// A video source, as configured.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VideoConfig {
     /// Path of a file, or URL of a camera (`rtsp://…`; also what else ffmpeg reads). A URL is taken

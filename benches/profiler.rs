@@ -222,7 +222,7 @@ impl Trial {
                 let mut work = self.job.work();
                 let outcome =
                     self.learner
-                        .retrain(best.config, &newest, seed, &mut work, |_| {})?;
+                        .retrain(best.config, &newest, seed, None, &mut work, |_| {})?;
                 let cost = (best.gpu_seconds - outcome.gpu_seconds).abs() / outcome.gpu_seconds;
                 tried.cost_errors.push(cost);
             }

@@ -84,7 +84,8 @@ enum Command {
     #[command(after_help = "Example:\n  ekya certs issue operator --role client\n  ekya drain edge-2 --node edge-1:7443")]
     Drain {
         /// Name of the node.
-        name: String,
+        #[arg(value_name = "NODE")]
+        drained: String,
         #[command(flatten)]
         reach: site::Reach,
     },
@@ -350,7 +351,7 @@ fn act(command: Command) -> Result<()> {
             name,
             json,
         } => status::status(&node, &certs, &name, json),
-        Command::Drain { name, reach } => site::drain(&name, &reach),
+        Command::Drain { drained, reach } => site::drain(&drained, &reach),
         Command::Stream { what } => site::stream(what),
         Command::Checkpoints { state } => state::checkpoints(&state),
         Command::Erase {

@@ -171,7 +171,7 @@ impl FrameStore {
         let labels = self
             .to_labels(id, kept)
             .and_then(|labels| seal(VERSION, &labels));
-        let files = [(PICTURE, encode(&kept.example.image)), (LABELS, labels)];
+        let files = [(PICTURE, encode_picture(&kept.example.image)), (LABELS, labels)];
         for (extension, bytes) in files {
             let path = self.path(id, extension);
             let written = bytes
@@ -235,7 +235,7 @@ impl FrameStore {
         };
         let objects = labels.objects.into_iter().map(object);
         let objects = objects.collect::<Result<_, String>>()?;
-        let image = decode(&read_bounded(&self.path(id, PICTURE), PICTURE_BYTES_MAX)?)?;
+        let image = decode_picture(&read_bounded(&self.path(id, PICTURE), PICTURE_BYTES_MAX)?)?;
         if FrameId::of(&image) != id {
             return Err("damaged: another picture than its name says".to_owned());
         }
@@ -289,8 +289,11 @@ fn remove_if_there(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Quick rather than small: a fixed camera's noise compresses badly either way.
-fn encode(image: &Image) -> Result<Vec<u8>, String> {
+/// A picture as PNG. Quick rather than small: a fixed camera's noise compresses badly either way.
+///
+/// # Errors
+/// What the encoder says.
+pub fn encode_picture(image: &Image) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let side = |side: usize| u32::try_from(side).map_err(|error| error.to_string());
     let (width, height) = (side(image.width())?, side(image.height())?);
@@ -300,7 +303,11 @@ fn encode(image: &Image) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<Image, String> {
+/// A picture that was [encoded](encode_picture).
+///
+/// # Errors
+/// What the decoder says.
+pub fn decode_picture(bytes: &[u8]) -> Result<Image, String> {
     let reader = ImageReader::with_format(io::Cursor::new(bytes), ImageFormat::Png);
     let rgb = reader
         .decode()

@@ -28,6 +28,9 @@ pub enum LearnError {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// It was trained on another node, or was to be, and nothing has come of it.
+    #[error("trained elsewhere: {0}")]
+    Elsewhere(String),
 }
 
 /// The right to compute as a job on a device, and the account of it. One a task: cancelling it
@@ -90,6 +93,13 @@ impl Work {
             return Err(LearnError::Cancelled);
         }
         Ok(())
+    }
+
+    /// Lets the device go until the next minibatch, and says what to look at meanwhile: it is set when
+    /// the task is to end.
+    pub(super) fn pause(&self) -> &AtomicBool {
+        self.turn.end();
+        &self.cancelled
     }
 
     /// Device seconds spent so far.

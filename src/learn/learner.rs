@@ -314,7 +314,8 @@ impl Learner {
     }
 
     /// Retrains with one of the configurations; the gate also looks at what of the `newest` labels
-    /// has come in the meantime. On promotion the twin follows.
+    /// has come in the meantime. On promotion the twin follows. It is trained `elsewhere`, where that is
+    /// given.
     ///
     /// # Errors
     /// See [`Retraining::run`].
@@ -323,6 +324,7 @@ impl Learner {
         configuration: usize,
         newest: &Mutex<Vec<Labelled>>,
         seed: u64,
+        elsewhere: Option<&Elsewhere>,
         work: &mut Work,
         report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
@@ -340,6 +342,7 @@ impl Learner {
             options: &options,
             metric: self.metric,
             seed,
+            elsewhere,
         };
         // Nobody is told of what is measured meanwhile where nothing was expected.
         let meanwhile = self
@@ -364,10 +367,11 @@ impl Learner {
             outcome.gpu_seconds - lost_gpu_seconds,
         );
         if let (Some(trained), Some(verdict)) = (outcome.promoted.take(), &outcome.verdict) {
+            let gated = work.spent();
             let serving = work.minibatch(|| trained.fork())?;
             outcome.inference = self.measure_inference(&*serving, work)?;
             outcome.promoted = Some(serving);
-            outcome.gpu_seconds = work.spent();
+            outcome.gpu_seconds += work.spent() - gated;
             let seen = self.split.newest(&newest.lock(), 1);
             let latest = seen.last().map_or(f64::NEG_INFINITY, |one| one.at);
             let objects = examples.iter().flat_map(|example| &example.objects);
@@ -434,7 +438,10 @@ impl Learner {
     fn observe(&self, configuration: usize, outcome: &Outcome, gpu_seconds: f64) {
         let config = &self.learning.configurations[configuration];
         let mut history = self.history.lock();
-        history.record_cost(config, outcome.examples, gpu_seconds);
+        // What it takes of another device says nothing about this one.
+        if !outcome.was_lent {
+            history.record_cost(config, outcome.examples, gpu_seconds);
+        }
         let (Some(verdict), Some((situation, _))) = (&outcome.verdict, &self.profiled) else {
             return;
         };

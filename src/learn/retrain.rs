@@ -6,6 +6,7 @@ use ekya_profiler::inference::Measurement;
 use ekya_profiler::{Estimate, Progress, measuring_variance};
 use ekya_sched::RetrainingConfig;
 
+use super::elsewhere::{Brought, Elsewhere, Errand, pack};
 use super::evaluate::{LearnError, Work, accuracy};
 use super::gate::{compare, recall};
 use super::pace::Pace;
@@ -28,6 +29,8 @@ pub struct Outcome {
     pub examples: usize,
     /// Device seconds spent, gate and inference profile included.
     pub gpu_seconds: f64,
+    /// Whether it was trained on another node's device, whose seconds are among those.
+    pub was_lent: bool,
 }
 
 /// A retraining that has come to its end, if need be at the second attempt.
@@ -54,6 +57,8 @@ pub struct Retraining<'a> {
     pub metric: Metric,
     /// Seed of order, augmentation and new weights.
     pub seed: u64,
+    /// Trains it, where that is to be on another node's device.
+    pub elsewhere: Option<&'a Elsewhere>,
 }
 
 /// What a retrained student must pass.
@@ -132,7 +137,13 @@ impl Retraining<'_> {
         work: &mut Work,
         report: impl FnMut(Progress),
     ) -> Result<Outcome, LearnError> {
-        let retrained = self.train(gate, pace, work, report)?;
+        let (retrained, lent) = match self.elsewhere {
+            Some(elsewhere) => {
+                let brought = self.train_elsewhere(elsewhere, work, report)?;
+                (brought.student, Some(brought.gpu_seconds))
+            }
+            None => (self.train(gate, pace, work, report)?, None),
+        };
         let held_out = (gate.held_out)();
         let compared = compare(self.serving, &*retrained, &held_out, self.metric, work)?;
         let mut verdict = compared.verdict(gate.expected, &gate.rule);
@@ -146,8 +157,31 @@ impl Retraining<'_> {
             verdict,
             inference: Vec::new(),
             examples: self.examples.len(),
-            gpu_seconds: work.spent(),
+            gpu_seconds: work.spent() + lent.unwrap_or(0.0),
+            was_lent: lent.is_some(),
         })
+    }
+
+    /// Has it trained on another node, and lets the own device go meanwhile.
+    fn train_elsewhere(
+        &self,
+        elsewhere: &Elsewhere,
+        work: &mut Work,
+        mut report: impl FnMut(Progress),
+    ) -> Result<Brought, LearnError> {
+        let failed = |error: std::io::Error| LearnError::Elsewhere(error.to_string());
+        let folder = tempfile::tempdir().map_err(failed)?;
+        let file = folder.path().join("student");
+        work.minibatch(|| self.serving.hand_over(&file))?;
+        let cancelled = work.pause();
+        let errand = Errand {
+            weights: std::fs::read(&file).map_err(failed)?,
+            sample: pack(self.examples).map_err(failed)?,
+            config: self.config.clone(),
+            options: self.options.clone(),
+            seed: self.seed,
+        };
+        elsewhere(errand, cancelled, &mut report)
     }
 
     /// A retrained copy; `pace` learns from it. Now and then there is a look at what the steps have
@@ -304,6 +338,7 @@ mod tests {
             options: &TrainingOptions::default(),
             metric: Metric::Accuracy,
             seed: 1,
+            elsewhere: None,
         };
         let gate = Gate {
             held_out: &Vec::new,

@@ -11,6 +11,7 @@ use ekya_profiler::comparison::Verdict;
 use ekya_profiler::inference::Measurement;
 use parking_lot::Mutex;
 
+use super::elsewhere::Elsewhere;
 use super::evaluate::{LearnError, Work};
 use super::learner::Learner;
 use super::retrain::Outcome;
@@ -37,6 +38,8 @@ pub enum Order {
         newest: Arc<Mutex<Vec<Labelled>>>,
         /// Seed of order, augmentation and new weights.
         seed: u64,
+        /// Trains it, where that is to be on another node's device.
+        elsewhere: Option<Elsewhere>,
     },
 }
 
@@ -229,15 +232,16 @@ impl Handler<TrainerOrder> for TrainerActor {
                 configuration,
                 newest,
                 seed,
+                elsewhere,
             } => {
                 let report = Arc::new(Mutex::new(report));
                 let progress = throttled(report.clone());
                 let kept = learner.clone();
                 let task = move || {
                     let mut work = Work::new(turn, cancelled);
-                    learner
-                        .lock()
-                        .retrain(configuration, &newest, seed, &mut work, progress)
+                    let mut learner = learner.lock();
+                    let elsewhere = elsewhere.as_ref();
+                    learner.retrain(configuration, &newest, seed, elsewhere, &mut work, progress)
                 };
                 self.compute.run(task, move |result| {
                     // First, so that nothing waits for the disk; the lease is given back, too.

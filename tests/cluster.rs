@@ -12,15 +12,20 @@ use ekya::record::RunRecord;
 
 use site::{Site, answered, one_leader};
 
-/// A node with streams of these names.
+/// A node with streams of these names, whose students are the built-in ones.
 fn config(streams: &[&str]) -> String {
+    config_with(streams, "weights = \"scene\"")
+}
+
+/// The same with other classifiers.
+fn config_with(streams: &[&str], classifier: &str) -> String {
     let head = "[run]\nwindow_seconds = 4.0\n\n[[device]]\nname = \"cpu0\"\nkind = \"cpu\"\n\
                 cores = 1\nisolation = \"inline\"\n\n[learning]\nsamples = 12\nburst = 4\n";
     let stream = |(index, name): (usize, &&str)| {
         format!(
             "\n[[stream]]\nname = \"{name}\"\nteacher = \"labels\"\n\
              source = {{ scene = {{ fps = 5.0, seed = {} }} }}\n\
-             student = {{ classifier = {{ weights = \"scene\" }} }}\n",
+             student = {{ classifier = {{ {classifier} }} }}\n",
             20 + index
         )
     };
@@ -180,4 +185,45 @@ fn streams_are_added_moved_and_ended_and_a_node_is_drained() {
     for node in 0..3 {
         site.end(node);
     }
+}
+
+/// Every student of the one node begins with random weights, so that each retraining has something to
+/// gain, and there are more of them than its device has time for.
+#[test]
+fn an_idle_node_retrains_the_students_of_a_loaded_one() {
+    let mut site = Site::new(2);
+    let streams = ["a", "b", "c", "d"];
+    site.start(0, &config_with(&streams, ""));
+    site.start(1, &config(&[]));
+    let lent = site.folder_of(1).join("state/lent.jsonl");
+    let begin = Instant::now();
+    let promoted = |record: &RunRecord| {
+        let streams = record.windows.iter().flat_map(|window| &window.streams);
+        streams.clone().any(|stream| {
+            let away = |text: &str| text.contains("it is trained on cpu0 of edge-2");
+            let decisions = &stream.decisions;
+            let went = decisions.iter().position(|decision| away(&decision.text));
+            went.is_some_and(|went| {
+                decisions[went..].iter().any(|decision| decision.text.starts_with("promoted"))
+            })
+        })
+    };
+    let lines = |least: usize| {
+        std::fs::read_to_string(&lent).is_ok_and(|text| text.lines().count() >= least)
+    };
+    while !lines(3) {
+        let (one, two) = (site.log(0), site.log(1));
+        assert!(begin.elapsed() < site::PATIENCE, "nothing is lent:\n{one}\n---\n{two}");
+        std::thread::yield_now();
+    }
+    site.wait_for(0, "what edge-2 was asked for", |_| lines(4).then_some(()));
+    for node in 0..2 {
+        site.end(node);
+    }
+    let record = record(&site, 0);
+    assert!(promoted(&record), "{:#?}", record.windows);
+    let text = std::fs::read_to_string(&lent).unwrap();
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(line["node"], "edge-1");
+    assert!(line["pictures"].as_u64() > Some(0) && line["erased"].as_u64() >= line["from"].as_u64());
 }

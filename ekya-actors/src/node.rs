@@ -491,7 +491,7 @@ impl Node {
         self.inner.net.shelf.drop_payload(payload);
     }
 
-    /// Fetches a payload of a connected node, of `at_most` so many bytes. When the connection breaks,
+    /// Fetches a payload of a connected node, or of this one, of `at_most` so many bytes. When the connection breaks,
     /// it goes on with the next one.
     ///
     /// # Errors
@@ -502,6 +502,9 @@ impl Node {
         at_most: usize,
         within: Duration,
     ) -> Result<Bytes, PayloadError> {
+        if *payload.node() == *self.who().name {
+            return self.inner.net.shelf.take(payload, at_most);
+        }
         let not_connected = || PayloadError::NotConnected(payload.node().to_owned());
         let link = self
             .inner

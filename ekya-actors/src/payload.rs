@@ -152,6 +152,19 @@ impl Shelf {
         }
     }
 
+    /// A payload that this node itself keeps.
+    ///
+    /// # Errors
+    /// [`PayloadError`].
+    pub(crate) fn take(&self, payload: &Payload, at_most: usize) -> Result<Bytes, PayloadError> {
+        if payload.length > at_most as u64 {
+            let length = payload.length;
+            return Err(PayloadError::TooLong { length, at_most });
+        }
+        let gone = || PayloadError::Gone(payload.node.clone());
+        self.find(payload.id).ok_or_else(gone)
+    }
+
     fn find(&self, id: u128) -> Option<Bytes> {
         let mut kept = self.kept.lock();
         kept.forget_expired(Instant::now());

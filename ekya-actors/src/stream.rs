@@ -118,8 +118,9 @@ impl<M: Message> Items<M> {
         }
     }
 
-    /// The name of the peer that they go to; none for this process.
-    pub(crate) fn peer(&self) -> Option<Arc<str>> {
+    /// The name in the certificate of the peer that they go to; none for this process.
+    #[must_use]
+    pub fn peer(&self) -> Option<Arc<str>> {
         match &self.to {
             Some(Outlet::There(reply)) => Some(reply.peer()),
             Some(Outlet::Here(..)) | None => None,

@@ -17,9 +17,11 @@ use super::assignments::Assignments;
 use super::custody::Custody;
 use super::homes::{self, Order, Present, Roll};
 use super::leadership::{Claim, Leader, Leadership};
+use super::lend::Lending;
 use super::means::Means;
 use super::messages::{
-    Act, Drain, Instruct, Manage, OVERVIEW_MAX, Offer, Overview, Report, Rolled, StreamOverview, View,
+    Act, Drain, Instruct, Manage, OVERVIEW_MAX, Offer, Overview, Report, Rolled, StreamOverview, Train,
+    View,
 };
 use super::peers::{CLUSTER, Found, Peers};
 use super::term::TermFile;
@@ -33,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A node that has not said so for so long runs nothing that its leader knows of.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Shares of other nodes' devices are said again so often.
+const RENEW: Duration = Duration::from_secs(5);
 /// What was not answered is said again.
 const REPEAT: Duration = Duration::from_secs(2);
 
@@ -64,6 +68,7 @@ pub struct ClusterActor {
     /// Of this node, once it runs.
     own_scheduler: Option<Ref<SchedulerActor>>,
     pub(super) custody: Custody,
+    pub(super) lending: Lending,
     means: Means,
     /// Streams that the node begins with.
     configured: Vec<String>,
@@ -100,6 +105,8 @@ struct Desk {
     /// Something has come since.
     is_stale: bool,
     plans: u64,
+    /// When the last plan was begun.
+    planned: Instant,
 }
 
 impl ClusterActor {
@@ -131,6 +138,7 @@ impl ClusterActor {
             peers: Peers::default(),
             own_scheduler: None,
             custody: Custody::new(state, assignments),
+            lending: Lending::default(),
             means,
             configured,
             wants: None,
@@ -147,6 +155,7 @@ impl ClusterActor {
                 is_planning: false,
                 is_stale: false,
                 plans: 0,
+                planned: Instant::now(),
             },
         }
     }
@@ -200,6 +209,7 @@ impl Remote for ClusterActor {
         messages.add::<Report>().add::<Instruct>();
         messages.add::<Rolled>().add::<Act>().add::<Offer>();
         messages.add::<Manage>().add::<Drain>();
+        messages.add_stream::<Train>();
         messages.add::<View>().for_observers::<View>();
     }
 }
@@ -223,6 +233,8 @@ impl Handler<Look> for ClusterActor {
         self.wait_no_longer(ctx);
         self.look_after_streams(&others, ctx);
         self.order(ctx);
+        self.lending.end_unwanted();
+        self.renew(ctx);
         if let Err(error) = ctx.after(LOOK, Look) {
             tracing::error!(%error, "no timer; this node does not hear of other leaders any more");
         }
@@ -285,6 +297,8 @@ fn claim_of(member: &MemberState) -> Option<Claim> {
 pub(super) struct Serve {
     pub(super) scheduler: Ref<SchedulerActor>,
     pub(super) commands: Sender<Command>,
+    /// What is lent to other nodes.
+    pub(super) lending: Lending,
 }
 
 impl Message for Serve {
@@ -294,6 +308,7 @@ impl Message for Serve {
 impl Handler<Serve> for ClusterActor {
     fn handle(&mut self, serve: Serve, ctx: &mut Ctx<Self>) {
         self.own_scheduler = Some(serve.scheduler);
+        self.lending = serve.lending;
         self.means.commands = Some(serve.commands);
         let configured = std::mem::take(&mut self.configured);
         self.take_up(&configured, ctx);
@@ -342,7 +357,7 @@ impl ClusterActor {
         self.tell_scheduler(Event::PlanHere);
     }
 
-    fn tell_scheduler(&self, event: Event) {
+    pub(super) fn tell_scheduler(&self, event: Event) {
         if let Some(scheduler) = &self.own_scheduler
             && let Err(error) = scheduler.tell(event)
         {
@@ -449,6 +464,16 @@ impl Handler<Planned> for ClusterActor {
 }
 
 impl ClusterActor {
+    /// Plans again, where shares would lapse otherwise.
+    fn renew(&mut self, ctx: &Ctx<Self>) {
+        let desk = &self.desk;
+        let streams = desk.situations.values().flat_map(|situation| &situation.streams);
+        let mut away = streams.filter(|stream| stream.trained_on.is_some());
+        if self.leads() && desk.planned.elapsed() > RENEW && away.next().is_some() {
+            self.plan(ctx);
+        }
+    }
+
     /// Has all planned for with what is known; one plan at a time.
     fn plan(&mut self, ctx: &Ctx<Self>) {
         let desk = &mut self.desk;
@@ -457,6 +482,7 @@ impl ClusterActor {
             return;
         }
         desk.plans += 1;
+        desk.planned = Instant::now();
         let (nodes, scheduler, number) = (desk.situations.clone(), desk.scheduler.clone(), desk.plans);
         let me = ctx.me();
         let task = move || planning::plan(&nodes, &**scheduler.lock(), number);

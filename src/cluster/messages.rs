@@ -80,6 +80,44 @@ impl Message for Offer {
     const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/offer", 1));
 }
 
+/// To a lender: retrain a student. Answered by a stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Train {
+    pub(super) stream: String,
+    /// The lender's device.
+    pub(super) device: String,
+    /// How, as JSON.
+    pub(super) terms: String,
+    /// The student, as handed over.
+    pub(super) weights: Payload,
+    /// What to train on.
+    pub(super) sample: Payload,
+}
+
+impl Message for Train {
+    type Reply = Lent;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/train", 1));
+}
+
+/// How a retraining on another node goes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Lent {
+    /// It goes on.
+    Progressed {
+        done: usize,
+        steps: usize,
+        gpu_seconds: f64,
+    },
+    /// It is through.
+    Done {
+        /// The retrained student, as handed over.
+        student: Payload,
+        gpu_seconds: f64,
+    },
+    /// Nothing comes of it.
+    Failed(String),
+}
+
 /// Takes a node out of service: it is given nothing more to do, and what it runs goes elsewhere.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Drain;

@@ -6,12 +6,14 @@
 
 mod actor;
 mod assignments;
+mod borrow;
 mod bundle;
 mod copies;
 mod custody;
 mod error;
 mod homes;
 mod leadership;
+mod lend;
 mod manage;
 mod means;
 mod messages;
@@ -27,5 +29,6 @@ pub use leadership::{Claim, Leader, Leadership};
 pub use homes::{Entry, Order, Present, Roll, keeper, orders};
 pub use manage::{ManageError, drain, manage};
 pub use messages::{Manage, Overview, StreamOverview, View};
+pub(crate) use lend::LentDevice;
 pub(crate) use start::Cluster;
 pub use survey::{Answered, Survey, SurveyError, Surveyed, SurveyedDevice, SurveyedJob, survey};

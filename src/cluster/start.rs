@@ -2,6 +2,7 @@
 
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -9,16 +10,18 @@ use ekya_actors::security::Identity;
 use ekya_actors::{Compute, Device, Node, Ref, ShutdownError, System};
 use ekya_sched::Scheduler;
 
-use super::assignments::Assignments;
 use super::actor::{Beginning, ClusterActor, Serve, Want};
+use super::assignments::Assignments;
+use super::borrow::{Borrower, Load};
 use super::error::ClusterError;
 use super::leadership::Leadership;
+use super::lend::{Lending, LentDevice};
 use super::peers::CLUSTER;
 use super::seeds::Seeds;
 use super::term::TermFile;
-use crate::config::{ClusterConfig, StreamConfig};
+use crate::config::{ClusterConfig, StreamConfig, StudentConfig};
 use crate::node::Command;
-use crate::schedule::{Ask, SchedulerActor};
+use crate::schedule::{Ask, Guests, SchedulerActor};
 
 /// Bundles that may wait for the disk.
 const FILES_MAX: usize = 64;
@@ -96,9 +99,31 @@ impl Cluster {
     }
 
     /// From here on decisions reach the scheduler.
-    pub(crate) fn begin(&self, scheduler: Ref<SchedulerActor>, commands: Sender<Command>) {
+    pub(crate) fn begin(
+        &self,
+        scheduler: Ref<SchedulerActor>,
+        commands: Sender<Command>,
+        devices: Vec<LentDevice>,
+        guests: Guests,
+    ) {
+        let devices = devices.into_iter().map(Arc::new).collect();
+        let serve = Serve {
+            scheduler,
+            commands,
+            lending: Lending::new(devices, guests),
+        };
         // A mailbox that has just been opened is not full.
-        drop(self.actor.tell(Serve { scheduler, commands }));
+        drop(self.actor.tell(serve));
+    }
+
+    /// Has a stream's student retrained elsewhere; `load` makes one that computes where it does.
+    pub(crate) fn borrower(&self, stream: &str, student: &StudentConfig, load: Load) -> Borrower {
+        Borrower {
+            node: self.node.clone(),
+            stream: stream.to_owned(),
+            student: student.clone(),
+            load,
+        }
     }
 
     /// Says goodbye to the others and ends the node's actors.

@@ -293,7 +293,7 @@ fn remove_if_there(path: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 /// What the encoder says.
-pub fn encode_picture(image: &Image) -> Result<Vec<u8>, String> {
+pub(crate) fn encode_picture(image: &Image) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let side = |side: usize| u32::try_from(side).map_err(|error| error.to_string());
     let (width, height) = (side(image.width())?, side(image.height())?);
@@ -307,7 +307,7 @@ pub fn encode_picture(image: &Image) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What the decoder says.
-pub fn decode_picture(bytes: &[u8]) -> Result<Image, String> {
+pub(crate) fn decode_picture(bytes: &[u8]) -> Result<Image, String> {
     let reader = ImageReader::with_format(io::Cursor::new(bytes), ImageFormat::Png);
     let rgb = reader
         .decode()

@@ -23,7 +23,7 @@ const LABELS: &str = "labels.json";
 pub struct Errand {
     /// The serving student, as [handed over](Student::hand_over).
     pub weights: Vec<u8>,
-    /// What to train on, [packed](pack).
+    /// What to train on, packed.
     pub sample: Vec<u8>,
     /// How to train.
     pub config: RetrainingConfig,
@@ -50,7 +50,7 @@ pub type Elsewhere = Box<
 ///
 /// # Errors
 /// When a picture cannot be encoded.
-pub fn pack(examples: &[Example]) -> io::Result<Vec<u8>> {
+pub(super) fn pack(examples: &[Example]) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     let labels: Vec<_> = examples.iter().map(|example| &example.objects).collect();
     append(&mut archive, LABELS, &serde_json::to_vec(&labels)?)?;
@@ -72,7 +72,7 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> io::
 ///
 /// # Errors
 /// When it is something else.
-pub fn unpack(sample: &[u8]) -> io::Result<Vec<Example>> {
+pub(crate) fn unpack(sample: &[u8]) -> io::Result<Vec<Example>> {
     let mut archive = tar::Archive::new(sample);
     let mut files = archive.entries()?;
     let first = files.next().ok_or(io::ErrorKind::UnexpectedEof)??;

@@ -12,6 +12,7 @@ use ekya_profiler::{
 use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
+use super::elsewhere::Elsewhere;
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
 use super::gate::compare;
 use super::memory::{Kept, Limits, Memory};
@@ -66,12 +67,20 @@ pub struct Learner {
     pruner: Pruner,
     /// Examples a training step that memory has room for, as far as is known.
     room: usize,
+    /// Of what a retraining would train on, when last profiled.
+    sample_bytes: u64,
     /// The student that served before, since the last promotion.
     fallback: Option<Fallback>,
     /// Absent where nothing outlives the process.
     pub(super) keeper: Option<Keeper>,
     /// How the student was retrained, when it was promoted and is not on disk yet.
     pub(super) unsaved: Option<Retrained>,
+}
+
+/// Bytes of pictures on their way: a camera's noise keeps PNG from making them much smaller than half.
+fn travelling_bytes(examples: &[Example]) -> u64 {
+    let bytes: usize = examples.iter().map(|example| example.image.rgb().len()).sum();
+    bytes as u64 / 2
 }
 
 /// A student that can be gone back to.
@@ -112,6 +121,7 @@ impl Learner {
             serving_on_holdout: None,
             pruner,
             room: usize::MAX,
+            sample_bytes: 0,
             fallback: None,
             keeper: None,
             unsaved: None,
@@ -170,6 +180,7 @@ impl Learner {
         if let Some(budget) = order.profile {
             let before = work.spent();
             prepared.options = self.profile(prepared.accuracy, budget, order.seed, work)?;
+            prepared.sample_bytes = self.sample_bytes;
             prepared.profile_gpu_seconds = work.spent() - before;
         }
         Ok(())
@@ -248,6 +259,7 @@ impl Learner {
             return Ok(Vec::new());
         };
         let examples = self.memory.with(&self.split);
+        self.sample_bytes = travelling_bytes(&examples);
         let history = self.history.lock().clone();
         let options = self.options();
         let mut candidates = Candidates {

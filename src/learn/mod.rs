@@ -33,6 +33,7 @@
 //! | distillation, weight 1 | −1.5 ± 1.2 | −1.6 ± 1.7 | +0.3 ± 0.7 | +0.4 ± 0.8 |
 //! | herding, weight 0.3 | −0.4 ± 0.5 | −0.2 ± 1.1 | +0.2 ± 0.5 | +0.7 ± 0.9 |
 
+mod elsewhere;
 mod evaluate;
 mod gate;
 mod herd;
@@ -47,6 +48,8 @@ mod trainable;
 mod trainer;
 mod turn;
 
+pub(crate) use elsewhere::unpack as unpack_sample;
+pub use elsewhere::{Brought, Elsewhere, Errand};
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
 pub use labeller::{Golden, Label, LabellerActor, Labelling};
 pub use learner::{Beginning, Learner};

@@ -33,7 +33,7 @@ impl Pace {
     }
 
     /// A training whose steps are to be counted.
-    pub(super) fn timed(&self, training: Box<dyn Training>) -> Timed {
+    pub(crate) fn timed(&self, training: Box<dyn Training>) -> Timed {
         Timed {
             training,
             turn: Duration::from_secs_f64(self.step_seconds) / TURNS_A_STEP,
@@ -62,7 +62,7 @@ impl Pace {
 }
 
 /// A training whose first epoch is timed: later ones may find more computed already.
-pub(super) struct Timed {
+pub(crate) struct Timed {
     training: Box<dyn Training>,
     /// What steps are computed in, at a time.
     turn: Duration,
@@ -74,7 +74,7 @@ pub(super) struct Timed {
 
 impl Timed {
     /// The training.
-    pub(super) fn training(&self) -> &dyn Training {
+    pub(crate) fn training(&self) -> &dyn Training {
         &*self.training
     }
 
@@ -83,7 +83,7 @@ impl Timed {
     ///
     /// # Errors
     /// See [`Work::minibatch`].
-    pub(super) fn advance(&mut self, until: usize, work: &mut Work) -> Result<usize, LearnError> {
+    pub(crate) fn advance(&mut self, until: usize, work: &mut Work) -> Result<usize, LearnError> {
         let epoch = self.training.steps_per_epoch();
         let first = self.done < epoch;
         let until = if first { until.min(epoch) } else { until };

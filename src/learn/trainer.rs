@@ -96,6 +96,8 @@ pub struct Prepared {
     /// What each retraining configuration would give and cost, when asked for: index into the
     /// configurations, and the option.
     pub options: Vec<(usize, ekya_sched::RetrainingOption)>,
+    /// Bytes of what a retraining would train on, about, as they travel to another node.
+    pub sample_bytes: u64,
     /// Device seconds spent.
     pub gpu_seconds: f64,
     /// Those of them that `options` took; the rest would be spent without profiles, too.

@@ -1,5 +1,6 @@
 //! Builds everything that a run needs: devices with their jobs, streams with their actors.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -17,9 +18,11 @@ use super::feed::feed;
 use super::gpu;
 use super::lines::Sinks;
 use super::roster::Command;
+use super::measured::kind;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
 use super::run::{NodeError, Teachers};
-use crate::cluster::Cluster;
+use super::models::take_over;
+use crate::cluster::{Cluster, LentDevice};
 use crate::config::{
     Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, SchedulerConfig, StreamConfig,
     StudentConfig, TeacherConfig,
@@ -27,7 +30,7 @@ use crate::config::{
 use crate::keep::StateFolder;
 use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::schedule::{
-    DeviceActor, Event, Journal, Policy, SchedulerActor, Setup, StreamSetup, inference_job, training_job,
+    DeviceActor, Event, Guests, Journal, Policy, SchedulerActor, Setup, StreamSetup, Travel, inference_job, training_job,
 };
 use crate::source::StopFlag;
 use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
@@ -247,8 +250,12 @@ impl Node {
         let job = on.device.job(training_job(&stream.name));
         let training_id = job.id();
         let turn = Arc::new(Turn::new(Arc::new(job)));
-        let twin = on.twin(&*student, stream, &turn, &self.config.learning);
+        let host = on.host(&turn, &self.config.learning);
+        let twin = twin(host.as_ref(), &*student, &stream.student);
         let twin = twin.map_err(model_error)?;
+        let kind = kind(&*student, &stream.student);
+        let travel = self.travel(stream, &*student, host, placement);
+        let on = &self.devices[device];
         let drawn = known_classes < opened.classes.len();
         let student = if drawn || continued_from.is_some() {
             on.inference.share(student)
@@ -302,6 +309,9 @@ impl Node {
             labelling_job,
             trainer: trainer.clone(),
             training_job: training_id,
+            weight: stream.weight,
+            kind,
+            travel,
         };
         Ok(NodeStream {
             name: stream.name.clone(),
@@ -320,6 +330,34 @@ impl Node {
             failure: Arc::default(),
             continued_from,
             not_kept: failures,
+        })
+    }
+
+    /// How a stream is retrained on other nodes, if it may be.
+    fn travel(
+        &self,
+        stream: &StreamConfig,
+        student: &dyn Student,
+        host: Option<Arc<Host>>,
+        placement: Placement,
+    ) -> Option<Travel> {
+        let (cluster, config) = (self.cluster.as_ref()?, self.config.cluster.as_ref()?);
+        if stream.stay {
+            return None;
+        }
+        let kind = stream.student.clone();
+        let load = move |path: &Path| {
+            let loaded = take_over(&kind, path, placement)?;
+            match &host {
+                Some(host) => twin(Some(host), &*loaded, &kind),
+                None => Ok(loaded),
+            }
+        };
+        let borrower = cluster.borrower(&stream.name, &stream.student, Arc::new(load));
+        Some(Travel {
+            elsewhere: Box::new(move |place| borrower.elsewhere(place)),
+            weights: bytes_of(student).unwrap_or(0),
+            link: config.link_megabits * 1e6 / 8.0,
         })
     }
 
@@ -427,6 +465,7 @@ impl Node {
         };
         let memory = |(index, on): (usize, &NodeDevice)| on.bytes_for_trainings(streams_on(index));
         let device_memory = self.devices.iter().enumerate().map(memory).collect();
+        let guests = Guests::default();
         let setup = Setup {
             config: self.config.clone(),
             device_memory,
@@ -445,6 +484,9 @@ impl Node {
             labelled: self.sinks.as_ref().map(|sinks| sinks.labelled.clone()),
             on_window,
             ask: self.cluster.as_ref().map(Cluster::ask),
+            guests: guests.clone(),
+            lends: self.config.cluster.as_ref().is_some_and(|cluster| cluster.lend),
+            speeds: self.devices.iter().map(NodeDevice::speeds).collect(),
         };
         let scheduler = self
             .system
@@ -453,7 +495,10 @@ impl Node {
                 reason: error.to_string(),
             })?;
         if let Some(cluster) = &self.cluster {
-            cluster.begin(scheduler.clone(), commands);
+            let lends = self.config.cluster.as_ref().is_some_and(|cluster| cluster.lend);
+            let step = Duration::from_secs_f64(self.config.learning.step_seconds);
+            let lent = self.devices.iter().filter(|_| lends).map(|on| on.lent(step));
+            cluster.begin(scheduler.clone(), commands, lent.collect(), guests);
         }
         tell(&scheduler, Event::Begin)?;
         for (index, stream) in self.streams.iter_mut().enumerate() {
@@ -531,6 +576,26 @@ fn learning(config: &Config) -> LearningConfig {
         (learning.confidence, learning.class_margin) = (0.5, 1.0);
     }
     learning
+}
+
+/// A copy of a student, in the worker of `host` if there is one.
+fn twin(
+    host: Option<&Arc<Host>>,
+    student: &dyn Student,
+    config: &StudentConfig,
+) -> Result<Box<dyn Student>, ModelError> {
+    match host {
+        None => student.fork(),
+        Some(host) => Ok(Box::new(HostedStudent::new(host, config, student)?)),
+    }
+}
+
+/// Bytes of a student that is handed over.
+fn bytes_of(student: &dyn Student) -> Option<u64> {
+    let folder = tempfile::tempdir().ok()?;
+    let file = folder.path().join("student");
+    student.hand_over(&file).ok()?;
+    Some(file.metadata().ok()?.len())
 }
 
 fn start_error(error: std::io::Error) -> NodeError {
@@ -658,11 +723,18 @@ impl NodeDevice {
         turn: &Arc<Turn>,
         learning: &LearningConfig,
     ) -> Result<Box<dyn Student>, ModelError> {
-        let Some(host) = self.host(turn, learning) else {
-            return student.fork();
-        };
-        let hosted = HostedStudent::new(&host, &stream.student, student)?;
-        Ok(Box::new(hosted))
+        twin(self.host(turn, learning).as_ref(), student, &stream.student)
+    }
+
+    /// The device, as other nodes' students are retrained on it in steps of that length.
+    fn lent(&self, step: Duration) -> LentDevice {
+        LentDevice {
+            device: self.device.clone(),
+            hosting: self.hosting.clone(),
+            placement: self.placement,
+            threads: self.threads,
+            step,
+        }
     }
 
     /// The teacher of streams of `classes`. The built-in one is no stranger and small.

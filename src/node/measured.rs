@@ -66,6 +66,15 @@ impl NodeDevice {
         Some(curves)
     }
 
+    /// Training steps a second by kind of student, as far as they were measured.
+    pub(super) fn speeds(&self) -> Vec<(String, f64)> {
+        let speed = |(key, curves): &(Key, Curves)| {
+            let best = curves.steps_per_second.iter().copied().reduce(f64::max)?;
+            Some((key.student.clone(), best))
+        };
+        self.measured.iter().filter_map(speed).collect()
+    }
+
     fn key(&self, student: String) -> Key {
         Key {
             device: self.describe(),
@@ -78,7 +87,7 @@ impl NodeDevice {
 }
 
 /// Students that cost the same: of one network, with inputs of one size.
-fn kind(student: &dyn Student, config: &StudentConfig) -> String {
+pub(super) fn kind(student: &dyn Student, config: &StudentConfig) -> String {
     let side = match config {
         StudentConfig::Classifier(classifier) => classifier.input_side,
         StudentConfig::FastestDet(detector)

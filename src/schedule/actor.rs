@@ -9,12 +9,13 @@ use ekya_actors::{Actor, Ctx, Device, Handler, JobId, Ref};
 
 use super::device::DeviceActor;
 use super::event::Event;
+use super::guests::Guests;
 use super::journal::Journal;
 use super::policy::{Policy, Retraining};
 use super::stream::{Stage, StreamState};
 use crate::config::Config;
-use crate::learn::{LabellerActor, Report, TrainerActor};
-use crate::planning::Situation;
+use crate::learn::{Elsewhere, LabellerActor, Report, TrainerActor};
+use crate::planning::{Guest, Place, Situation};
 use crate::sink::{LabelledLine, LineSink};
 use crate::stream::{InferenceActor, Intake};
 use crate::throughput::Curves;
@@ -39,6 +40,12 @@ pub struct Setup {
     pub on_window: Box<dyn Fn(usize) + Send>,
     /// Whoever plans for several nodes; absent on a node that is alone.
     pub ask: Option<Ask>,
+    /// Retrainings of other nodes' students that run here.
+    pub guests: Guests,
+    /// Whether the devices may be lent to other nodes.
+    pub lends: bool,
+    /// By device, training steps a second by kind of student, as far as they were measured.
+    pub speeds: Vec<Vec<(String, f64)>>,
 }
 
 /// Hands a situation to whoever plans for several nodes, whose answer comes as an event. False when it is
@@ -75,6 +82,22 @@ pub struct StreamSetup {
     pub trainer: Ref<TrainerActor>,
     /// Its retraining and profiling on the device.
     pub training_job: JobId,
+    /// How much it counts beside others.
+    pub weight: f64,
+    /// The kind of its student.
+    pub kind: String,
+    /// How it is retrained on other nodes; absent where it stays on its own.
+    pub travel: Option<Travel>,
+}
+
+/// How a stream is retrained on other nodes.
+pub struct Travel {
+    /// Has it trained on a device of another node.
+    pub elsewhere: Box<dyn Fn(&Place) -> Elsewhere + Send>,
+    /// Bytes of its student.
+    pub weights: u64,
+    /// Bytes a second that the link carries.
+    pub link: f64,
 }
 
 /// Plans for all streams of a node. See the module's description.
@@ -91,6 +114,8 @@ pub struct SchedulerActor {
     pub(super) sequence: u64,
     /// Counts what was to be planned.
     pub(super) situations: u64,
+    /// What was decided for other nodes' retrainings here.
+    pub(super) guests: Vec<Guest>,
     /// All windows are over; only the last samples are still being labelled.
     pub(super) finishing: bool,
     pub(super) finished: bool,
@@ -114,6 +139,7 @@ impl SchedulerActor {
             term: 0,
             sequence: 0,
             situations: 0,
+            guests: Vec::new(),
             finishing: false,
             finished: false,
         }
@@ -195,6 +221,7 @@ impl Handler<Event> for SchedulerActor {
                 self.end_window(ctx);
             }
             Event::Decided { term, decisions } => self.decided(term, &decisions, ctx),
+            Event::GuestCame { of, stream } => self.guest_came(&of, &stream, ctx),
             Event::PlanHere => self.plan_here(ctx),
             Event::Interrupt => self.finish(),
             // From an order that was cut off, or a window that was ended early.

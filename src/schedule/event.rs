@@ -61,6 +61,13 @@ pub enum Event {
         /// What this node is to do.
         decisions: Decisions,
     },
+    /// A retraining of another node's student waits for its share here.
+    GuestCame {
+        /// The node.
+        of: String,
+        /// The stream.
+        stream: String,
+    },
     /// Nobody plans for several nodes any more, or answers.
     PlanHere,
     /// Stop now.

@@ -69,6 +69,7 @@ impl SchedulerActor {
 
     /// Grants the shares, and starts the retrainings that were chosen.
     fn carry_out(&mut self, decisions: &Decisions, ctx: &Ctx<Self>) {
+        self.guests.clone_from(&decisions.guests);
         let decided = self.decided_streams(decisions);
         let preparing = self.preparing();
         self.grant_all(&decided, &preparing);
@@ -115,20 +116,24 @@ impl SchedulerActor {
                 name: self.setup.devices[index].0.name().to_owned(),
                 capacity: rest.saturating_sub(self.profiling_share(index)),
                 memory: self.setup.device_memory[index],
-                lends: false,
-                speeds: Vec::new(),
+                lends: self.setup.lends,
+                speeds: self.setup.speeds[index].clone(),
             }
         };
-        let stream = |stream: &StreamState| {
+        let stream = |(stream, setup): (&StreamState, &StreamSetup)| {
             let mut spec = stream.spec();
+            spec.transfer_seconds = setup.travel.as_ref().map(|travel| {
+                // There and back.
+                (stream.sample_bytes + 2 * travel.weights) as f64 / travel.link
+            });
             if self.waits(stream, &preparing) && !spec.training_running {
                 spec.retraining.clear();
             }
             StreamSituation {
                 spec,
                 version: stream.version,
-                kind: String::new(),
-                trained_on: None,
+                kind: setup.kind.clone(),
+                trained_on: stream.trained_on().cloned(),
             }
         };
         Situation {
@@ -137,7 +142,10 @@ impl SchedulerActor {
             quantum: run.quantum,
             min_accuracy: run.min_accuracy,
             devices: (0..self.setup.devices.len()).map(device).collect(),
-            streams: self.streams.iter().filter(|one| !one.gone).map(stream).collect(),
+            streams: {
+                let here = self.streams.iter().zip(&self.setup.streams);
+                here.filter(|(one, _)| !one.gone).map(stream).collect()
+            },
         }
     }
 
@@ -185,6 +193,7 @@ impl SchedulerActor {
             self.serve(stream, decided, granted, now);
         }
         self.grant_labelling(&mut grants);
+        self.grant_guests(&mut grants);
         for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
             spare_a_sliver(&mut grants, &self.setup.streams);
             fit(&mut grants);
@@ -246,7 +255,8 @@ impl SchedulerActor {
                     }
                     self.streams[stream].weighed = true;
                     if let Some((configuration, option)) = chosen {
-                        self.retrain(stream, configuration, option, ctx);
+                        let place = decided.trained_on.clone();
+                        self.retrain(stream, configuration, option, place, ctx);
                     }
                 }
                 Stage::Training(_) if !decided.retrains => {
@@ -262,6 +272,10 @@ impl SchedulerActor {
     /// The plan's share for training, or while profiles are made an even part of what is set aside
     /// for them.
     fn training_share(&self, stream: usize, decided: &Decided, preparing: &[usize]) -> Share {
+        if self.streams[stream].trained_on().is_some() || decided.trained_on.is_some() {
+            // For the gate, here; the share that was decided is another device's.
+            return self.half_of_overhead();
+        }
         if !preparing.contains(&stream) {
             return decided.training_share;
         }

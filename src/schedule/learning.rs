@@ -12,6 +12,7 @@ use super::event::Event;
 use super::policy::Retraining;
 use super::stream::{Running, Stage};
 use crate::learn::{LearnError, Order, Outcome, Prepare, Prepared, RolledBack, TrainerOrder};
+use crate::planning::Place;
 use crate::record::{ProfileRecord, RetrainingRecord};
 use crate::stream::Serve;
 
@@ -141,8 +142,12 @@ impl SchedulerActor {
         stream: usize,
         configuration: usize,
         option: RetrainingOption,
+        place: Option<Place>,
         ctx: &Ctx<Self>,
     ) {
+        let travel = self.setup.streams[stream].travel.as_ref();
+        let elsewhere = place.as_ref().and_then(|place| Some((travel?.elsewhere)(place)));
+        let place = place.filter(|_| elsewhere.is_some());
         let now = self.now();
         let config = self.setup.config.learning.configurations[configuration].clone();
         let predicted = (self.policy.retraining == Retraining::Profiled).then_some(option);
@@ -166,10 +171,16 @@ impl SchedulerActor {
         if let Some(entry) = self.journal.now(stream) {
             entry.retrainings.push(record);
         }
-        let running = Running::new(configuration, &option, self.streams[stream].accuracy);
+        if let Some(Place { node, device }) = &place {
+            let text = format!("it is trained on {device} of {node}");
+            self.journal.decide(stream, now, text);
+        }
+        let start_accuracy = self.streams[stream].accuracy;
+        let running = Running::new(configuration, &option, start_accuracy).on(place);
         let order = Order::Retrain {
             configuration,
             newest: self.streams[stream].labels.fresh.clone(),
+            elsewhere,
             seed: self.seed(stream, self.streams[stream].order, 3),
         };
         self.order(stream, order, Stage::Training(running), ctx);

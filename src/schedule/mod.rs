@@ -9,6 +9,7 @@ mod actor;
 mod device;
 mod event;
 mod grants;
+mod guests;
 mod journal;
 mod labelling;
 mod lean;
@@ -17,8 +18,9 @@ mod policy;
 mod roster;
 mod stream;
 
-pub use actor::{Ask, SchedulerActor, Setup, StreamSetup, inference_job, training_job};
+pub use actor::{Ask, SchedulerActor, Setup, StreamSetup, Travel, inference_job, training_job};
 pub use device::{ApplyGrants, DeviceActor};
 pub use event::Event;
+pub use guests::Guests;
 pub use journal::Journal;
 pub use policy::{Policy, Retraining};

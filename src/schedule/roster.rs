@@ -15,6 +15,7 @@ impl SchedulerActor {
         StreamState::new(&setup.name, setup.device, setup.rate, trains)
             .with_curves(setup.curves.clone())
             .with_training_bytes(setup.training_bytes)
+            .with_weight(setup.weight)
             .since(window)
     }
 

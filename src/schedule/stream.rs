@@ -9,6 +9,7 @@ use ekya_sched::{RetrainingOption, StreamSpec};
 use parking_lot::Mutex;
 
 use crate::learn::{Labelled, Prepared};
+use crate::planning::Place;
 use crate::stream::Sample;
 use crate::throughput::Curves;
 
@@ -45,6 +46,8 @@ pub(super) struct Running {
     /// Accuracy that it starts from.
     start_accuracy: f64,
     watch: Watch,
+    /// Where it runs, when that is another node.
+    pub(super) place: Option<Place>,
 }
 
 impl Running {
@@ -63,7 +66,14 @@ impl Running {
             end_accuracy: option.end_accuracy,
             start_accuracy,
             watch: Watch::new(start_accuracy, retrained, option.gpu_seconds),
+            place: None,
         }
+    }
+
+    /// The same on another node's device.
+    pub(super) fn on(mut self, place: Option<Place>) -> Self {
+        self.place = place;
+        self
     }
 
     /// What is left of it.
@@ -139,6 +149,9 @@ pub(super) struct StreamState {
     curves: Curves,
     /// Bytes that its retraining takes.
     training_bytes: u64,
+    weight: f64,
+    /// Bytes of what it would be trained on, as they travel.
+    pub(super) sample_bytes: u64,
     /// Accuracy of the serving student when every frame is answered.
     pub(super) accuracy: f64,
     /// Inference configurations as measured, accuracies relative to the best.
@@ -176,6 +189,8 @@ impl StreamState {
             rate,
             curves: Curves::default(),
             training_bytes: 0,
+            weight: 1.0,
+            sample_bytes: 0,
             // Until the first labels: better than chance, not perfect.
             accuracy: 0.5,
             measurements: Vec::new(),
@@ -216,10 +231,17 @@ impl StreamState {
         self
     }
 
+    /// The same for one that counts so much beside others.
+    pub(super) fn with_weight(mut self, weight: f64) -> Self {
+        self.weight = weight;
+        self
+    }
+
     /// Takes over what preparation found.
     pub(super) fn prepared(&mut self, prepared: &Prepared) {
         self.accuracy = prepared.accuracy.unwrap_or(self.accuracy);
         self.measured(&prepared.inference);
+        self.sample_bytes = prepared.sample_bytes;
         self.stage = Stage::Ready(prepared.options.clone());
         self.version += 1;
         self.weighed = false;
@@ -277,6 +299,14 @@ impl StreamState {
         self.version += 1;
     }
 
+    /// Where its retraining runs, when that is another node.
+    pub(super) fn trained_on(&self) -> Option<&Place> {
+        match &self.stage {
+            Stage::Training(running) => running.place.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The stream as a scheduler is asked about it.
     pub(super) fn spec(&self) -> StreamSpec {
         let (mut retraining, training_running): (Vec<RetrainingOption>, _) = match &self.stage {
@@ -298,6 +328,7 @@ impl StreamState {
                 .collect(),
             retraining,
             training_running,
+            weight: self.weight,
             throughput: self.curves.training.clone(),
             ..StreamSpec::default()
         }

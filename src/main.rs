@@ -81,7 +81,9 @@ enum Command {
     /// Take a node out of service: hand its streams to others, and wait until it runs nothing.
     ///
     /// It goes on running until it is stopped. Started again, it takes its streams back.
-    #[command(after_help = "Example:\n  ekya certs issue operator --role client\n  ekya drain edge-2 --node edge-1:7443")]
+    #[command(
+        after_help = "Example:\n  ekya certs issue operator --role client\n  ekya drain edge-2 --node edge-1:7443"
+    )]
     Drain {
         /// Name of the node.
         #[arg(value_name = "NODE")]

@@ -128,7 +128,11 @@ fn a_stream_survives_its_node_and_goes_back_when_that_is_there_again() {
     }
     // Another node has a copy of it.
     let has_copy = |site: &Site| {
-        let there = |node| site.folder_of(node).join("state/copies/streams/door/copy.json").exists();
+        let there = |node| {
+            site.folder_of(node)
+                .join("state/copies/streams/door/copy.json")
+                .exists()
+        };
         (0..2).find(|&node| there(node))
     };
     let begin = Instant::now();
@@ -160,7 +164,10 @@ fn streams_are_added_moved_and_ended_and_a_node_is_drained() {
     runs_on(&site, 0, "gate", "edge-2");
     let added = site.path().join("new.toml");
     std::fs::write(&added, config(&["yard"])).unwrap();
-    let output = ekya(&site, &["stream", "add", "--config", added.to_str().unwrap()]);
+    let output = ekya(
+        &site,
+        &["stream", "add", "--config", added.to_str().unwrap()],
+    );
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("yard runs on edge-"), "{said}");
     ekya(&site, &["drain", "edge-2"]);
@@ -176,7 +183,9 @@ fn streams_are_added_moved_and_ended_and_a_node_is_drained() {
     site.wait_for(0, "yard nowhere", |survey| {
         let nodes = survey.nodes.keys().map(|name| answered(survey, name));
         let here = nodes.collect::<Option<Vec<_>>>()?;
-        let anywhere = here.iter().any(|node| node.overview.runs.iter().any(|name| name == "yard"));
+        let anywhere = here
+            .iter()
+            .any(|node| node.overview.runs.iter().any(|name| name == "yard"));
         (!anywhere).then_some(())
     });
     let status = String::from_utf8(ekya(&site, &["status"]).stdout).unwrap();
@@ -204,7 +213,9 @@ fn an_idle_node_retrains_the_students_of_a_loaded_one() {
             let decisions = &stream.decisions;
             let went = decisions.iter().position(|decision| away(&decision.text));
             went.is_some_and(|went| {
-                decisions[went..].iter().any(|decision| decision.text.starts_with("promoted"))
+                decisions[went..]
+                    .iter()
+                    .any(|decision| decision.text.starts_with("promoted"))
             })
         })
     };
@@ -213,7 +224,10 @@ fn an_idle_node_retrains_the_students_of_a_loaded_one() {
     };
     while !lines(3) {
         let (one, two) = (site.log(0), site.log(1));
-        assert!(begin.elapsed() < site::PATIENCE, "nothing is lent:\n{one}\n---\n{two}");
+        assert!(
+            begin.elapsed() < site::PATIENCE,
+            "nothing is lent:\n{one}\n---\n{two}"
+        );
         std::thread::yield_now();
     }
     site.wait_for(0, "what edge-2 was asked for", |_| lines(4).then_some(()));
@@ -225,5 +239,7 @@ fn an_idle_node_retrains_the_students_of_a_loaded_one() {
     let text = std::fs::read_to_string(&lent).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(line["node"], "edge-1");
-    assert!(line["pictures"].as_u64() > Some(0) && line["erased"].as_u64() >= line["from"].as_u64());
+    assert!(
+        line["pictures"].as_u64() > Some(0) && line["erased"].as_u64() >= line["from"].as_u64()
+    );
 }

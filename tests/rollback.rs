@@ -166,7 +166,9 @@ fn promoted() -> Learner {
         "nothing to go back to"
     );
     let newest = Mutex::default();
-    let outcome = learner.retrain(0, &newest, 1, None, &mut work(), |_| {}).unwrap();
+    let outcome = learner
+        .retrain(0, &newest, 1, None, &mut work(), |_| {})
+        .unwrap();
     assert!(outcome.promoted.is_some(), "{:?}", outcome.verdict);
     assert_eq!(answer(learner.student()), 1);
     learner

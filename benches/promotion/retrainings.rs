@@ -228,6 +228,7 @@ impl Stretch {
                 ..TrainingOptions::default()
             },
             metric: Metric::Accuracy,
+            elsewhere: None,
             seed: self.rng.random(),
         };
         let gate = Gate {

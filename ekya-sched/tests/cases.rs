@@ -489,7 +489,12 @@ fn an_idle_node_retrains_for_a_loaded_one() {
         let far = checked(scheduler.as_ref(), &two_nodes(99.0));
         let near = checked(scheduler.as_ref(), &two_nodes(5.0));
         assert!(lent(&near) >= 1, "{}", scheduler.name());
-        assert_eq!(lent(&far), 0, "{}: nothing would come of it", scheduler.name());
+        assert_eq!(
+            lent(&far),
+            0,
+            "{}: nothing would come of it",
+            scheduler.name()
+        );
         let gain = near.mean_accuracy - far.mean_accuracy;
         assert!(gain > 0.03, "{}: {gain}", scheduler.name());
         let mut stay = two_nodes(5.0);
@@ -516,7 +521,11 @@ fn what_is_on_its_way_is_waited_for() {
     };
     assert_eq!(ends(&problem), Some(45.0));
     problem.streams[0].speeds = vec![1.0, 2.0];
-    assert_eq!(ends(&problem), Some(25.0), "on a device that is twice as fast");
+    assert_eq!(
+        ends(&problem),
+        Some(25.0),
+        "on a device that is twice as fast"
+    );
     // One that runs there has everything already.
     problem.streams[0].training_running = true;
     problem.streams[0].training_device = Some(1);
@@ -535,7 +544,11 @@ fn a_faster_device_is_lent_before_a_slower_one() {
     }
     for scheduler in sharers() {
         let plan = checked(scheduler.as_ref(), &problem);
-        let on = |device| plan.streams.iter().filter(move |one| one.training_device == Some(device));
+        let on = |device| {
+            plan.streams
+                .iter()
+                .filter(move |one| one.training_device == Some(device))
+        };
         assert!(on(2).count() >= 1, "{}", scheduler.name());
         assert_eq!(on(1).count(), 0, "{}", scheduler.name());
     }

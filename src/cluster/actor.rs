@@ -20,8 +20,8 @@ use super::leadership::{Claim, Leader, Leadership};
 use super::lend::Lending;
 use super::means::Means;
 use super::messages::{
-    Act, Drain, Instruct, Manage, OVERVIEW_MAX, Offer, Overview, Report, Rolled, StreamOverview, Train,
-    View,
+    Act, Drain, Instruct, Manage, OVERVIEW_MAX, Offer, Overview, Report, Rolled, StreamOverview,
+    Train, View,
 };
 use super::peers::{CLUSTER, Found, Peers};
 use super::term::TermFile;
@@ -161,7 +161,9 @@ impl ClusterActor {
     }
 
     fn leads(&self) -> bool {
-        self.follows.as_ref().is_some_and(|leader| leader.name == self.me)
+        self.follows
+            .as_ref()
+            .is_some_and(|leader| leader.name == self.me)
     }
 
     /// Whoever leads, as far as this node knows.
@@ -185,7 +187,12 @@ impl ClusterActor {
             return true;
         }
         let (term, name) = (leader.term, &leader.name);
-        tracing::warn!(from, term, name, "what it decides is refused: it does not lead now");
+        tracing::warn!(
+            from,
+            term,
+            name,
+            "what it decides is refused: it does not lead now"
+        );
         false
     }
 
@@ -246,7 +253,9 @@ impl ClusterActor {
     /// Who leads, and who else is there; names of the others that are not about to be taken down.
     fn look(&mut self, ctx: &mut Ctx<Self>) -> Vec<String> {
         let members = self.node.members();
-        let claims = members.iter().map(|member| (&*member.name, claim_of(member)));
+        let claims = members
+            .iter()
+            .map(|member| (&*member.name, claim_of(member)));
         let before = self.leadership.claim();
         let follows = self.leadership.look(self.began.elapsed(), claims);
         let claim = self.leadership.claim();
@@ -404,7 +413,9 @@ impl Receive<Report> for ClusterActor {
         if !self.leads() {
             return;
         }
-        let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
+        let from = reply
+            .peer()
+            .map_or_else(|| self.me.clone(), |peer| peer.to_string());
         if self.desk.take(from, part) {
             self.plan(ctx);
         }
@@ -414,7 +425,9 @@ impl Receive<Report> for ClusterActor {
 impl Receive<Rolled> for ClusterActor {
     fn receive(&mut self, Rolled(roll): Rolled, reply: Reply<Rolled>, _: &mut Ctx<Self>) {
         if self.leads() {
-            let from = reply.peer().map_or_else(|| self.me.clone(), |peer| peer.to_string());
+            let from = reply
+                .peer()
+                .map_or_else(|| self.me.clone(), |peer| peer.to_string());
             self.desk.rolls.insert(from, roll);
         }
     }
@@ -427,7 +440,9 @@ impl ClusterActor {
             return;
         };
         let members = self.node.members();
-        let others = members.iter().map(|member| (member.name.clone(), claim_of(member)));
+        let others = members
+            .iter()
+            .map(|member| (member.name.clone(), claim_of(member)));
         let own = (self.me.clone(), Some(self.leadership.claim()));
         let claims: BTreeMap<_, _> = others.chain([own]).collect();
         for (node, order) in self.desk.orders(&claims) {
@@ -467,7 +482,10 @@ impl ClusterActor {
     /// Plans again, where shares would lapse otherwise.
     fn renew(&mut self, ctx: &Ctx<Self>) {
         let desk = &self.desk;
-        let streams = desk.situations.values().flat_map(|situation| &situation.streams);
+        let streams = desk
+            .situations
+            .values()
+            .flat_map(|situation| &situation.streams);
         let mut away = streams.filter(|stream| stream.trained_on.is_some());
         if self.leads() && desk.planned.elapsed() > RENEW && away.next().is_some() {
             self.plan(ctx);
@@ -483,7 +501,8 @@ impl ClusterActor {
         }
         desk.plans += 1;
         desk.planned = Instant::now();
-        let (nodes, scheduler, number) = (desk.situations.clone(), desk.scheduler.clone(), desk.plans);
+        let (nodes, scheduler, number) =
+            (desk.situations.clone(), desk.scheduler.clone(), desk.plans);
         let me = ctx.me();
         let task = move || planning::plan(&nodes, &**scheduler.lock(), number);
         let done = move |planned: Result<Result<_, _>, ekya_actors::ComputeError>| {
@@ -502,7 +521,9 @@ impl ClusterActor {
         };
         match desk.planner.run(task, done) {
             Ok(()) => desk.is_planning = true,
-            Err(error) => tracing::error!(%error, "no plan; what was decided before stays in force"),
+            Err(error) => {
+                tracing::error!(%error, "no plan; what was decided before stays in force")
+            }
         }
     }
 }
@@ -512,7 +533,8 @@ impl Desk {
     fn take(&mut self, from: String, part: Part<Situation>) -> bool {
         let whole = self.reports.entry(from.clone()).or_default().take(part);
         let is_new = whole.is_some();
-        self.situations.extend(whole.map(|situation| (from, situation)));
+        self.situations
+            .extend(whole.map(|situation| (from, situation)));
         is_new
     }
 
@@ -548,10 +570,14 @@ impl Desk {
         let nodes = claims.iter().filter_map(present).collect();
         let mut orders = homes::orders(&nodes);
         let now = Instant::now();
-        self.ordered.retain(|_, (_, at)| now.duration_since(*at) < REPEAT);
+        self.ordered
+            .retain(|_, (_, at)| now.duration_since(*at) < REPEAT);
         orders.retain(|(_, order)| {
             let stream = order.stream();
-            let is_new = self.ordered.get(stream).is_none_or(|(before, _)| before != order);
+            let is_new = self
+                .ordered
+                .get(stream)
+                .is_none_or(|(before, _)| before != order);
             if is_new {
                 tracing::info!(?order, "ordered");
                 self.ordered.insert(stream.to_owned(), (order.clone(), now));
@@ -580,7 +606,9 @@ impl Handler<View> for ClusterActor {
             leader: self.follows.clone(),
             runs: {
                 let runs = self.custody.assignments.runs();
-                runs.take(OVERVIEW_MAX).map(|(stream, _)| stream.clone()).collect()
+                runs.take(OVERVIEW_MAX)
+                    .map(|(stream, _)| stream.clone())
+                    .collect()
             },
             streams: streams.collect(),
         }
@@ -588,7 +616,10 @@ impl Handler<View> for ClusterActor {
 }
 
 fn overview_of(stream: &StreamSituation, situation: &Situation) -> StreamOverview {
-    let device = stream.spec.device.and_then(|device| situation.devices.get(device));
+    let device = stream
+        .spec
+        .device
+        .and_then(|device| situation.devices.get(device));
     StreamOverview {
         name: stream.spec.name.clone(),
         device: device.map_or_else(String::new, |device| device.name.clone()),
@@ -602,7 +633,9 @@ fn overview_of(stream: &StreamSituation, situation: &Situation) -> StreamOvervie
 fn load(situation: &Situation) -> f64 {
     let shares = situation.streams.iter().map(|stream| {
         let options = stream.spec.inference.iter();
-        options.map(|option| option.share.as_f64()).fold(0.0, f64::max)
+        options
+            .map(|option| option.share.as_f64())
+            .fold(0.0, f64::max)
     });
     shares.sum::<f64>() / situation.devices.len().max(1) as f64
 }

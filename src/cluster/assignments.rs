@@ -94,7 +94,10 @@ impl Assignments {
             streams: self.streams.clone(),
         };
         // Strings and finite numbers: always JSON. A camera's URL may hold its password.
-        write_privately(&self.path, &serde_json::to_vec_pretty(&content).unwrap_or_default())
+        write_privately(
+            &self.path,
+            &serde_json::to_vec_pretty(&content).unwrap_or_default(),
+        )
     }
 
     /// What the node runs, for whoever leads.

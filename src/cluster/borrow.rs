@@ -45,7 +45,9 @@ impl Borrower {
         let (borrower, place) = (self.clone(), place.clone());
         Box::new(move |errand, cancelled, report| {
             let failed = |why: String| LearnError::Elsewhere(format!("{}: {why}", place.node));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             let runtime = runtime.map_err(|error| failed(error.to_string()))?;
             let done = runtime.block_on(borrower.send(errand, &place, cancelled, report));
             let (bytes, gpu_seconds) = done.map_err(|end| match end {

@@ -35,7 +35,10 @@ pub(super) fn pack(state: &Path, stream: &str, frames_max: u64) -> io::Result<Ve
             return Err(io::Error::other("its weights are too large to travel"));
         }
         // The manifest last: what has one has its weights.
-        for path in [newest.weights.clone(), newest.weights.with_extension("json")] {
+        for path in [
+            newest.weights.clone(),
+            newest.weights.with_extension("json"),
+        ] {
             append(&mut archive, CHECKPOINTS, &path)?;
         }
     }
@@ -62,7 +65,10 @@ fn newest_frames(folder: &Path, bytes_max: u64) -> io::Result<Vec<PathBuf>> {
         let labels = entry?.path();
         let picture = labels.with_extension("png");
         // Frames come and go meanwhile.
-        if labels.extension().is_none_or(|extension| extension != "json") {
+        if labels
+            .extension()
+            .is_none_or(|extension| extension != "json")
+        {
             continue;
         }
         if let (Ok(of_labels), Ok(of_picture)) = (labels.metadata(), picture.metadata()) {
@@ -86,7 +92,9 @@ fn newest_frames(folder: &Path, bytes_max: u64) -> io::Result<Vec<PathBuf>> {
 pub(super) fn unpack(bundle: &[u8], folder: &Path) -> io::Result<()> {
     let parent = folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(parent)?;
-    let new = tempfile::Builder::new().prefix(".incoming").tempdir_in(parent)?;
+    let new = tempfile::Builder::new()
+        .prefix(".incoming")
+        .tempdir_in(parent)?;
     for inside in [CHECKPOINTS, FRAMES] {
         fs::create_dir(new.path().join(inside))?;
     }
@@ -161,7 +169,11 @@ mod tests {
         unpack(&none, &to).unwrap();
         assert_eq!(files(&to), ["checkpoints", "frames"]);
         assert!(files(&to.join("frames")).is_empty());
-        assert_eq!(files(&folder.path().join("copies")), ["gate"], "nothing is left over");
+        assert_eq!(
+            files(&folder.path().join("copies")),
+            ["gate"],
+            "nothing is left over"
+        );
     }
 
     #[test]
@@ -180,7 +192,13 @@ mod tests {
             unpack(&bundle, &to).unwrap_err();
             assert!(!to.exists() && !folder.path().join("copies/x").exists());
         }
-        unpack(b"no archive, but longer than a block of one".repeat(20).as_slice(), &to).unwrap_err();
+        unpack(
+            b"no archive, but longer than a block of one"
+                .repeat(20)
+                .as_slice(),
+            &to,
+        )
+        .unwrap_err();
         assert!(files(&folder.path().join("copies")).is_empty());
     }
 }

@@ -80,7 +80,9 @@ fn folder(state: &Path, stream: &str) -> PathBuf {
 /// The folder in which both the checkpoints and the frames of a stream lie.
 fn of(state: &Path, stream: &str) -> PathBuf {
     let StreamFolder { checkpoints, .. } = StreamFolder::of(state, stream);
-    checkpoints.parent().map_or_else(|| checkpoints.clone(), Path::to_owned)
+    checkpoints
+        .parent()
+        .map_or_else(|| checkpoints.clone(), Path::to_owned)
 }
 
 /// Keeps a copy on the disk, in the place of an older one.
@@ -136,10 +138,15 @@ pub(super) fn drop_copy(state: &Path, stream: &str) -> io::Result<()> {
 
 /// Changes when what the state folder keeps of a stream does: its checkpoints, and its frames.
 pub(super) fn version(state: &Path, stream: &str) -> [u64; 2] {
-    let StreamFolder { checkpoints, frames } = StreamFolder::of(state, stream);
+    let StreamFolder {
+        checkpoints,
+        frames,
+    } = StreamFolder::of(state, stream);
     [checkpoints, frames].map(|folder| {
         let modified = folder.metadata().and_then(|folder| folder.modified());
-        let since = modified.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let since = modified
+            .ok()
+            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         since.map_or(0, |since| since.as_nanos() as u64)
     })
 }

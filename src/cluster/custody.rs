@@ -68,7 +68,10 @@ impl Custody {
 
     /// Whether something may be begun with a stream now.
     fn is_free(&self, stream: &str) -> bool {
-        let due = self.not_before.get(stream).is_none_or(|at| *at <= Instant::now());
+        let due = self
+            .not_before
+            .get(stream)
+            .is_none_or(|at| *at <= Instant::now());
         due && !self.busy.contains(stream)
     }
 
@@ -275,20 +278,35 @@ impl ClusterActor {
         let custody = &mut self.custody;
         match change {
             Change::Runs(assignment) => {
-                tracing::info!(stream, epoch = assignment.epoch, home = assignment.home, "runs here");
+                tracing::info!(
+                    stream,
+                    epoch = assignment.epoch,
+                    home = assignment.home,
+                    "runs here"
+                );
                 custody.copies.remove(stream);
                 custody.copied.remove(stream);
                 custody.set(stream, assignment);
             }
             Change::Gone(assignment) => {
-                tracing::info!(stream, epoch = assignment.epoch, home = assignment.home, "runs elsewhere");
+                tracing::info!(
+                    stream,
+                    epoch = assignment.epoch,
+                    home = assignment.home,
+                    "runs elsewhere"
+                );
                 custody.copied.remove(stream);
                 custody.set(stream, assignment);
             }
             Change::Keeps(copied) => custody.copies.add(stream, copied),
             Change::CopiedTo(node, version, epoch) => {
                 let at = Instant::now();
-                let copied = CopiedTo { node, version, epoch, at };
+                let copied = CopiedTo {
+                    node,
+                    version,
+                    epoch,
+                    at,
+                };
                 custody.copied.insert(stream.to_owned(), copied);
             }
             Change::Nothing => {}
@@ -313,7 +331,11 @@ impl Receive<Act> for ClusterActor {
 
 impl ClusterActor {
     fn adopt(&mut self, stream: &str, epoch: u64, ctx: &mut Ctx<Self>) {
-        let runs = self.custody.assignments.get(stream).is_some_and(|known| known.runs);
+        let runs = self
+            .custody
+            .assignments
+            .get(stream)
+            .is_some_and(|known| known.runs);
         let Some(copied) = self.custody.copies.get(stream).cloned() else {
             return;
         };
@@ -328,11 +350,15 @@ impl ClusterActor {
         let means = self.means();
         self.begin(stream, None, ctx, move |stream| async move {
             let (state, name) = (means.state.clone(), stream.clone());
-            means.on_disk(move || copies::promote(&state, &name)).await?;
+            means
+                .on_disk(move || copies::promote(&state, &name))
+                .await?;
             let ran = means.run(assignment.config.clone()).await;
             if let Err(why) = ran {
                 let state = means.state.clone();
-                means.on_disk(move || copies::put_back(&state, &stream)).await?;
+                means
+                    .on_disk(move || copies::put_back(&state, &stream))
+                    .await?;
                 return Err(why);
             }
             Ok(Change::Runs(assignment))
@@ -342,7 +368,12 @@ impl ClusterActor {
     /// Hands a stream over to another node: to be run there, or what it has learnt, where it runs
     /// already.
     fn send(&mut self, stream: &str, to: String, purpose: Purpose, ctx: &mut Ctx<Self>) {
-        let Some(assignment) = self.custody.assignments.get(stream).filter(|known| known.runs) else {
+        let Some(assignment) = self
+            .custody
+            .assignments
+            .get(stream)
+            .filter(|known| known.runs)
+        else {
             return;
         };
         if !self.custody.is_free(stream) || (assignment.config.stay && purpose == Purpose::Run) {
@@ -419,10 +450,16 @@ impl ClusterActor {
 
     /// The assignment of a stream that runs here, for a change on the word of a person.
     fn running(&self, stream: &str) -> Result<Assignment, String> {
-        let known = self.custody.assignments.get(stream).filter(|known| known.runs);
+        let known = self
+            .custody
+            .assignments
+            .get(stream)
+            .filter(|known| known.runs);
         let known = known.ok_or_else(|| format!("'{stream}' does not run here"))?;
         if self.custody.busy.contains(stream) {
-            return Err(format!("'{stream}' is being copied or moved; try again in a moment"));
+            return Err(format!(
+                "'{stream}' is being copied or moved; try again in a moment"
+            ));
         }
         let epoch = known.epoch + 1;
         Ok(Assignment {
@@ -468,7 +505,11 @@ impl Receive<Offer> for ClusterActor {
         if is_coming || self.custody.busy.len() >= COMING_MAX {
             return reply.send(Err("busy; offer it again later".to_owned()));
         }
-        let runs = self.custody.assignments.get(&stream).is_some_and(|known| known.runs);
+        let runs = self
+            .custody
+            .assignments
+            .get(&stream)
+            .is_some_and(|known| known.runs);
         let means = self.means();
         let Offer {
             purpose,
@@ -481,7 +522,10 @@ impl Receive<Offer> for ClusterActor {
             match purpose {
                 Purpose::Keep => {
                     let bundle = means.fetch(&payload).await?;
-                    let copied = Copied { assignment, revision };
+                    let copied = Copied {
+                        assignment,
+                        revision,
+                    };
                     let (state, kept) = (means.state.clone(), copied.clone());
                     let keep = move || copies::keep(&state, &stream, &kept, &bundle);
                     means.on_disk(keep).await?;

@@ -64,7 +64,8 @@ impl Order {
     /// The stream that it is about.
     #[must_use]
     pub fn stream(&self) -> &str {
-        let (Self::Adopt { stream, .. } | Self::Send { stream, .. } | Self::Yield { stream, .. }) = self;
+        let (Self::Adopt { stream, .. } | Self::Send { stream, .. } | Self::Yield { stream, .. }) =
+            self;
         stream
     }
 }
@@ -101,7 +102,10 @@ fn of_stream(
 ) -> Vec<(String, Order)> {
     let runners = entries(stream, nodes, |roll| &roll.runs);
     let may_run = |node: &str| nodes.get(node).is_some_and(|present| !present.claim.drains);
-    let Some(latest) = runners.iter().max_by_key(|(node, entry)| (entry.epoch, *node)) else {
+    let Some(latest) = runners
+        .iter()
+        .max_by_key(|(node, entry)| (entry.epoch, *node))
+    else {
         return adopt(stream, nodes);
     };
     let home = latest.1.home.as_str();
@@ -136,7 +140,9 @@ fn entries<'a>(
     list: impl Fn(&Roll) -> &Vec<Entry>,
 ) -> Vec<(&'a str, &'a Entry)> {
     let of = |(node, present): (&'a String, &'a Present<'_>)| {
-        let entry = list(present.roll).iter().find(|entry| entry.stream == stream);
+        let entry = list(present.roll)
+            .iter()
+            .find(|entry| entry.stream == stream);
         entry.map(|entry| (node.as_str(), entry))
     };
     nodes.iter().filter_map(of).collect()
@@ -145,7 +151,9 @@ fn entries<'a>(
 /// The node with the newest copy is to run it.
 fn adopt(stream: &str, nodes: &BTreeMap<String, Present<'_>>) -> Vec<(String, Order)> {
     let copies = entries(stream, nodes, |roll| &roll.copies);
-    let copies = copies.into_iter().filter(|(node, _)| !nodes[*node].claim.drains);
+    let copies = copies
+        .into_iter()
+        .filter(|(node, _)| !nodes[*node].claim.drains);
     let ended = entries(stream, nodes, |roll| &roll.ended);
     let ended = ended.iter().map(|(_, entry)| entry.epoch).max();
     let copies = copies.filter(|(_, entry)| ended.is_none_or(|ended| entry.epoch >= ended));
@@ -166,7 +174,9 @@ fn least_loaded(
     let may = |(node, present): &(&String, &Present<'_>)| **node != *but && !present.claim.drains;
     let load = |node: &str| loads.get(node).copied().unwrap_or(0.0);
     let candidates = nodes.iter().filter(may).map(|(node, _)| node);
-    let least = candidates.min_by(|a, b| load(a).total_cmp(&load(b)))?.clone();
+    let least = candidates
+        .min_by(|a, b| load(a).total_cmp(&load(b)))?
+        .clone();
     if let Some(load) = loads.get_mut(least.as_str()) {
         *load += A_STREAM;
     }
@@ -239,7 +249,10 @@ mod tests {
 
     #[test]
     fn a_stream_that_runs_where_it_belongs_stays() {
-        let (a, b) = (runs(&[entry("gate", 0, "a")]), keeps(&[entry("gate", 0, "a")]));
+        let (a, b) = (
+            runs(&[entry("gate", 0, "a")]),
+            keeps(&[entry("gate", 0, "a")]),
+        );
         assert_eq!(ordered(&[("a", &a), ("b", &b)], &[]), []);
         // Its node may be the only one.
         assert_eq!(ordered(&[("a", &a)], &["a"]), []);
@@ -254,13 +267,19 @@ mod tests {
             stream: "gate".to_owned(),
             epoch: 3,
         };
-        assert_eq!(ordered(&[("b", &b), ("c", &c)], &[]), [("c".to_owned(), adopt)]);
+        assert_eq!(
+            ordered(&[("b", &b), ("c", &c)], &[]),
+            [("c".to_owned(), adopt)]
+        );
         assert_eq!(ordered(&[("b", &b), ("c", &c)], &["b", "c"]), []);
     }
 
     #[test]
     fn a_stream_that_was_ended_is_not_run_from_an_older_copy() {
-        let (b, c) = (keeps(&[entry("gate", 2, "a")]), keeps(&[entry("gate", 3, "a")]));
+        let (b, c) = (
+            keeps(&[entry("gate", 2, "a")]),
+            keeps(&[entry("gate", 3, "a")]),
+        );
         let ended = Roll {
             ended: vec![entry("gate", 3, "")],
             ..Roll::default()
@@ -273,22 +292,40 @@ mod tests {
     #[test]
     fn when_its_home_is_there_again_it_goes_back() {
         let b = runs(&[entry("gate", 1, "a")]);
-        assert_eq!(ordered(&[("a", &Roll::default()), ("b", &b)], &[]), [sent("b", "gate", "a")]);
+        assert_eq!(
+            ordered(&[("a", &Roll::default()), ("b", &b)], &[]),
+            [sent("b", "gate", "a")]
+        );
         // Its home runs it already, from what it had.
         let a = runs(&[entry("gate", 0, "a")]);
-        assert_eq!(ordered(&[("a", &a), ("b", &b)], &[]), [yielded("b", "gate", "a")]);
+        assert_eq!(
+            ordered(&[("a", &a), ("b", &b)], &[]),
+            [yielded("b", "gate", "a")]
+        );
     }
 
     #[test]
     fn of_two_that_are_not_its_home_the_later_keeps_it() {
-        let (b, c) = (runs(&[entry("gate", 1, "a")]), runs(&[entry("gate", 2, "a")]));
-        assert_eq!(ordered(&[("b", &b), ("c", &c)], &[]), [yielded("b", "gate", "c")]);
+        let (b, c) = (
+            runs(&[entry("gate", 1, "a")]),
+            runs(&[entry("gate", 2, "a")]),
+        );
+        assert_eq!(
+            ordered(&[("b", &b), ("c", &c)], &[]),
+            [yielded("b", "gate", "c")]
+        );
     }
 
     #[test]
     fn a_home_that_was_moved_gives_way_to_the_new_one() {
-        let (a, b) = (runs(&[entry("gate", 0, "a")]), runs(&[entry("gate", 1, "b")]));
-        assert_eq!(ordered(&[("a", &a), ("b", &b)], &[]), [yielded("a", "gate", "b")]);
+        let (a, b) = (
+            runs(&[entry("gate", 0, "a")]),
+            runs(&[entry("gate", 1, "b")]),
+        );
+        assert_eq!(
+            ordered(&[("a", &a), ("b", &b)], &[]),
+            [yielded("a", "gate", "b")]
+        );
     }
 
     #[test]

@@ -187,7 +187,10 @@ mod tests {
                 let claim = node.claim();
                 assert!(claim.term >= before.term, "terms only grow");
                 if claim.leads && !before.leads {
-                    assert!(claim.term > self.terms[index], "a new term is above all it has kept");
+                    assert!(
+                        claim.term > self.terms[index],
+                        "a new term is above all it has kept"
+                    );
                 }
                 self.terms[index] = claim.term;
                 self.led.extend(follows[index].clone());
@@ -221,7 +224,11 @@ mod tests {
     #[test]
     fn the_first_by_name_begins_and_is_followed_until_it_dies() {
         let mut site = Site::new(3);
-        assert_eq!(site.settle(8), [None, None, None], "they may not know all yet");
+        assert_eq!(
+            site.settle(8),
+            [None, None, None],
+            "they may not know all yet"
+        );
         assert_eq!(site.settle(3), vec![leader(1, 0); 3]);
         site.nodes[0] = None;
         assert_eq!(site.settle(10)[1..], vec![leader(2, 1); 2]);
@@ -277,7 +284,11 @@ mod tests {
         }
         assert_eq!(site.settle(12), vec![leader(2, 1); 2]);
         site.nodes[1] = None;
-        assert_eq!(site.settle(40)[0], None, "nobody, rather than one that goes");
+        assert_eq!(
+            site.settle(40)[0],
+            None,
+            "nobody, rather than one that goes"
+        );
     }
 
     #[test]

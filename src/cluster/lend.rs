@@ -100,7 +100,10 @@ impl Lending {
 
     /// Ends retrainings that nobody waits for any more.
     pub(super) fn end_unwanted(&self) {
-        let unwanted = self.present.values().filter(|guest| !guest.items.is_wanted());
+        let unwanted = self
+            .present
+            .values()
+            .filter(|guest| !guest.items.is_wanted());
         for guest in unwanted {
             guest.cancelled.store(true, Ordering::Relaxed);
             // It may wait for a share that it will never get.
@@ -128,15 +131,23 @@ impl ClusterActor {
         ctx: &Ctx<Self>,
     ) -> Result<(), String> {
         let terms: Terms = serde_json::from_str(&train.terms).map_err(|error| error.to_string())?;
-        let of = items.peer().map_or_else(|| self.me().to_owned(), |peer| peer.to_string());
+        let of = items
+            .peer()
+            .map_or_else(|| self.me().to_owned(), |peer| peer.to_string());
         let Means { node, state, .. } = self.means();
         let lending = &mut self.lending;
         let mut devices = lending.devices.iter();
         let index = devices.position(|lent| *lent.device.name() == *train.device);
         let index = index.ok_or_else(|| format!("no device '{}' is lent here", train.device))?;
-        let beside = lending.present.values().filter(|guest| guest.device == index);
+        let beside = lending
+            .present
+            .values()
+            .filter(|guest| guest.device == index);
         if beside.count() >= GUESTS_MAX {
-            return Err(format!("'{}' has {GUESTS_MAX} guests already", train.device));
+            return Err(format!(
+                "'{}' has {GUESTS_MAX} guests already",
+                train.device
+            ));
         }
         let key = (of.clone(), train.stream.clone());
         if lending.present.contains_key(&key) {
@@ -199,7 +210,9 @@ impl Visit {
     fn run(&self, weights: &Payload, sample: &Payload) {
         ekya_models::set_compute_threads(self.lent.threads);
         let (of, stream) = (&self.of, &self.stream);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let last = match runtime {
             Ok(runtime) => {
                 let last = self.retrain(weights, sample, &runtime);
@@ -298,7 +311,10 @@ impl Visit {
             "erased": unix_seconds(),
         });
         let path = self.state.join("lent.jsonl");
-        let file = std::fs::File::options().create(true).append(true).open(&path);
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path);
         if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
             tracing::error!(%error, %line, "not written down");
         }

@@ -155,9 +155,13 @@ fn with_site<R>(
     act: impl AsyncFnOnce(&Reached) -> Result<R, ManageError>,
 ) -> Result<R, ManageError> {
     let start = |error: &dyn std::error::Error| ManageError::Start(error.to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| start(&error))?;
-    let node = Node::builder(identity).start().map_err(|error| start(&error))?;
+    let node = Node::builder(identity)
+        .start()
+        .map_err(|error| start(&error))?;
     let done = runtime.block_on(async {
         let site = Reached::reach(node.clone(), address).await?;
         act(&site).await
@@ -189,7 +193,9 @@ impl Reached {
 
     async fn meet(&mut self, address: &str) -> Result<String, String> {
         let met = tokio::time::timeout(REACH_WITHIN, async {
-            let addresses = address.to_socket_addrs().map_err(|error| error.to_string())?;
+            let addresses = address
+                .to_socket_addrs()
+                .map_err(|error| error.to_string())?;
             let mut why = "no such address".to_owned();
             for address in addresses.collect::<Vec<_>>() {
                 match self.node.connect(address).await {
@@ -206,7 +212,8 @@ impl Reached {
             }
             Err(why)
         });
-        met.await.unwrap_or_else(|_| Err(format!("no answer within {REACH_WITHIN:?}")))
+        met.await
+            .unwrap_or_else(|_| Err(format!("no answer within {REACH_WITHIN:?}")))
     }
 
     fn actor(&self, node: &str) -> Result<&Ref<ClusterActor>, ManageError> {
@@ -220,11 +227,16 @@ impl Reached {
     fn runner(&self, stream: &str) -> Result<String, ManageError> {
         let mut nodes = self.nodes.iter();
         let runner = nodes.find(|(_, (_, runs))| runs.iter().any(|name| name == stream));
-        let all = self.nodes.values().flat_map(|(_, runs)| runs.iter().cloned());
-        runner.map(|(node, _)| node.clone()).ok_or_else(|| ManageError::NoStream {
-            stream: stream.to_owned(),
-            known: all.collect::<Vec<_>>().join(", "),
-        })
+        let all = self
+            .nodes
+            .values()
+            .flat_map(|(_, runs)| runs.iter().cloned());
+        runner
+            .map(|(node, _)| node.clone())
+            .ok_or_else(|| ManageError::NoStream {
+                stream: stream.to_owned(),
+                known: all.collect::<Vec<_>>().join(", "),
+            })
     }
 
     /// The node with the fewest streams.

@@ -99,14 +99,17 @@ impl Means {
     pub(super) async fn pack(&self, stream: &str, purpose: Purpose) -> Result<Vec<u8>, String> {
         let name = stream.to_owned();
         if purpose != Purpose::Keep {
-            let kept = self.command(|done| Command::Keep(name, done), KEEP_WITHIN).await;
+            let kept = self
+                .command(|done| Command::Keep(name, done), KEEP_WITHIN)
+                .await;
             if let Err(why) = kept {
                 tracing::debug!(stream, why, "what has been kept before travels");
             }
         }
         let frames = FRAMES[usize::from(purpose == Purpose::Keep)];
         let (state, stream) = (self.state.clone(), stream.to_owned());
-        self.on_disk(move || bundle::pack(&state, &stream, frames)).await
+        self.on_disk(move || bundle::pack(&state, &stream, frames))
+            .await
     }
 
     /// Offers another node what there is of a stream.

@@ -25,10 +25,10 @@ mod term;
 
 pub use actor::{ACTOR, ClusterActor};
 pub use error::ClusterError;
-pub use leadership::{Claim, Leader, Leadership};
 pub use homes::{Entry, Order, Present, Roll, keeper, orders};
+pub use leadership::{Claim, Leader, Leadership};
+pub(crate) use lend::LentDevice;
 pub use manage::{ManageError, drain, manage};
 pub use messages::{Manage, Overview, StreamOverview, View};
-pub(crate) use lend::LentDevice;
 pub(crate) use start::Cluster;
 pub use survey::{Answered, Survey, SurveyError, Surveyed, SurveyedDevice, SurveyedJob, survey};

@@ -40,13 +40,8 @@ impl Message for Found {
 
 impl Peers {
     /// Tells a node something, as well as can be.
-    pub(super) fn tell<M>(
-        &mut self,
-        node: &Node,
-        to: &str,
-        message: M,
-        ctx: &mut Ctx<ClusterActor>,
-    ) where
+    pub(super) fn tell<M>(&mut self, node: &Node, to: &str, message: M, ctx: &mut Ctx<ClusterActor>)
+    where
         M: Message,
         ClusterActor: Receive<M>,
     {

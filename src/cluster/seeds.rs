@@ -40,7 +40,10 @@ impl Seeds {
 }
 
 fn connect_all(node: &Node, mut missing: Vec<String>, stopped: &Receiver<()>) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
         return tracing::error!("no runtime; this node waits for others to find it");
     };
     let [mut pause, longest] = TRY_EVERY;

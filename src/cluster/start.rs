@@ -78,7 +78,11 @@ impl Cluster {
         node.publish(&actor);
         let seeds = Seeds::join(node.clone(), config.seeds.clone());
         let seeds = seeds.map_err(|error| start(&error))?;
-        tracing::info!(name = config.name, address = node.address(), "this node is reached");
+        tracing::info!(
+            name = config.name,
+            address = node.address(),
+            "this node is reached"
+        );
         Ok(Self {
             node,
             actor,

@@ -92,9 +92,13 @@ pub enum SurveyError {
 /// [`SurveyError`] when the first node does not answer. Of the others, the survey says so.
 pub fn survey(identity: Identity, address: &str) -> Result<Survey, SurveyError> {
     let start = |error: &dyn std::error::Error| SurveyError::Start(error.to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| start(&error))?;
-    let node = Node::builder(identity).start().map_err(|error| start(&error))?;
+    let node = Node::builder(identity)
+        .start()
+        .map_err(|error| start(&error))?;
     let surveyed = runtime.block_on(async {
         let first = look(&node, address).await;
         let first = first.map_err(|reason| SurveyError::Silent {
@@ -121,7 +125,9 @@ pub fn survey(identity: Identity, address: &str) -> Result<Survey, SurveyError> 
 
 async fn look(node: &Node, address: &str) -> Result<(NodeState, Overview), String> {
     let looked = tokio::time::timeout(WITHIN, async {
-        let addresses = address.to_socket_addrs().map_err(|error| error.to_string())?;
+        let addresses = address
+            .to_socket_addrs()
+            .map_err(|error| error.to_string())?;
         let mut why = "no such address".to_owned();
         for address in addresses.collect::<BTreeSet<_>>() {
             match node.connect(address).await {
@@ -136,8 +142,12 @@ async fn look(node: &Node, address: &str) -> Result<(NodeState, Overview), Strin
 }
 
 async fn ask(node: &Node, name: &str) -> Result<(NodeState, Overview), String> {
-    let state = node.state_of(name).await.map_err(|error| error.to_string())?;
-    let actor: Ref<ClusterActor> = (node.find(ACTOR, name).await).map_err(|error| error.to_string())?;
+    let state = node
+        .state_of(name)
+        .await
+        .map_err(|error| error.to_string())?;
+    let actor: Ref<ClusterActor> =
+        (node.find(ACTOR, name).await).map_err(|error| error.to_string())?;
     let overview = actor.ask(View, WITHIN).await;
     Ok((state, overview.map_err(|error| error.to_string())?))
 }

@@ -23,7 +23,9 @@ impl TermFile {
         let path = folder.join("term");
         let read = match std::fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map_err(|_| {
-                io::Error::other("it holds no term; remove it, and the highest is learnt from others")
+                io::Error::other(
+                    "it holds no term; remove it, and the highest is learnt from others",
+                )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(error),

@@ -408,15 +408,17 @@ impl ValidConfig {
         Self::new(self.0)
     }
 
-    /// The state folder, which a node of a cluster must have.
+    /// Checks that a node of a cluster has a state folder.
     ///
     /// # Errors
     /// [`ConfigError::Value`] when it has none.
-    pub(crate) fn check_state(config: &Config) -> Result<(), ConfigError> {
+    pub fn check_state(&self) -> Result<(), ConfigError> {
+        let config = &self.0;
         if config.cluster.is_none() || config.run.state.is_some() {
             return Ok(());
         }
-        let message = "a node of a cluster needs a folder for what outlives it: set it, or run with --state";
+        let message =
+            "a node of a cluster needs a folder for what outlives it: set it, or run with --state";
         Err(ConfigError::Value {
             line: None,
             key: "run.state".to_owned(),

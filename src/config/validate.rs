@@ -7,9 +7,9 @@ use ekya_sched::{RetrainingConfig, Share};
 
 use super::locate::Step;
 use super::{
-    ClassifierConfig, Config, cluster, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
+    ClassifierConfig, Config, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
     LearningConfig, OnnxTeacherConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig,
+    StudentConfig, TeacherConfig, cluster,
 };
 
 /// A hundred years.

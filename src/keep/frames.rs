@@ -171,7 +171,10 @@ impl FrameStore {
         let labels = self
             .to_labels(id, kept)
             .and_then(|labels| seal(VERSION, &labels));
-        let files = [(PICTURE, encode_picture(&kept.example.image)), (LABELS, labels)];
+        let files = [
+            (PICTURE, encode_picture(&kept.example.image)),
+            (LABELS, labels),
+        ];
         for (extension, bytes) in files {
             let path = self.path(id, extension);
             let written = bytes

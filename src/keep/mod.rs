@@ -19,6 +19,6 @@ mod keeper;
 
 pub use erase::{Erasure, Saw, Verdict, erase};
 pub use folder::{StateError, StateFolder, StreamFolder, streams};
-pub(crate) use frames::{decode_picture, encode_picture};
 pub use frames::{FrameError, FrameStore, Unreadable};
+pub(crate) use frames::{decode_picture, encode_picture};
 pub use keeper::{Keeper, Kind, Retrained};

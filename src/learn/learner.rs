@@ -79,7 +79,10 @@ pub struct Learner {
 
 /// Bytes of pictures on their way: a camera's noise keeps PNG from making them much smaller than half.
 fn travelling_bytes(examples: &[Example]) -> u64 {
-    let bytes: usize = examples.iter().map(|example| example.image.rgb().len()).sum();
+    let bytes: usize = examples
+        .iter()
+        .map(|example| example.image.rgb().len())
+        .sum();
     bytes as u64 / 2
 }
 

@@ -57,5 +57,7 @@ pub use memory::{Features, Kept, Limits, Memory};
 pub use pace::Pace;
 pub use retrain::{Attempt, Gate, Outcome, Retraining};
 pub use split::{Labelled, Split};
-pub use trainer::{KeepNow, Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder};
+pub use trainer::{
+    KeepNow, Order, Prepare, Prepared, Report, RolledBack, TrainerActor, TrainerOrder,
+};
 pub use turn::{TURNS_A_STEP, Turn};

@@ -17,11 +17,11 @@ use super::beginning::Beginning;
 use super::feed::feed;
 use super::gpu;
 use super::lines::Sinks;
-use super::roster::Command;
 use super::measured::kind;
-use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
-use super::run::{NodeError, Teachers};
 use super::models::take_over;
+use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
+use super::roster::Command;
+use super::run::{NodeError, Teachers};
 use crate::cluster::{Cluster, LentDevice};
 use crate::config::{
     Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, SchedulerConfig, StreamConfig,
@@ -30,7 +30,8 @@ use crate::config::{
 use crate::keep::StateFolder;
 use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::schedule::{
-    DeviceActor, Event, Guests, Journal, Policy, SchedulerActor, Setup, StreamSetup, Travel, inference_job, training_job,
+    DeviceActor, Event, Guests, Journal, Policy, SchedulerActor, Setup, StreamSetup, Travel,
+    inference_job, training_job,
 };
 use crate::source::StopFlag;
 use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
@@ -142,14 +143,19 @@ impl Node {
         // takes long.
         let state = config.run.state.as_deref().map(StateFolder::make);
         let state = state.transpose()?;
-        let placed = config.devices.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let placed = config
+            .devices
+            .iter()
+            .map(place)
+            .collect::<Result<Vec<_>, _>>()?;
         let cluster = match (&config.cluster, &state) {
             (Some(cluster), Some(state)) => {
                 let devices = placed.iter().map(|placed| placed.device.clone());
                 let scheduler = Policy::new(config.run.scheduler).scheduler;
                 let devices = devices.collect();
                 let configured = &config.streams;
-                let cluster = Cluster::start(cluster, configured, state.path(), devices, scheduler)?;
+                let cluster =
+                    Cluster::start(cluster, configured, state.path(), devices, scheduler)?;
                 Some(cluster)
             }
             _ => None,
@@ -485,7 +491,11 @@ impl Node {
             on_window,
             ask: self.cluster.as_ref().map(Cluster::ask),
             guests: guests.clone(),
-            lends: self.config.cluster.as_ref().is_some_and(|cluster| cluster.lend),
+            lends: self
+                .config
+                .cluster
+                .as_ref()
+                .is_some_and(|cluster| cluster.lend),
             speeds: self.devices.iter().map(NodeDevice::speeds).collect(),
         };
         let scheduler = self
@@ -495,9 +505,17 @@ impl Node {
                 reason: error.to_string(),
             })?;
         if let Some(cluster) = &self.cluster {
-            let lends = self.config.cluster.as_ref().is_some_and(|cluster| cluster.lend);
+            let lends = self
+                .config
+                .cluster
+                .as_ref()
+                .is_some_and(|cluster| cluster.lend);
             let step = Duration::from_secs_f64(self.config.learning.step_seconds);
-            let lent = self.devices.iter().filter(|_| lends).map(|on| on.lent(step));
+            let lent = self
+                .devices
+                .iter()
+                .filter(|_| lends)
+                .map(|on| on.lent(step));
             cluster.begin(scheduler.clone(), commands, lent.collect(), guests);
         }
         tell(&scheduler, Event::Begin)?;

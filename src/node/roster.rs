@@ -53,7 +53,13 @@ impl Node {
         };
         if let Some(setup) = built.setup.take() {
             let setup = Box::new(setup);
-            tell(scheduler, Event::Joined { stream: index, setup })?;
+            tell(
+                scheduler,
+                Event::Joined {
+                    stream: index,
+                    setup,
+                },
+            )?;
         }
         built.start_source(index, *start, scheduler)?;
         tracing::info!(stream = config.name, "the stream has come");

@@ -24,6 +24,9 @@ use crate::write::{WriteError, write_atomically};
 
 /// How often a run looks at its stop flag.
 const STOP_CHECK: Duration = Duration::from_millis(50);
+/// How often memory that was freed goes back to the system: threads that take and free much of it by
+/// turns would keep what each has needed at most.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 64;
 /// How long the scheduler may take to write its journal after it was told to stop.
@@ -116,7 +119,7 @@ pub enum NodeError {
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
     let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
     config.check_own_teachers(&names)?;
-    ValidConfig::check_state(config)?;
+    config.check_state()?;
     let config = (**config).clone();
     let lines = options.out.as_deref().map(Lines::create).transpose()?;
     let (lines, sinks) = lines.unzip();
@@ -152,7 +155,12 @@ fn wait(
     node: &mut Node,
     interrupt: impl Fn() -> Result<(), NodeError>,
 ) -> Result<Journal, NodeError> {
+    let mut trimmed = Instant::now();
     loop {
+        if trimmed.elapsed() >= TRIM_EVERY {
+            trimmed = Instant::now();
+            ekya_models::give_memory_back();
+        }
         select! {
             recv(journal) -> journal => return journal.map_err(|_| NodeError::SchedulerDied),
             recv(commands) -> command => command.into_iter().for_each(|one| node.obey(one)),

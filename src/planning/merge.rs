@@ -116,7 +116,9 @@ impl<'a> Site<'a> {
             streams.map(move |stream| (node, stream))
         });
         for ((node, stream), plan) in streams.zip(&plan.streams) {
-            let away = plan.training_device.filter(|device| Some(*device) != plan.device);
+            let away = plan
+                .training_device
+                .filter(|device| Some(*device) != plan.device);
             let away = away.and_then(|device| self.devices.get(device));
             if let Some(&(at, index, _)) = away
                 && let Some(guest) = guest(node, stream, index, plan)
@@ -163,7 +165,9 @@ fn speed(own: &DeviceSituation, other: &DeviceSituation, kind: &str) -> f64 {
     let logarithms = ratios.iter().map(|(_, ratio)| ratio.ln());
     let mean = || (logarithms.sum::<f64>() / ratios.len().max(1) as f64).exp();
     let (least, most) = SPEEDS;
-    own_kind.map_or_else(mean, |(_, ratio)| *ratio).clamp(least, most)
+    own_kind
+        .map_or_else(mean, |(_, ratio)| *ratio)
+        .clamp(least, most)
 }
 
 #[cfg(test)]
@@ -233,7 +237,11 @@ mod tests {
         assert_eq!((loaded.about, loaded.streams.len()), (3, 4));
         assert!(loaded.streams.iter().all(|one| one.version == 7));
         let away: Vec<_> = (loaded.streams.iter())
-            .filter(|one| one.trained_on.as_ref().is_some_and(|place| place.node == "edge-2"))
+            .filter(|one| {
+                one.trained_on
+                    .as_ref()
+                    .is_some_and(|place| place.node == "edge-2")
+            })
             .filter(|one| one.start.is_some())
             .collect();
         assert!(!away.is_empty(), "{loaded:?}");
@@ -277,7 +285,10 @@ mod tests {
     #[test]
     fn speeds_are_those_of_the_kind_else_of_what_both_know() {
         let device = |speeds: &[(&str, f64)]| DeviceSituation {
-            speeds: speeds.iter().map(|(kind, speed)| ((*kind).to_owned(), *speed)).collect(),
+            speeds: speeds
+                .iter()
+                .map(|(kind, speed)| ((*kind).to_owned(), *speed))
+                .collect(),
             ..node(Vec::new()).devices[0].clone()
         };
         let jetson = device(&[("small", 10.0), ("resnet18", 1.0)]);
@@ -285,7 +296,10 @@ mod tests {
         assert_eq!(speed(&jetson, &server, "small"), 4.0);
         assert!((speed(&jetson, &server, "ssdlite") - 6.0).abs() < 1e-9);
         assert_eq!(speed(&jetson, &device(&[]), "small"), 1.0);
-        assert_eq!(speed(&jetson, &device(&[("small", f64::NAN)]), "small"), 1.0);
+        assert_eq!(
+            speed(&jetson, &device(&[("small", f64::NAN)]), "small"),
+            1.0
+        );
     }
 
     proptest! {
@@ -320,7 +334,10 @@ mod tests {
         let mut assembly = Assembly::default();
         assert_eq!(assembly.take(parts[0].clone()), None);
         assert_eq!(assembly.take(parts[2].clone()), None);
-        let arrived: Vec<_> = parts.into_iter().filter_map(|part| assembly.take(part)).collect();
+        let arrived: Vec<_> = parts
+            .into_iter()
+            .filter_map(|part| assembly.take(part))
+            .collect();
         assert_eq!(arrived, [whole]);
     }
 }

@@ -28,11 +28,14 @@ impl<P: Parts> Part<P> {
     pub fn all(whole: P) -> impl Iterator<Item = Self> {
         let parts = whole.into_parts();
         let last = parts.len() - 1;
-        parts.into_iter().enumerate().map(move |(index, part)| Self {
-            part,
-            index: index as u32,
-            is_last: index == last,
-        })
+        parts
+            .into_iter()
+            .enumerate()
+            .map(move |(index, part)| Self {
+                part,
+                index: index as u32,
+                is_last: index == last,
+            })
     }
 }
 
@@ -54,7 +57,14 @@ const PARTS_MAX: u32 = 256;
 
 impl<P: Parts> Assembly<P> {
     /// Takes the next part; the whole, when that was the last.
-    pub fn take(&mut self, Part { part, index, is_last }: Part<P>) -> Option<P> {
+    pub fn take(
+        &mut self,
+        Part {
+            part,
+            index,
+            is_last,
+        }: Part<P>,
+    ) -> Option<P> {
         let whole = match self.begun.take() {
             _ if index == 0 => part,
             Some((mut whole, next))

@@ -406,7 +406,10 @@ fn even_part(share: Share, parts: usize) -> Share {
 
 /// Shares of one device that were decided when it had more to hand out are made smaller in proportion.
 fn fit(grants: &mut [Grant]) {
-    let sum: u64 = grants.iter().map(|grant| u64::from(grant.share.micro())).sum();
+    let sum: u64 = grants
+        .iter()
+        .map(|grant| u64::from(grant.share.micro()))
+        .sum();
     let whole = u64::from(Share::WHOLE.micro());
     if sum > whole {
         for grant in grants {

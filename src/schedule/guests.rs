@@ -44,7 +44,9 @@ impl SchedulerActor {
         let key = (of.to_owned(), stream.to_owned());
         let here = self.setup.guests.lock().get(&key).copied();
         let mut guests = self.guests.iter();
-        let decided = guests.find(|guest| guest.of == of && guest.stream == stream).cloned();
+        let decided = guests
+            .find(|guest| guest.of == of && guest.stream == stream)
+            .cloned();
         let (Some((device, job)), Some(guest)) = (here, decided) else {
             return;
         };

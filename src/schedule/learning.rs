@@ -146,7 +146,9 @@ impl SchedulerActor {
         ctx: &Ctx<Self>,
     ) {
         let travel = self.setup.streams[stream].travel.as_ref();
-        let elsewhere = place.as_ref().and_then(|place| Some((travel?.elsewhere)(place)));
+        let elsewhere = place
+            .as_ref()
+            .and_then(|place| Some((travel?.elsewhere)(place)));
         let place = place.filter(|_| elsewhere.is_some());
         let now = self.now();
         let config = self.setup.config.learning.configurations[configuration].clone();

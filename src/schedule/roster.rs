@@ -75,7 +75,9 @@ impl SchedulerActor {
         self.sequence += 1;
         let setup = &self.setup.streams[stream];
         let nothing = |job| self.grant(job, Share::ZERO);
-        let grants: Vec<Grant> = [setup.inference_job, setup.training_job].map(nothing).into();
+        let grants: Vec<Grant> = [setup.inference_job, setup.training_job]
+            .map(nothing)
+            .into();
         if let Err(error) = self.setup.devices[setup.device].1.tell(ApplyGrants(grants)) {
             tracing::error!(%error, "a device does not take grants");
         }

@@ -71,7 +71,10 @@ impl Site {
     }
 
     fn issue(&self, name: &str, role: Role) {
-        let issued = self.authority.issue(&Who::new(name, role).unwrap(), 1).unwrap();
+        let issued = self
+            .authority
+            .issue(&Who::new(name, role).unwrap(), 1)
+            .unwrap();
         let file = |kind: &str| self.certs().join(format!("{name}.{kind}"));
         fs::write(file("pem"), issued.certificate).unwrap();
         fs::write(file("key"), issued.key).unwrap();
@@ -102,7 +105,10 @@ impl Site {
     /// Starts a node as it was started before.
     pub(crate) fn start_again(&mut self, node: usize) {
         let folder = self.folder_of(node);
-        let log = File::options().create(true).append(true).open(folder.join("log"));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join("log"));
         let log = log.unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_ekya"))
             .args(["run", "--config"])
@@ -169,7 +175,10 @@ impl Site {
             thread::sleep(LOOK);
         }
         let logs: Vec<_> = (0..self.nodes.len()).map(|node| self.log(node)).collect();
-        panic!("not within {PATIENCE:?}: {what}\n{last:#?}\n{}", logs.join("\n---\n"));
+        panic!(
+            "not within {PATIENCE:?}: {what}\n{last:#?}\n{}",
+            logs.join("\n---\n")
+        );
     }
 }
 

@@ -212,7 +212,11 @@ impl<'a> Layout<'a> {
         let loads = Loads::of(self.problem, &self.homes);
         let movable = |&stream: &usize| is_movable(&self.problem.streams[stream]);
         let mut streams: Vec<_> = (0..self.homes.len()).filter(movable).collect();
-        let load = |stream: usize| self.homes[stream].training.map_or(0.0, |d| loads.relative(d));
+        let load = |stream: usize| {
+            self.homes[stream]
+                .training
+                .map_or(0.0, |d| loads.relative(d))
+        };
         streams.sort_by(|&a, &b| load(b).total_cmp(&load(a)).then(a.cmp(&b)));
         for stream in streams {
             for home in self.moves(stream) {

@@ -1,7 +1,6 @@
 //! The cluster actor of a node: says what the node wants to whoever leads, passes on to the scheduler what
 //! is decided, and decides for all while this node leads.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +10,10 @@ use ekya_actors::{
     Actor, Compute, Ctx, Handler, MemberState, Message, Messages, Node, Receive, Ref, Remote, Reply,
 };
 use ekya_sched::Scheduler;
-use parking_lot::Mutex;
 
 use super::assignments::Assignments;
 use super::custody::Custody;
-use super::homes::{self, Order, Present, Roll};
+use super::desk::Desk;
 use super::leadership::{Claim, Leader, Leadership};
 use super::lend::Lending;
 use super::means::Means;
@@ -26,19 +24,15 @@ use super::messages::{
 use super::peers::{CLUSTER, Found, Peers};
 use super::term::TermFile;
 use crate::node::Command;
-use crate::planning::{self, Assembly, Decisions, Part, Situation, StreamSituation};
+use crate::planning::{Assembly, Decisions, Part, Situation, StreamSituation};
 use crate::schedule::{Event, SchedulerActor};
 
 /// How often a node looks at what the others say.
 const LOOK: Duration = Duration::from_millis(250);
 /// A leader that says nothing to a node for so long leaves it to plan for itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A node that has not said so for so long runs nothing that its leader knows of.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Shares of other nodes' devices are said again so often.
-const RENEW: Duration = Duration::from_secs(5);
 /// What was not answered is said again.
-const REPEAT: Duration = Duration::from_secs(2);
+pub(super) const REPEAT: Duration = Duration::from_secs(2);
 
 /// What a cluster actor is started with.
 pub(super) struct Beginning {
@@ -58,12 +52,12 @@ pub(super) struct Beginning {
 
 /// One for each node.
 pub struct ClusterActor {
-    node: Node,
+    pub(super) node: Node,
     me: String,
     began: Instant,
-    leadership: Leadership,
+    pub(super) leadership: Leadership,
     term: TermFile,
-    follows: Option<Leader>,
+    pub(super) follows: Option<Leader>,
     peers: Peers,
     /// Of this node, once it runs.
     own_scheduler: Option<Ref<SchedulerActor>>,
@@ -77,7 +71,7 @@ pub struct ClusterActor {
     /// The highest whose decisions were taken.
     taken: Option<Leader>,
     instructions: Assembly<Decisions>,
-    desk: Desk,
+    pub(super) desk: Desk,
 }
 
 /// What this node wants, and how long it has waited for an answer.
@@ -86,27 +80,6 @@ struct Wants {
     since: Instant,
     said: Instant,
     is_answered: bool,
-}
-
-/// What a leader works with.
-struct Desk {
-    reports: BTreeMap<String, Assembly<Situation>>,
-    situations: BTreeMap<String, Situation>,
-    /// What nodes run and keep.
-    rolls: BTreeMap<String, Roll>,
-    /// Since when this node leads.
-    since: Instant,
-    /// What was ordered, and when: orders that are being carried out are not repeated at every look.
-    ordered: BTreeMap<String, (Order, Instant)>,
-    planner: Compute,
-    scheduler: Arc<Mutex<Box<dyn Scheduler + Send>>>,
-    /// A plan is being made.
-    is_planning: bool,
-    /// Something has come since.
-    is_stale: bool,
-    plans: u64,
-    /// When the last plan was begun.
-    planned: Instant,
 }
 
 impl ClusterActor {
@@ -144,23 +117,11 @@ impl ClusterActor {
             wants: None,
             taken: None,
             instructions: Assembly::default(),
-            desk: Desk {
-                reports: BTreeMap::new(),
-                situations: BTreeMap::new(),
-                rolls: BTreeMap::new(),
-                since: Instant::now(),
-                ordered: BTreeMap::new(),
-                planner,
-                scheduler: Arc::new(Mutex::new(scheduler)),
-                is_planning: false,
-                is_stale: false,
-                plans: 0,
-                planned: Instant::now(),
-            },
+            desk: Desk::new(planner, scheduler),
         }
     }
 
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         self.follows
             .as_ref()
             .is_some_and(|leader| leader.name == self.me)
@@ -298,7 +259,7 @@ impl ClusterActor {
 }
 
 /// What another node says of itself; nothing where it has not said anything, or is of another version.
-fn claim_of(member: &MemberState) -> Option<Claim> {
+pub(super) fn claim_of(member: &MemberState) -> Option<Claim> {
     serde_json::from_slice(&member.notice).ok()
 }
 
@@ -407,187 +368,6 @@ impl Receive<Instruct> for ClusterActor {
     }
 }
 
-/// While this node leads.
-impl Receive<Report> for ClusterActor {
-    fn receive(&mut self, Report(part): Report, reply: Reply<Report>, ctx: &mut Ctx<Self>) {
-        if !self.leads() {
-            return;
-        }
-        let from = reply
-            .peer()
-            .map_or_else(|| self.me.clone(), |peer| peer.to_string());
-        if self.desk.take(from, part) {
-            self.plan(ctx);
-        }
-    }
-}
-
-impl Receive<Rolled> for ClusterActor {
-    fn receive(&mut self, Rolled(roll): Rolled, reply: Reply<Rolled>, _: &mut Ctx<Self>) {
-        if self.leads() {
-            let from = reply
-                .peer()
-                .map_or_else(|| self.me.clone(), |peer| peer.to_string());
-            self.desk.rolls.insert(from, roll);
-        }
-    }
-}
-
-impl ClusterActor {
-    /// Orders what is to be done with streams.
-    fn order(&mut self, ctx: &mut Ctx<Self>) {
-        let Some(leader) = self.follows.clone().filter(|_| self.leads()) else {
-            return;
-        };
-        let members = self.node.members();
-        let others = members
-            .iter()
-            .map(|member| (member.name.clone(), claim_of(member)));
-        let own = (self.me.clone(), Some(self.leadership.claim()));
-        let claims: BTreeMap<_, _> = others.chain([own]).collect();
-        for (node, order) in self.desk.orders(&claims) {
-            let leader = leader.clone();
-            self.tell(&node, Act { leader, order }, ctx);
-        }
-    }
-}
-
-/// A plan has been made, or could not.
-struct Planned(Option<BTreeMap<String, Decisions>>);
-
-impl Message for Planned {
-    type Reply = ();
-}
-
-impl Handler<Planned> for ClusterActor {
-    fn handle(&mut self, Planned(planned): Planned, ctx: &mut Ctx<Self>) {
-        self.desk.is_planning = false;
-        let leader = self.follows.clone().filter(|_| self.leads());
-        let Some(leader) = leader else {
-            return;
-        };
-        for (node, decisions) in planned.into_iter().flatten() {
-            for decisions in Part::all(decisions) {
-                let leader = leader.clone();
-                self.tell(&node, Instruct { leader, decisions }, ctx);
-            }
-        }
-        if self.desk.is_stale {
-            self.plan(ctx);
-        }
-    }
-}
-
-impl ClusterActor {
-    /// Plans again, where shares would lapse otherwise.
-    fn renew(&mut self, ctx: &Ctx<Self>) {
-        let desk = &self.desk;
-        let streams = desk
-            .situations
-            .values()
-            .flat_map(|situation| &situation.streams);
-        let mut away = streams.filter(|stream| stream.trained_on.is_some());
-        if self.leads() && desk.planned.elapsed() > RENEW && away.next().is_some() {
-            self.plan(ctx);
-        }
-    }
-
-    /// Has all planned for with what is known; one plan at a time.
-    fn plan(&mut self, ctx: &Ctx<Self>) {
-        let desk = &mut self.desk;
-        desk.is_stale = desk.is_planning;
-        if desk.is_planning {
-            return;
-        }
-        desk.plans += 1;
-        desk.planned = Instant::now();
-        let (nodes, scheduler, number) =
-            (desk.situations.clone(), desk.scheduler.clone(), desk.plans);
-        let me = ctx.me();
-        let task = move || planning::plan(&nodes, &**scheduler.lock(), number);
-        let done = move |planned: Result<Result<_, _>, ekya_actors::ComputeError>| {
-            let planned = match planned {
-                Ok(Ok(planned)) => Some(planned),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "no plan; what was decided before stays in force");
-                    None
-                }
-                Err(error) => {
-                    tracing::error!(%error, "no plan; what was decided before stays in force");
-                    None
-                }
-            };
-            drop(me.tell(Planned(planned)));
-        };
-        match desk.planner.run(task, done) {
-            Ok(()) => desk.is_planning = true,
-            Err(error) => {
-                tracing::error!(%error, "no plan; what was decided before stays in force")
-            }
-        }
-    }
-}
-
-impl Desk {
-    /// Takes a part of a report; true when the node's situation is known anew.
-    fn take(&mut self, from: String, part: Part<Situation>) -> bool {
-        let whole = self.reports.entry(from.clone()).or_default().take(part);
-        let is_new = whole.is_some();
-        self.situations
-            .extend(whole.map(|situation| (from, situation)));
-        is_new
-    }
-
-    /// Forgets nodes that are not there any more; true when there were any.
-    fn forget(&mut self, is_there: impl Fn(&str) -> bool) -> bool {
-        let before = self.situations.len();
-        self.reports.retain(|name, _| is_there(name));
-        self.situations.retain(|name, _| is_there(name));
-        self.rolls.retain(|name, _| is_there(name));
-        self.situations.len() < before
-    }
-
-    fn clear(&mut self) {
-        self.reports.clear();
-        self.situations.clear();
-        self.rolls.clear();
-        self.ordered.clear();
-        self.since = Instant::now();
-    }
-
-    /// What is to be ordered now, as the nodes that are there say what they run. One that says nothing
-    /// for long runs nothing that this version knows of.
-    fn orders(&mut self, claims: &BTreeMap<String, Option<Claim>>) -> Vec<(String, Order)> {
-        let complete = claims.keys().all(|name| self.rolls.contains_key(name));
-        if !complete && self.since.elapsed() < SILENCE {
-            return Vec::new();
-        }
-        let present = |(name, claim): (&String, &Option<Claim>)| {
-            let (roll, claim) = (self.rolls.get(name)?, (*claim)?);
-            let load = self.situations.get(name).map_or(0.0, load);
-            Some((name.clone(), Present { claim, roll, load }))
-        };
-        let nodes = claims.iter().filter_map(present).collect();
-        let mut orders = homes::orders(&nodes);
-        let now = Instant::now();
-        self.ordered
-            .retain(|_, (_, at)| now.duration_since(*at) < REPEAT);
-        orders.retain(|(_, order)| {
-            let stream = order.stream();
-            let is_new = self
-                .ordered
-                .get(stream)
-                .is_none_or(|(before, _)| before != order);
-            if is_new {
-                tracing::info!(?order, "ordered");
-                self.ordered.insert(stream.to_owned(), (order.clone(), now));
-            }
-            is_new
-        });
-        orders
-    }
-}
-
 impl Handler<Found> for ClusterActor {
     fn handle(&mut self, found: Found, _: &mut Ctx<Self>) {
         self.peers.found(found);
@@ -627,17 +407,6 @@ fn overview_of(stream: &StreamSituation, situation: &Situation) -> StreamOvervie
         retrains: stream.spec.training_running,
         trained_on: stream.trained_on.clone(),
     }
-}
-
-/// Devices' worth of inference of a node, for its devices.
-fn load(situation: &Situation) -> f64 {
-    let shares = situation.streams.iter().map(|stream| {
-        let options = stream.spec.inference.iter();
-        options
-            .map(|option| option.share.as_f64())
-            .fold(0.0, f64::max)
-    });
-    shares.sum::<f64>() / situation.devices.len().max(1) as f64
 }
 
 impl Handler<Drain> for ClusterActor {

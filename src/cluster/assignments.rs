@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::homes::Entry;
+use crate::clock::unix_seconds;
 use crate::config::StreamConfig;
 use crate::write::{WriteError, write_privately};
 
@@ -29,6 +31,8 @@ pub(super) struct Assignment {
     pub(super) home: String,
     /// Whether this node runs it.
     pub(super) runs: bool,
+    /// When it was first run, on any node (Unix seconds): a source that is no camera goes on from there.
+    pub(super) began: u64,
     /// How it is configured.
     pub(super) config: StreamConfig,
 }
@@ -37,6 +41,13 @@ pub(super) struct Assignment {
 struct Content {
     version: u32,
     streams: BTreeMap<String, Assignment>,
+}
+
+impl Assignment {
+    /// How long it has been since it was first run.
+    pub(super) fn age(&self) -> Duration {
+        Duration::from_secs(unix_seconds().saturating_sub(self.began))
+    }
 }
 
 impl Assignments {
@@ -74,6 +85,7 @@ impl Assignments {
                 epoch: 0,
                 home: me.to_owned(),
                 runs: true,
+                began: unix_seconds(),
                 config: config.clone(),
             });
             known.runs |= known.home == me;

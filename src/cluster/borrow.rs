@@ -1,12 +1,10 @@
 //! Has students of this node retrained on other nodes' devices.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ekya_actors::{AskError, Node, Payload, Ref};
-use ekya_models::{ModelError, Student};
+use ekya_models::Student;
 use ekya_profiler::Progress;
 
 use super::actor::ClusterActor;
@@ -17,6 +15,7 @@ use super::peers::CLUSTER;
 use crate::config::StudentConfig;
 use crate::learn::{Brought, Elsewhere, Errand, LearnError};
 use crate::planning::Place;
+use crate::schedule::Load;
 
 /// Reports that may be on their way.
 const ROOM: u32 = 16;
@@ -26,9 +25,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(60);
 /// For so long what is to be fetched is kept.
 const KEPT_FOR: Duration = Duration::from_secs(180);
-
-/// Makes a student that computes where the serving one does, of the file of another one.
-pub(crate) type Load = Arc<dyn Fn(&Path) -> Result<Box<dyn Student>, ModelError> + Send + Sync>;
 
 /// What is needed to have a stream's student retrained elsewhere.
 #[derive(Clone)]
@@ -43,7 +39,7 @@ impl Borrower {
     /// Retrains on this device of another node.
     pub(crate) fn elsewhere(&self, place: &Place) -> Elsewhere {
         let (borrower, place) = (self.clone(), place.clone());
-        Box::new(move |errand, cancelled, report| {
+        Elsewhere::Lent(Box::new(move |errand, cancelled, report| {
             let failed = |why: String| LearnError::Elsewhere(format!("{}: {why}", place.node));
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -59,7 +55,7 @@ impl Borrower {
                 student,
                 gpu_seconds,
             })
-        })
+        }))
     }
 
     /// The retrained student, as handed over, and the device seconds that it took.

@@ -6,12 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ekya_models::CheckpointStore;
 use serde::{Deserialize, Serialize};
 
 use super::assignments::Assignment;
 use super::bundle;
 use super::homes::Entry;
 use crate::keep::{StreamFolder, streams};
+use crate::schedule::Found;
 use crate::write::write_privately;
 
 /// A copy of a stream.
@@ -126,6 +128,36 @@ pub(super) fn put_back(state: &Path, stream: &str) -> io::Result<()> {
 /// What the system says.
 pub(super) fn put_in_place(state: &Path, stream: &str, bundle: &[u8]) -> io::Result<()> {
     bundle::unpack(bundle, &of(state, stream))
+}
+
+/// The newest student of a stream that has run on another node, in a folder that goes with it; nothing
+/// where there is none that is whole.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn find(
+    state: &Path,
+    stream: &str,
+    node: &str,
+    bundle: &[u8],
+) -> io::Result<Option<Box<Found>>> {
+    let folder = tempfile::Builder::new()
+        .prefix(".found")
+        .tempdir_in(state)?;
+    let inside = of(folder.path(), stream);
+    bundle::unpack(bundle, &inside)?;
+    let checkpoints = StreamFolder::of(folder.path(), stream).checkpoints;
+    let store = CheckpointStore::open(&checkpoints, 1).map_err(io::Error::other)?;
+    let (newest, _) = store.newest().map_err(io::Error::other)?;
+    Ok(newest.map(|newest| {
+        Box::new(Found {
+            stream: stream.to_owned(),
+            node: node.to_owned(),
+            classes: newest.manifest.provenance.classes,
+            weights: newest.weights,
+            folder,
+        })
+    }))
 }
 
 /// Removes a copy.

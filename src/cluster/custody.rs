@@ -4,24 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ekya_actors::{Ctx, Handler, Message, Receive, Reply};
+use ekya_actors::{Ctx, Handler, Message, Reply};
 
 use super::actor::ClusterActor;
 use super::assignments::{Assignment, Assignments};
 use super::copies::{self, Copied, Copies};
-use super::homes::{Order, Roll, keeper};
-use super::means::Means;
-use super::messages::{Act, Manage, Offer, Purpose, Rolled};
-use crate::config::StreamConfig;
+use super::handover::hand_over;
+use super::homes::{Roll, keeper};
+use super::messages::{Manage, Offer, Purpose, Rolled};
+use crate::schedule::{Event, Found};
 
 /// How often whoever leads hears what a node runs and keeps, where nothing has changed.
 const ROLL_EVERY: Duration = Duration::from_secs(5);
 /// Frames are copied so often; a new checkpoint at once.
 const COPY_EVERY: Duration = Duration::from_secs(60);
 /// After a failure it is tried again.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(5);
+/// So often that time is doubled.
+const LONGEST_PAUSE: u32 = 4;
+/// So often a stream that runs elsewhere, too, is kept for what it has learnt.
+const TRIES: u32 = 3;
 /// Streams that come at a time; more wait until their nodes offer them again.
-const COMING_MAX: usize = 4;
+pub(super) const COMING_MAX: usize = 4;
 
 /// What a node knows of its streams and copies.
 pub(super) struct Custody {
@@ -29,11 +33,11 @@ pub(super) struct Custody {
     pub(super) copies: Copies,
     state: PathBuf,
     /// Streams that are on their way from or to here.
-    busy: BTreeSet<String>,
+    pub(super) busy: BTreeSet<String>,
     /// What was copied to another node, by stream.
     copied: BTreeMap<String, CopiedTo>,
-    /// What could not be done is tried again then.
-    not_before: BTreeMap<String, Instant>,
+    /// What could not be done, how often, and when it is tried again.
+    failed: BTreeMap<String, (u32, Instant)>,
     said: Option<(Roll, Instant)>,
 }
 
@@ -53,7 +57,7 @@ impl Custody {
             state,
             busy: BTreeSet::new(),
             copied: BTreeMap::new(),
-            not_before: BTreeMap::new(),
+            failed: BTreeMap::new(),
             said: None,
         }
     }
@@ -67,12 +71,34 @@ impl Custody {
     }
 
     /// Whether something may be begun with a stream now.
-    fn is_free(&self, stream: &str) -> bool {
-        let due = self
-            .not_before
-            .get(stream)
-            .is_none_or(|at| *at <= Instant::now());
+    pub(super) fn is_free(&self, stream: &str) -> bool {
+        let failed = self.failed.get(stream);
+        let due = failed.is_none_or(|(_, again)| *again <= Instant::now());
         due && !self.busy.contains(stream)
+    }
+
+    /// Whether something has failed so often that it must do without what failed.
+    pub(super) fn is_last_try(&self, stream: &str) -> bool {
+        self.failed
+            .get(stream)
+            .is_some_and(|(times, _)| times + 1 >= TRIES)
+    }
+
+    /// Counts another move of a stream that runs here: what is copied from here on is later than what the
+    /// node has had copied that ran it until that epoch.
+    pub(super) fn be_later_than(&mut self, stream: &str, epoch: u64) {
+        if let Some(known) = self
+            .assignments
+            .get(stream)
+            .filter(|known| known.epoch <= epoch)
+        {
+            let epoch = epoch + 1;
+            let later = Assignment {
+                epoch,
+                ..known.clone()
+            };
+            self.set(stream, later);
+        }
     }
 
     fn set(&mut self, stream: &str, assignment: Assignment) {
@@ -91,13 +117,13 @@ pub(super) struct Settled {
 }
 
 /// Whoever waits to hear what has come of something.
-enum Waiting {
+pub(super) enum Waiting {
     Node(Reply<Offer>),
     Person(Reply<Manage>),
 }
 
 impl Waiting {
-    fn hear(self, answer: Result<(), String>) {
+    pub(super) fn hear(self, answer: Result<(), String>) {
         match self {
             Self::Node(reply) => reply.send(answer),
             Self::Person(reply) => reply.send(answer),
@@ -113,6 +139,8 @@ pub(super) enum Change {
     Gone(Assignment),
     /// This node keeps a copy of it.
     Keeps(Copied),
+    /// It has come back, and with it what was learnt elsewhere.
+    Found(Box<Found>),
     /// Another node keeps a copy of it.
     CopiedTo(String, [u64; 2], u64),
     /// Nothing.
@@ -133,7 +161,7 @@ impl ClusterActor {
         for (stream, assignment) in given {
             let means = self.means();
             self.begin(&stream, None, ctx, move |_| async move {
-                means.run(assignment.config.clone()).await?;
+                means.run(&assignment).await?;
                 Ok(Change::Runs(assignment))
             });
         }
@@ -199,7 +227,7 @@ impl ClusterActor {
     }
 
     /// Begins something that takes its time; the actor hears of its end.
-    fn begin<F>(
+    pub(super) fn begin<F>(
         &mut self,
         stream: &str,
         waits: Option<Waiting>,
@@ -223,28 +251,6 @@ impl ClusterActor {
     }
 }
 
-/// Gives another node what there is of a stream.
-async fn hand_over(
-    means: &Means,
-    stream: &str,
-    to: &str,
-    assignment: Assignment,
-    purpose: Purpose,
-) -> Result<(), String> {
-    let bundle = means.pack(stream, purpose).await?;
-    let revision = crate::clock::unix_seconds();
-    // Strings and finite numbers: always JSON.
-    let assignment = serde_json::to_string(&assignment).unwrap_or_default();
-    let offer = |payload| Offer {
-        purpose,
-        stream: stream.to_owned(),
-        assignment,
-        revision,
-        payload,
-    };
-    means.offer(to, bundle, offer).await
-}
-
 impl Handler<Settled> for ClusterActor {
     fn handle(&mut self, settled: Settled, ctx: &mut Ctx<Self>) {
         let Settled {
@@ -253,16 +259,21 @@ impl Handler<Settled> for ClusterActor {
             waits,
         } = settled;
         self.custody.busy.remove(&stream);
-        self.custody.not_before.remove(&stream);
+        let times = self
+            .custody
+            .failed
+            .remove(&stream)
+            .map_or(0, |(times, _)| times);
         let answer = match result {
             Ok(change) => {
                 self.settle(&stream, change);
                 Ok(())
             }
             Err(why) => {
-                tracing::warn!(stream, why, "tried again in {} s", RETRY.as_secs());
-                let again = Instant::now() + RETRY;
-                self.custody.not_before.insert(stream, again);
+                let pause = RETRY * 2_u32.pow(times.min(LONGEST_PAUSE));
+                tracing::warn!(stream, why, "tried again in {} s", pause.as_secs());
+                let failed = (times + 1, Instant::now() + pause);
+                self.custody.failed.insert(stream, failed);
                 Err(why)
             }
         };
@@ -309,244 +320,8 @@ impl ClusterActor {
                 };
                 custody.copied.insert(stream.to_owned(), copied);
             }
+            Change::Found(found) => self.tell_scheduler(Event::Found(found)),
             Change::Nothing => {}
         }
-    }
-}
-
-/// What whoever leads has ordered.
-impl Receive<Act> for ClusterActor {
-    fn receive(&mut self, act: Act, reply: Reply<Act>, ctx: &mut Ctx<Self>) {
-        let Act { leader, order } = act;
-        if !self.is_from_leader(&leader, reply.peer().as_deref()) {
-            return;
-        }
-        match order {
-            Order::Adopt { stream, epoch } => self.adopt(&stream, epoch, ctx),
-            Order::Send { stream, to } => self.send(&stream, to, Purpose::Run, ctx),
-            Order::Yield { stream, to } => self.send(&stream, to, Purpose::Merge, ctx),
-        }
-    }
-}
-
-impl ClusterActor {
-    fn adopt(&mut self, stream: &str, epoch: u64, ctx: &mut Ctx<Self>) {
-        let runs = self
-            .custody
-            .assignments
-            .get(stream)
-            .is_some_and(|known| known.runs);
-        let Some(copied) = self.custody.copies.get(stream).cloned() else {
-            return;
-        };
-        if runs || !self.custody.is_free(stream) {
-            return;
-        }
-        let assignment = Assignment {
-            epoch,
-            runs: true,
-            ..copied.assignment
-        };
-        let means = self.means();
-        self.begin(stream, None, ctx, move |stream| async move {
-            let (state, name) = (means.state.clone(), stream.clone());
-            means
-                .on_disk(move || copies::promote(&state, &name))
-                .await?;
-            let ran = means.run(assignment.config.clone()).await;
-            if let Err(why) = ran {
-                let state = means.state.clone();
-                means
-                    .on_disk(move || copies::put_back(&state, &stream))
-                    .await?;
-                return Err(why);
-            }
-            Ok(Change::Runs(assignment))
-        });
-    }
-
-    /// Hands a stream over to another node: to be run there, or what it has learnt, where it runs
-    /// already.
-    fn send(&mut self, stream: &str, to: String, purpose: Purpose, ctx: &mut Ctx<Self>) {
-        let Some(assignment) = self
-            .custody
-            .assignments
-            .get(stream)
-            .filter(|known| known.runs)
-        else {
-            return;
-        };
-        if !self.custody.is_free(stream) || (assignment.config.stay && purpose == Purpose::Run) {
-            return;
-        }
-        let mut assignment = assignment.clone();
-        assignment.epoch += u64::from(purpose == Purpose::Run);
-        self.give(stream, to, assignment, purpose, None, ctx);
-    }
-
-    /// Gives a stream, assigned like that from then on, to another node, and ends it here.
-    fn give(
-        &mut self,
-        stream: &str,
-        to: String,
-        mut assignment: Assignment,
-        purpose: Purpose,
-        waits: Option<Waiting>,
-        ctx: &mut Ctx<Self>,
-    ) {
-        let means = self.means();
-        self.begin(stream, waits, ctx, move |stream| async move {
-            let given = hand_over(&means, &stream, &to, assignment.clone(), purpose).await;
-            match (given, purpose) {
-                (Err(why), Purpose::Run | Purpose::Keep) => return Err(why),
-                // It runs there in any case.
-                (Err(why), Purpose::Merge) => {
-                    tracing::warn!(stream, to, why, "what was learnt here stays here");
-                }
-                (Ok(()), _) => {}
-            }
-            means.end(stream).await?;
-            assignment.runs = false;
-            Ok(Change::Gone(assignment))
-        });
-    }
-}
-
-/// The word of a person.
-impl Receive<Manage> for ClusterActor {
-    fn receive(&mut self, manage: Manage, reply: Reply<Manage>, ctx: &mut Ctx<Self>) {
-        let waits = Waiting::Person(reply);
-        match manage {
-            Manage::Add(config) => self.add(&config, waits, ctx),
-            Manage::Remove(stream) => self.end_for_good(&stream, waits, ctx),
-            Manage::Move { stream, to } => self.move_to(&stream, to, waits, ctx),
-        }
-    }
-}
-
-impl ClusterActor {
-    fn add(&mut self, config: &str, waits: Waiting, ctx: &mut Ctx<Self>) {
-        let config = match serde_json::from_str::<StreamConfig>(config) {
-            Ok(config) => config,
-            Err(error) => return waits.hear(Err(format!("no configuration of a stream: {error}"))),
-        };
-        let stream = config.name.clone();
-        let known = self.custody.assignments.get(&stream);
-        if known.is_some_and(|known| known.runs) {
-            return waits.hear(Err(format!("'{stream}' runs here already")));
-        }
-        let assignment = Assignment {
-            epoch: known.map_or(0, |known| known.epoch + 1),
-            home: self.me().to_owned(),
-            runs: true,
-            config,
-        };
-        let means = self.means();
-        self.begin(&stream, Some(waits), ctx, move |_| async move {
-            means.run(assignment.config.clone()).await?;
-            Ok(Change::Runs(assignment))
-        });
-    }
-
-    /// The assignment of a stream that runs here, for a change on the word of a person.
-    fn running(&self, stream: &str) -> Result<Assignment, String> {
-        let known = self
-            .custody
-            .assignments
-            .get(stream)
-            .filter(|known| known.runs);
-        let known = known.ok_or_else(|| format!("'{stream}' does not run here"))?;
-        if self.custody.busy.contains(stream) {
-            return Err(format!(
-                "'{stream}' is being copied or moved; try again in a moment"
-            ));
-        }
-        let epoch = known.epoch + 1;
-        Ok(Assignment {
-            epoch,
-            ..known.clone()
-        })
-    }
-
-    fn end_for_good(&mut self, stream: &str, waits: Waiting, ctx: &mut Ctx<Self>) {
-        let mut assignment = match self.running(stream) {
-            Ok(assignment) => assignment,
-            Err(why) => return waits.hear(Err(why)),
-        };
-        let means = self.means();
-        self.begin(stream, Some(waits), ctx, move |stream| async move {
-            means.end(stream).await?;
-            (assignment.runs, assignment.home) = (false, String::new());
-            Ok(Change::Gone(assignment))
-        });
-    }
-
-    fn move_to(&mut self, stream: &str, to: String, waits: Waiting, ctx: &mut Ctx<Self>) {
-        let mut assignment = match self.running(stream) {
-            Ok(assignment) => assignment,
-            Err(why) => return waits.hear(Err(why)),
-        };
-        if to == self.me() {
-            return waits.hear(Ok(()));
-        }
-        assignment.home.clone_from(&to);
-        self.give(stream, to, assignment, Purpose::Run, Some(waits), ctx);
-    }
-}
-
-/// Another node offers what it has of a stream.
-impl Receive<Offer> for ClusterActor {
-    fn receive(&mut self, offer: Offer, reply: Reply<Offer>, ctx: &mut Ctx<Self>) {
-        let Ok(mut assignment) = serde_json::from_str::<Assignment>(&offer.assignment) else {
-            return reply.send(Err("its configuration is not understood here".to_owned()));
-        };
-        let stream = offer.stream.clone();
-        let is_coming = self.custody.busy.contains(&stream);
-        if is_coming || self.custody.busy.len() >= COMING_MAX {
-            return reply.send(Err("busy; offer it again later".to_owned()));
-        }
-        let runs = self
-            .custody
-            .assignments
-            .get(&stream)
-            .is_some_and(|known| known.runs);
-        let means = self.means();
-        let Offer {
-            purpose,
-            payload,
-            revision,
-            ..
-        } = offer;
-        let waits = Some(Waiting::Node(reply));
-        self.begin(&stream, waits, ctx, move |stream| async move {
-            match purpose {
-                Purpose::Keep => {
-                    let bundle = means.fetch(&payload).await?;
-                    let copied = Copied {
-                        assignment,
-                        revision,
-                    };
-                    let (state, kept) = (means.state.clone(), copied.clone());
-                    let keep = move || copies::keep(&state, &stream, &kept, &bundle);
-                    means.on_disk(keep).await?;
-                    Ok(Change::Keeps(copied))
-                }
-                Purpose::Run if runs => Ok(Change::Nothing),
-                Purpose::Run => {
-                    let bundle = means.fetch(&payload).await?;
-                    let state = means.state.clone();
-                    let place = move || {
-                        copies::drop_copy(&state, &stream)?;
-                        copies::put_in_place(&state, &stream, &bundle)
-                    };
-                    means.on_disk(place).await?;
-                    means.run(assignment.config.clone()).await?;
-                    assignment.runs = true;
-                    Ok(Change::Runs(assignment))
-                }
-                // The better student of two is not looked for yet: this node's goes on.
-                Purpose::Merge => Ok(Change::Nothing),
-            }
-        });
     }
 }

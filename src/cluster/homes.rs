@@ -157,7 +157,7 @@ fn adopt(stream: &str, nodes: &BTreeMap<String, Present<'_>>) -> Vec<(String, Or
     let ended = entries(stream, nodes, |roll| &roll.ended);
     let ended = ended.iter().map(|(_, entry)| entry.epoch).max();
     let copies = copies.filter(|(_, entry)| ended.is_none_or(|ended| entry.epoch >= ended));
-    let newest = copies.max_by_key(|(node, entry)| (entry.epoch, entry.revision, *node));
+    let newest = copies.max_by_key(|(node, entry)| (entry.revision, entry.epoch, *node));
     let adopt = newest.map(|(node, entry)| {
         let (stream, epoch) = (stream.to_owned(), entry.epoch + 1);
         (node.to_owned(), Order::Adopt { stream, epoch })

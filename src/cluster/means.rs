@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::actor::ClusterActor;
+use super::assignments::Assignment;
 use super::bundle::{self, BUNDLE_MAX};
 use super::messages::{Offer, Purpose};
 use super::peers::CLUSTER;
@@ -77,8 +78,9 @@ impl Means {
     ///
     /// # Errors
     /// Why it does not run.
-    pub(super) async fn run(&self, config: crate::config::StreamConfig) -> Result<(), String> {
-        let added = self.command(|done| Command::Add(Box::new(config), done), START_WITHIN);
+    pub(super) async fn run(&self, assignment: &Assignment) -> Result<(), String> {
+        let (config, age) = (Box::new(assignment.config.clone()), assignment.age());
+        let added = self.command(|done| Command::Add(config, age, done), START_WITHIN);
         added.await?.map_err(|error| chain(&error))
     }
 

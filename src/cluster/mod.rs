@@ -1,8 +1,11 @@
 //! One node among others.
 //!
 //! Each node runs its own streams and is the only authority over its devices. One of them leads
-//! ([`leadership`]): it hears the situation of every node, plans for all, and tells each what to do; a node
+//! ([`Leadership`]): it hears the situation of every node, plans for all, and tells each what to do; a node
 //! takes that from the highest term that it knows, and plans for itself where nobody leads or answers.
+//!
+//! Of each stream another node keeps a copy (what the state folder keeps of it), and runs it when its node
+//! is gone; [`orders`] says who is to run what. A node may retrain students of others on its devices.
 
 mod actor;
 mod assignments;
@@ -10,7 +13,9 @@ mod borrow;
 mod bundle;
 mod copies;
 mod custody;
+mod desk;
 mod error;
+mod handover;
 mod homes;
 mod leadership;
 mod lend;
@@ -22,6 +27,7 @@ mod seeds;
 mod start;
 mod survey;
 mod term;
+mod wishes;
 
 pub use actor::{ACTOR, ClusterActor};
 pub use error::ClusterError;

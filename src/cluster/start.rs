@@ -1,5 +1,6 @@
 //! Starts what makes a node one among others.
 
+use std::collections::BTreeMap;
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use ekya_sched::Scheduler;
 
 use super::actor::{Beginning, ClusterActor, Serve, Want};
 use super::assignments::Assignments;
-use super::borrow::{Borrower, Load};
+use super::borrow::Borrower;
 use super::error::ClusterError;
 use super::leadership::Leadership;
 use super::lend::{Lending, LentDevice};
@@ -21,7 +22,7 @@ use super::seeds::Seeds;
 use super::term::TermFile;
 use crate::config::{ClusterConfig, StreamConfig, StudentConfig};
 use crate::node::Command;
-use crate::schedule::{Ask, Guests, SchedulerActor};
+use crate::schedule::{Ask, Guests, Load, SchedulerActor};
 
 /// Bundles that may wait for the disk.
 const FILES_MAX: usize = 64;
@@ -35,6 +36,8 @@ pub(crate) struct Cluster {
     seeds: Seeds,
     /// Those that the node begins with.
     pub(crate) streams: Vec<StreamConfig>,
+    /// How long each has been run before.
+    ages: BTreeMap<String, Duration>,
 }
 
 impl Cluster {
@@ -62,6 +65,10 @@ impl Cluster {
         let files = Compute::start("bundles", FILES_MAX).map_err(|error| start(&error))?;
         let mut assignments = Assignments::read(state);
         let streams = assignments.begin(&config.name, configured);
+        let ages = assignments
+            .runs()
+            .map(|(stream, one)| (stream.clone(), one.age()));
+        let ages = ages.collect();
         let actor = ClusterActor::new(Beginning {
             node: node.clone(),
             leadership: Leadership::new(config.name.clone(), term.term()),
@@ -88,7 +95,13 @@ impl Cluster {
             actor,
             seeds,
             streams,
+            ages,
         })
+    }
+
+    /// How long a stream that the node begins with has been run before.
+    pub(crate) fn age_of(&self, stream: &str) -> Duration {
+        self.ages.get(stream).copied().unwrap_or_default()
     }
 
     /// Its actors.

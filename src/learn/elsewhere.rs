@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ekya_models::{Example, Object, Student, TrainingOptions};
+use ekya_models::{Example, ModelError, Object, Student, TrainingOptions};
 use ekya_profiler::Progress;
 use ekya_sched::RetrainingConfig;
 
@@ -41,10 +41,41 @@ pub struct Brought {
     pub gpu_seconds: f64,
 }
 
-/// Has a student trained elsewhere, and waits for that; ends early when told to by the flag.
-pub type Elsewhere = Box<
+/// Has a student trained, and waits for that; ends early when told to by the flag.
+pub type Lend = Box<
     dyn Fn(Errand, &AtomicBool, &mut dyn FnMut(Progress)) -> Result<Brought, LearnError> + Send,
 >;
+
+/// Loads a student that computes where the serving one does.
+pub type Find = Box<dyn Fn() -> Result<Box<dyn Student>, ModelError> + Send>;
+
+/// Where a retrained student comes from, when it is not trained on the own device.
+pub enum Elsewhere {
+    /// It is trained on a device of another node.
+    Lent(Lend),
+    /// Another node has trained it before, while it ran the stream.
+    Found(Find),
+}
+
+/// Where a student was trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// On a device of another node, for this one.
+    Lent,
+    /// By another node, for itself.
+    Found,
+}
+
+impl Elsewhere {
+    /// Which it is.
+    #[must_use]
+    pub const fn kind(&self) -> Origin {
+        match self {
+            Self::Lent(_) => Origin::Lent,
+            Self::Found(_) => Origin::Found,
+        }
+    }
+}
 
 /// Packs labelled pictures, without loss, for another node (a tar archive).
 ///

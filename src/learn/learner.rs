@@ -12,7 +12,7 @@ use ekya_profiler::{
 use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
-use super::elsewhere::Elsewhere;
+use super::elsewhere::{Elsewhere, Origin};
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
 use super::gate::compare;
 use super::memory::{Kept, Limits, Memory};
@@ -453,8 +453,12 @@ impl Learner {
     fn observe(&self, configuration: usize, outcome: &Outcome, gpu_seconds: f64) {
         let config = &self.learning.configurations[configuration];
         let mut history = self.history.lock();
-        // What it takes of another device says nothing about this one.
-        if !outcome.was_lent {
+        // What has been trained otherwise says nothing about the configuration.
+        if outcome.came_from == Some(Origin::Found) {
+            return;
+        }
+        // Nor what it takes of another device about this one.
+        if outcome.came_from.is_none() {
             history.record_cost(config, outcome.examples, gpu_seconds);
         }
         let (Some(verdict), Some((situation, _))) = (&outcome.verdict, &self.profiled) else {

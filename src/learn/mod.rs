@@ -49,7 +49,7 @@ mod trainer;
 mod turn;
 
 pub(crate) use elsewhere::unpack as unpack_sample;
-pub use elsewhere::{Brought, Elsewhere, Errand};
+pub use elsewhere::{Brought, Elsewhere, Errand, Find, Lend, Origin};
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
 pub use labeller::{Golden, Label, LabellerActor, Labelling};
 pub use learner::{Beginning, Learner};

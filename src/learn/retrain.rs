@@ -6,7 +6,7 @@ use ekya_profiler::inference::Measurement;
 use ekya_profiler::{Estimate, Progress, measuring_variance};
 use ekya_sched::RetrainingConfig;
 
-use super::elsewhere::{Brought, Elsewhere, Errand, pack};
+use super::elsewhere::{Brought, Elsewhere, Errand, Origin, pack};
 use super::evaluate::{LearnError, Work, accuracy};
 use super::gate::{compare, recall};
 use super::pace::Pace;
@@ -29,8 +29,8 @@ pub struct Outcome {
     pub examples: usize,
     /// Device seconds spent, gate and inference profile included.
     pub gpu_seconds: f64,
-    /// Whether it was trained on another node's device, whose seconds are among those.
-    pub was_lent: bool,
+    /// Where it was trained, when not on the own device; the seconds of the other one are among those.
+    pub came_from: Option<Origin>,
 }
 
 /// A retraining that has come to its end, if need be at the second attempt.
@@ -158,17 +158,28 @@ impl Retraining<'_> {
             inference: Vec::new(),
             examples: self.examples.len(),
             gpu_seconds: work.spent() + lent.unwrap_or(0.0),
-            was_lent: lent.is_some(),
+            came_from: self.elsewhere.map(Elsewhere::kind),
         })
     }
 
-    /// Has it trained on another node, and lets the own device go meanwhile.
+    /// Has it trained on another node, and lets the own device go meanwhile; or takes what was found.
     fn train_elsewhere(
         &self,
         elsewhere: &Elsewhere,
         work: &mut Work,
         mut report: impl FnMut(Progress),
     ) -> Result<Brought, LearnError> {
+        let lent = match elsewhere {
+            Elsewhere::Lent(lent) => lent,
+            Elsewhere::Found(find) => {
+                let student = work.minibatch(find)?;
+                let gpu_seconds = 0.0;
+                return Ok(Brought {
+                    student,
+                    gpu_seconds,
+                });
+            }
+        };
         let failed = |error: std::io::Error| LearnError::Elsewhere(error.to_string());
         let folder = tempfile::tempdir().map_err(failed)?;
         let file = folder.path().join("student");
@@ -181,7 +192,7 @@ impl Retraining<'_> {
             options: self.options.clone(),
             seed: self.seed,
         };
-        elsewhere(errand, cancelled, &mut report)
+        lent(errand, cancelled, &mut report)
     }
 
     /// A retrained copy; `pace` learns from it. Now and then there is a look at what the steps have

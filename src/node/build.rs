@@ -30,7 +30,7 @@ use crate::config::{
 use crate::keep::StateFolder;
 use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::schedule::{
-    DeviceActor, Event, Guests, Journal, Policy, SchedulerActor, Setup, StreamSetup, Travel,
+    DeviceActor, Event, Guests, Journal, Load, Policy, SchedulerActor, Setup, StreamSetup, Travel,
     inference_job, training_job,
 };
 use crate::source::StopFlag;
@@ -93,6 +93,8 @@ pub(super) struct NodeStream {
     threads: Vec<JoinHandle<()>>,
     /// Ends its source.
     stop: StopFlag,
+    /// How long it has run before, on this node or another: its source goes on from there.
+    pub(super) age: Duration,
     /// Names of its actors.
     pub(super) actors: [String; 2],
     pub(super) trainer: Ref<TrainerActor>,
@@ -189,7 +191,10 @@ impl Node {
             cluster,
         };
         for (index, stream) in config.streams.iter().enumerate() {
-            let built = node.build_stream(index, stream, 0)?;
+            let mut built = node.build_stream(index, stream, 0)?;
+            if let Some(cluster) = &node.cluster {
+                built.age = cluster.age_of(&stream.name);
+            }
             node.streams.push(built);
         }
         // What this thread has loaded is read by others, in streams of their own.
@@ -329,6 +334,7 @@ impl Node {
             setup: Some(setup),
             threads: Vec::new(),
             stop,
+            age: Duration::ZERO,
             actors,
             trainer,
             gone: false,
@@ -359,8 +365,10 @@ impl Node {
                 None => Ok(loaded),
             }
         };
-        let borrower = cluster.borrower(&stream.name, &stream.student, Arc::new(load));
+        let load: Load = Arc::new(load);
+        let borrower = cluster.borrower(&stream.name, &stream.student, Arc::clone(&load));
         Some(Travel {
+            load,
             elsewhere: Box::new(move |place| borrower.elsewhere(place)),
             weights: bytes_of(student).unwrap_or(0),
             link: config.link_megabits * 1e6 / 8.0,
@@ -539,8 +547,10 @@ impl NodeStream {
         };
         let (intake, scheduler, stop) = (self.intake.clone(), scheduler.clone(), self.stop.clone());
         let (failure, name) = (self.failure.clone(), self.name.clone());
+        let age = self.age;
         let task = move || {
-            let failed = feed(&mut *opened.source, opened.slowdown, &intake, start, &stop);
+            let source = &mut *opened.source;
+            let failed = feed(source, opened.slowdown, &intake, start, age, &stop);
             if let Some(reason) = &failed {
                 tracing::warn!(
                     stream = name,

@@ -1,5 +1,7 @@
 //! Streams that come and go while a node runs.
 
+use std::time::Duration;
+
 use super::build::{Node, tell};
 use super::run::NodeError;
 use crate::config::StreamConfig;
@@ -8,8 +10,8 @@ use crate::schedule::Event;
 
 /// What a running node is asked to do, on the thread that runs it.
 pub(crate) enum Command {
-    /// Take a stream on, from what the state folder keeps of it.
-    Add(Box<StreamConfig>, Done<Result<(), NodeError>>),
+    /// Take a stream on, from what the state folder keeps of it, that has run for so long before.
+    Add(Box<StreamConfig>, Duration, Done<Result<(), NodeError>>),
     /// Let a stream go; false when there is none of that name.
     Remove(String, Done<bool>),
     /// Have the state folder follow what a stream has learnt, and say so then; dropped without a word
@@ -23,7 +25,7 @@ pub(crate) type Done<R> = Box<dyn FnOnce(R) + Send>;
 impl Node {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Add(config, done) => done(self.add_stream(&config)),
+            Command::Add(config, age, done) => done(self.add_stream(&config, age)),
             Command::Remove(name, done) => done(self.remove_stream(&name)),
             Command::Keep(name, done) => self.keep_stream(&name, done),
         }
@@ -35,7 +37,7 @@ impl Node {
     }
 
     /// Takes a stream on; one that is here already stays as it is.
-    fn add_stream(&mut self, config: &StreamConfig) -> Result<(), NodeError> {
+    fn add_stream(&mut self, config: &StreamConfig, age: Duration) -> Result<(), NodeError> {
         if self.is_here(&config.name).is_some() {
             return Ok(());
         }
@@ -48,6 +50,7 @@ impl Node {
         loaded.map_err(|error| NodeError::Start {
             reason: error.to_string(),
         })?;
+        built.age = age;
         let Some((start, scheduler)) = &self.running else {
             return Ok(());
         };

@@ -128,10 +128,12 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     let (done, journal) = bounded(1);
     let (command, commands) = bounded(COMMANDS_MAX);
     let start = Instant::now();
-    let scheduler = node.begin(start, done, command, options.on_window)?;
+    // This end is kept, too: a channel without a sender would not be waited for.
+    let scheduler = node.begin(start, done, command.clone(), options.on_window)?;
     let journal = wait(&journal, &commands, &options.stop, &mut node, || {
         tell(&scheduler, Event::Interrupt)
     })?;
+    drop(command);
     let interrupted = options.stop.is_set();
     let record = node.wind_up(journal, interrupted);
     if let (Some(out), Some(lines)) = (&options.out, lines) {

@@ -1,11 +1,13 @@
 //! The scheduler actor.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ekya_actors::{Actor, Ctx, Device, Handler, JobId, Ref};
+use ekya_models::{ModelError, Student};
 
 use super::device::DeviceActor;
 use super::event::Event;
@@ -90,10 +92,15 @@ pub struct StreamSetup {
     pub travel: Option<Travel>,
 }
 
+/// Makes a student of a file of weights.
+pub type Load = Arc<dyn Fn(&Path) -> Result<Box<dyn Student>, ModelError> + Send + Sync>;
+
 /// How a stream is retrained on other nodes.
 pub struct Travel {
     /// Has it trained on a device of another node.
     pub elsewhere: Box<dyn Fn(&Place) -> Elsewhere + Send>,
+    /// Makes a student that computes where the serving one does, of a file of weights.
+    pub load: Load,
     /// Bytes of its student.
     pub weights: u64,
     /// Bytes a second that the link carries.
@@ -221,6 +228,7 @@ impl Handler<Event> for SchedulerActor {
                 self.end_window(ctx);
             }
             Event::Decided { term, decisions } => self.decided(term, &decisions, ctx),
+            Event::Found(found) => self.found(found, ctx),
             Event::GuestCame { of, stream } => self.guest_came(&of, &stream, ctx),
             Event::PlanHere => self.plan_here(ctx),
             Event::Interrupt => self.finish(),

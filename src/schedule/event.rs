@@ -1,6 +1,9 @@
 //! What the scheduler actor is told.
 
+use std::path::PathBuf;
+
 use ekya_actors::Message;
+use tempfile::TempDir;
 
 use super::actor::StreamSetup;
 use crate::learn::{Labelling, Report};
@@ -61,6 +64,8 @@ pub enum Event {
         /// What this node is to do.
         decisions: Decisions,
     },
+    /// Another node has run a stream of this one meanwhile; what its student has learnt.
+    Found(Box<Found>),
     /// A retraining of another node's student waits for its share here.
     GuestCame {
         /// The node.
@@ -72,6 +77,21 @@ pub enum Event {
     PlanHere,
     /// Stop now.
     Interrupt,
+}
+
+/// A student that another node has trained while it ran a stream.
+#[derive(Debug)]
+pub struct Found {
+    /// Name of the stream.
+    pub stream: String,
+    /// The node.
+    pub node: String,
+    /// Class names that it knows, by class index.
+    pub classes: Vec<String>,
+    /// Its weights, whole, in the folder.
+    pub weights: PathBuf,
+    /// Goes with this.
+    pub folder: TempDir,
 }
 
 impl Message for Event {

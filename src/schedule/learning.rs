@@ -8,10 +8,12 @@ use ekya_profiler::{Departure, Progress};
 use ekya_sched::RetrainingOption;
 
 use super::actor::SchedulerActor;
-use super::event::Event;
+use super::event::{Event, Found};
 use super::policy::Retraining;
 use super::stream::{Running, Stage};
-use crate::learn::{LearnError, Order, Outcome, Prepare, Prepared, RolledBack, TrainerOrder};
+use crate::learn::{
+    Elsewhere, LearnError, Order, Outcome, Prepare, Prepared, RolledBack, TrainerOrder,
+};
 use crate::planning::Place;
 use crate::record::{ProfileRecord, RetrainingRecord};
 use crate::stream::Serve;
@@ -112,6 +114,9 @@ impl SchedulerActor {
                     prepared.options = vec![(index, nominal)];
                 }
                 self.streams[stream].prepared(&prepared);
+                if prepared.accuracy.is_some() && self.compare_found(stream, ctx) {
+                    return self.plan(ctx);
+                }
             }
             Err(error) => {
                 self.streams[stream].stage = Stage::Idle;
@@ -150,6 +155,58 @@ impl SchedulerActor {
             .as_ref()
             .and_then(|place| Some((travel?.elsewhere)(place)));
         let place = place.filter(|_| elsewhere.is_some());
+        if let Some(Place { node, device }) = &place {
+            let text = format!("it is trained on {device} of {node}");
+            let now = self.now();
+            self.journal.decide(stream, now, text);
+        }
+        self.begin_retraining(stream, configuration, option, (place, elsewhere), ctx);
+    }
+
+    /// What another node's student has learnt of a stream that it ran.
+    pub(super) fn found(&mut self, found: Box<Found>, ctx: &Ctx<Self>) {
+        let mut streams = self.streams.iter();
+        let here = streams.position(|one| one.name == found.stream && !one.gone);
+        if let Some(stream) = here {
+            self.streams[stream].found = Some(found);
+            self.prepare_when_due(stream, ctx);
+        }
+    }
+
+    /// Has another node's student compared with the serving one, as if it had been retrained here: what
+    /// is better serves. True when that has begun.
+    fn compare_found(&mut self, stream: usize, ctx: &Ctx<Self>) -> bool {
+        let setup = &self.setup.streams[stream];
+        let (Some(found), Some(travel)) = (self.streams[stream].found.take(), &setup.travel) else {
+            return false;
+        };
+        let now = self.now();
+        if found.classes != setup.classes {
+            let text = format!("the student of {} knows other classes", found.node);
+            self.journal.decide(stream, now, text);
+            return false;
+        }
+        let text = format!(
+            "the student of {}, which ran the stream, is compared",
+            found.node
+        );
+        let load = travel.load.clone();
+        let find = Box::new(move || load(&found.weights));
+        self.journal.decide(stream, now, text);
+        let option = RetrainingOption::new(self.streams[stream].accuracy, 0.0);
+        let elsewhere = (None, Some(Elsewhere::Found(find)));
+        self.begin_retraining(stream, 0, option, elsewhere, ctx);
+        true
+    }
+
+    fn begin_retraining(
+        &mut self,
+        stream: usize,
+        configuration: usize,
+        option: RetrainingOption,
+        (place, elsewhere): (Option<Place>, Option<Elsewhere>),
+        ctx: &Ctx<Self>,
+    ) {
         let now = self.now();
         let config = self.setup.config.learning.configurations[configuration].clone();
         let predicted = (self.policy.retraining == Retraining::Profiled).then_some(option);
@@ -172,10 +229,6 @@ impl SchedulerActor {
         };
         if let Some(entry) = self.journal.now(stream) {
             entry.retrainings.push(record);
-        }
-        if let Some(Place { node, device }) = &place {
-            let text = format!("it is trained on {device} of {node}");
-            self.journal.decide(stream, now, text);
         }
         let start_accuracy = self.streams[stream].accuracy;
         let running = Running::new(configuration, &option, start_accuracy).on(place);

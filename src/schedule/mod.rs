@@ -18,9 +18,11 @@ mod policy;
 mod roster;
 mod stream;
 
-pub use actor::{Ask, SchedulerActor, Setup, StreamSetup, Travel, inference_job, training_job};
+pub use actor::{
+    Ask, Load, SchedulerActor, Setup, StreamSetup, Travel, inference_job, training_job,
+};
 pub use device::{ApplyGrants, DeviceActor};
-pub use event::Event;
+pub use event::{Event, Found};
 pub use guests::Guests;
 pub use journal::Journal;
 pub use policy::{Policy, Retraining};

@@ -8,6 +8,7 @@ use ekya_profiler::{Departure, Estimate, Progress, Watch};
 use ekya_sched::{RetrainingOption, StreamSpec};
 use parking_lot::Mutex;
 
+use super::event::Found;
 use crate::learn::{Labelled, Prepared};
 use crate::planning::Place;
 use crate::stream::Sample;
@@ -175,6 +176,8 @@ pub(super) struct StreamState {
     pub(super) ended: bool,
     /// It is not this node's any more.
     pub(super) gone: bool,
+    /// What another node's student has learnt, to be compared when there are labels to compare on.
+    pub(super) found: Option<Box<Found>>,
     /// The window in which it came.
     pub(super) since: usize,
 }
@@ -209,6 +212,7 @@ impl StreamState {
             },
             ended: false,
             gone: false,
+            found: None,
             since: 0,
         }
     }

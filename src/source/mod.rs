@@ -40,6 +40,25 @@ pub trait Source: Send {
     /// [`SourceError`]; the stream has ended.
     fn next_frame(&mut self) -> Result<Option<Frame>, SourceError>;
 
+    /// Leaves out all frames from before `at`, in the source's own time; a camera has none to leave out.
+    /// Ends early when `stop` is set.
+    ///
+    /// # Errors
+    /// [`SourceError`]; the stream has ended.
+    fn skip_to(&mut self, at: Duration, stop: &StopFlag) -> Result<(), SourceError> {
+        if at.is_zero() || self.is_live() {
+            return Ok(());
+        }
+        while !stop.is_set() {
+            // The one that is looked at is left out, too: one more or less does not matter here.
+            match self.next_frame()? {
+                Some(frame) if frame.at < at => {}
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Whether frames come when they come (a camera), rather than as fast as they are asked for.
     fn is_live(&self) -> bool;
 }

@@ -1,6 +1,8 @@
 //! A site of `ekya run` processes on the loopback, with certificates of one authority, for tests.
 #![allow(dead_code, reason = "each test uses a part")]
 
+mod network;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::UdpSocket;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use ekya::cluster::{Answered, Survey, Surveyed, survey};
 use ekya_actors::security::authority::Authority;
 use ekya_actors::security::{Identity, Role, Who};
+use network::Network;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -25,6 +28,8 @@ pub(crate) struct Site {
     folder: tempfile::TempDir,
     authority: Authority,
     pub(crate) nodes: Vec<SiteNode>,
+    /// What lies between the nodes, where that is not the loopback alone.
+    pub(crate) network: Option<Network>,
 }
 
 pub(crate) struct SiteNode {
@@ -42,6 +47,7 @@ impl Site {
             folder,
             authority,
             nodes: Vec::new(),
+            network: None,
         };
         fs::create_dir(site.certs()).unwrap();
         fs::write(site.certs().join("ca.pem"), site.authority.certificate()).unwrap();
@@ -60,6 +66,23 @@ impl Site {
             });
         }
         site
+    }
+
+    /// The same behind a network that can be spoilt.
+    pub(crate) fn behind_a_network(nodes: usize) -> Self {
+        let mut site = Self::new(nodes);
+        let addresses = site.nodes.iter().map(|node| node.address.parse().unwrap());
+        site.network = Some(Network::new(&addresses.collect::<Vec<_>>()));
+        site
+    }
+
+    /// Where others dial a node.
+    fn dialled(&self, node: usize) -> String {
+        let network = self.network.as_ref();
+        network.map_or_else(
+            || self.nodes[node].address.clone(),
+            |network| network.fronts[node].to_string(),
+        )
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -91,11 +114,12 @@ impl Site {
         fs::create_dir_all(&folder).unwrap();
         let SiteNode { name, address, .. } = &self.nodes[node];
         let mut text = config.to_owned();
-        let others = self.nodes.iter().filter(|other| other.name != *name);
-        let seeds: Vec<_> = others.map(|other| &other.address).collect();
+        let others = (0..self.nodes.len()).filter(|&other| other != node);
+        let seeds: Vec<_> = others.map(|other| self.dialled(other)).collect();
+        let advertised = self.dialled(node);
         write!(
             text,
-            "\n[cluster]\nname = \"{name}\"\ncerts = \"../certs\"\nlisten = \"{address}\"\nseeds = {seeds:?}\n"
+            "\n[cluster]\nname = \"{name}\"\ncerts = \"../certs\"\nlisten = \"{address}\"\nadvertise = \"{advertised}\"\nseeds = {seeds:?}\n"
         )
         .unwrap();
         fs::write(folder.join("site.toml"), text).unwrap();

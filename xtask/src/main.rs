@@ -4,6 +4,7 @@
 //!   [`environment`] whose libtorch is meant, [`machine`] what is missing, and has [`package`] fetch
 //!   ([`wheel`]) and unpack into the cache ([`cache`]).
 //! - [`run`] calls cargo for the demo, the tests and the checks; [`summary`] counts what the tests said.
+//! - [`chaos`] has three nodes go through random faults.
 //! - [`soak`] runs what takes longer than the tests may.
 //! - [`mod@bench`] times things and puts what came out beside what it should be.
 //!
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod cache;
+mod chaos;
 mod digest;
 mod environment;
 mod ffmpeg;
@@ -73,6 +75,11 @@ enum Task {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         minutes: u64,
     },
+    /// Run three nodes through random faults, and check that all is well after each.
+    ///
+    /// Kills, stops, cuts off, delays, loses packets, fills disks (that as root only). Everything stays on
+    /// the loopback.
+    Chaos(chaos::Options),
     /// Time a part of the product and print a table.
     ///
     /// Builds what is timed, and nothing else; progress goes to stderr.
@@ -127,6 +134,7 @@ fn execute(task: Task) -> Result<ExitCode> {
         Task::Demo(passed) => run::ekya("demo", &passed.arguments),
         Task::Test(passed) => run::test(&passed.arguments),
         Task::Soak { name, minutes } => soak::soak(name, minutes),
+        Task::Chaos(options) => chaos::chaos(&options),
         Task::Bench(bench) => bench::bench(&bench),
         Task::Check => run::check(),
         Task::Fix => run::fix(),

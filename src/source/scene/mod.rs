@@ -27,7 +27,7 @@ use thiserror::Error;
 pub use class::CLASSES;
 pub use drift::{Keyframe, Preset};
 
-use super::{Frame, Source, SourceError};
+use super::{Frame, Source, SourceError, StopFlag};
 use drift::{Condition, Drift, MAX_SHAKE};
 use motion::{MIN_VISIBLE, World};
 use render::{Renderer, Shake};
@@ -374,8 +374,9 @@ impl std::fmt::Debug for SceneSource {
     }
 }
 
-impl Source for SceneSource {
-    fn next_frame(&mut self) -> Result<Option<Frame>, SourceError> {
+impl SceneSource {
+    /// Moves the world on to the next frame; its index, its time in seconds, and how it is then.
+    fn advance(&mut self) -> (u64, f64, Condition) {
         let index = self.next;
         let seconds = index as f64 / self.fps;
         let condition = self.drift.at(seconds);
@@ -384,6 +385,21 @@ impl Source for SceneSource {
                 .advance((self.pace / self.fps) as f32, &condition, &mut self.fate);
         }
         self.next += 1;
+        (index, seconds, condition)
+    }
+}
+
+impl Source for SceneSource {
+    /// Without painting what is left out.
+    fn skip_to(&mut self, at: Duration, stop: &StopFlag) -> Result<(), SourceError> {
+        while self.next as f64 / self.fps < at.as_secs_f64() && !stop.is_set() {
+            self.advance();
+        }
+        Ok(())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, SourceError> {
+        let (index, seconds, condition) = self.advance();
         let shake = shake_at(seconds, &condition);
         let rgb = self
             .renderer

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 mod actors;
+mod cluster;
 mod devices;
 mod figures;
 mod fit;
@@ -28,6 +29,8 @@ pub(crate) enum Bench {
     Actors(ActorsOptions),
     /// Devices: how well shares are kept, what the queue and workers cost, inference beside training.
     Devices(Options),
+    /// Several nodes: how long the leader plans, and how much each says and hears, as nodes are added.
+    Cluster(Options),
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
     /// The profiler: predictions beside retrainings that are really done, on scenes and, where
@@ -62,7 +65,11 @@ impl Bench {
     fn python_of_rivals(&self) -> Option<&Path> {
         match self {
             Self::Actors(actors) => actors.rivals.as_deref(),
-            Self::Devices(_) | Self::Sched(_) | Self::Profiler(_) | Self::Promotion(_) => None,
+            Self::Cluster(_)
+            | Self::Devices(_)
+            | Self::Sched(_)
+            | Self::Profiler(_)
+            | Self::Promotion(_) => None,
         }
     }
 }
@@ -76,6 +83,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
     let rivals = bench.python_of_rivals().map(Rivals::prepare).transpose()?;
     let (mut rows, options) = match bench {
         Bench::Actors(ActorsOptions { options, .. }) => (actors::rows(options.quick)?, options),
+        Bench::Cluster(options) => (cluster::rows()?, options),
         Bench::Devices(options) => (devices::rows(options.quick)?, options),
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),

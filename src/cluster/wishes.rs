@@ -1,0 +1,93 @@
+//! What people want done with the streams of a node.
+
+use ekya_actors::{Ctx, Receive, Reply};
+
+use super::actor::ClusterActor;
+use super::assignments::Assignment;
+use super::custody::{Change, Waiting};
+use super::messages::{Manage, Purpose};
+use crate::clock::unix_seconds;
+use crate::config::StreamConfig;
+
+/// The word of a person.
+impl Receive<Manage> for ClusterActor {
+    fn receive(&mut self, manage: Manage, reply: Reply<Manage>, ctx: &mut Ctx<Self>) {
+        let waits = Waiting::Person(reply);
+        match manage {
+            Manage::Add(config) => self.add(&config, waits, ctx),
+            Manage::Remove(stream) => self.end_for_good(&stream, waits, ctx),
+            Manage::Move { stream, to } => self.move_to(&stream, to, waits, ctx),
+        }
+    }
+}
+
+impl ClusterActor {
+    fn add(&mut self, config: &str, waits: Waiting, ctx: &mut Ctx<Self>) {
+        let config = match serde_json::from_str::<StreamConfig>(config) {
+            Ok(config) => config,
+            Err(error) => return waits.hear(Err(format!("no configuration of a stream: {error}"))),
+        };
+        let stream = config.name.clone();
+        let known = self.custody.assignments.get(&stream);
+        if known.is_some_and(|known| known.runs) {
+            return waits.hear(Err(format!("'{stream}' runs here already")));
+        }
+        let assignment = Assignment {
+            epoch: known.map_or(0, |known| known.epoch + 1),
+            home: self.me().to_owned(),
+            runs: true,
+            began: unix_seconds(),
+            config,
+        };
+        let means = self.means();
+        self.begin(&stream, Some(waits), ctx, move |_| async move {
+            means.run(&assignment).await?;
+            Ok(Change::Runs(assignment))
+        });
+    }
+
+    /// The assignment of a stream that runs here, for a change on the word of a person.
+    fn running(&self, stream: &str) -> Result<Assignment, String> {
+        let known = self
+            .custody
+            .assignments
+            .get(stream)
+            .filter(|known| known.runs);
+        let known = known.ok_or_else(|| format!("'{stream}' does not run here"))?;
+        if self.custody.busy.contains(stream) {
+            return Err(format!(
+                "'{stream}' is being copied or moved; try again in a moment"
+            ));
+        }
+        let epoch = known.epoch + 1;
+        Ok(Assignment {
+            epoch,
+            ..known.clone()
+        })
+    }
+
+    fn end_for_good(&mut self, stream: &str, waits: Waiting, ctx: &mut Ctx<Self>) {
+        let mut assignment = match self.running(stream) {
+            Ok(assignment) => assignment,
+            Err(why) => return waits.hear(Err(why)),
+        };
+        let means = self.means();
+        self.begin(stream, Some(waits), ctx, move |stream| async move {
+            means.end(stream).await?;
+            (assignment.runs, assignment.home) = (false, String::new());
+            Ok(Change::Gone(assignment))
+        });
+    }
+
+    fn move_to(&mut self, stream: &str, to: String, waits: Waiting, ctx: &mut Ctx<Self>) {
+        let mut assignment = match self.running(stream) {
+            Ok(assignment) => assignment,
+            Err(why) => return waits.hear(Err(why)),
+        };
+        if to == self.me() {
+            return waits.hear(Ok(()));
+        }
+        assignment.home.clone_from(&to);
+        self.give(stream, to, assignment, Purpose::Run, Some(waits), ctx);
+    }
+}

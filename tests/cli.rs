@@ -172,3 +172,53 @@ fn certificates_are_made_renewed_and_read() {
         assert_eq!(mode & 0o077, 0, "{secret} can be read by others");
     }
 }
+
+#[test]
+fn a_node_that_cannot_be_one_of_a_site_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write(folder.path(), SCENE);
+    let certs = folder.path().join("certs").display().to_string();
+    let state = folder.path().join("state").display().to_string();
+    let join = |more: &[&str]| {
+        let run = [
+            "run", "--config", &config, "--name", "edge-1", "--certs", &certs,
+        ];
+        complaint(&ekya(&[&run, more].concat()))
+    };
+    let text = join(&[]);
+    assert!(
+        text.contains("run.state") && text.contains("--state"),
+        "{text}"
+    );
+    let text = join(&["--state", &state]);
+    assert!(
+        text.contains("cannot read") && text.contains("edge-1.pem"),
+        "{text}"
+    );
+    assert!(
+        ekya(&["certs", "init", "--folder", &certs])
+            .status
+            .success()
+    );
+    let issue = |role| {
+        ekya(&[
+            "certs", "issue", "edge-1", "--role", role, "--folder", &certs,
+        ])
+    };
+    assert!(issue("observer").status.success());
+    let text = join(&["--state", &state]);
+    assert!(text.contains("ekya certs issue edge-1"), "{text}");
+    assert!(issue("node").status.success());
+    let text = join(&["--state", &state, "--listen", "somewhere"]);
+    assert!(text.contains("cluster.listen"), "{text}");
+    let text = join(&["--state", &state, "--join", "edge-2"]);
+    assert!(
+        text.contains("cluster.seeds[0]") && text.contains("edge-2:7443"),
+        "{text}"
+    );
+    let text = complaint(&ekya(&["status", "--certs", &certs]));
+    assert!(
+        text.contains("ekya certs issue observer --role observer"),
+        "{text}"
+    );
+}

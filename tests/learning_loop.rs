@@ -259,3 +259,27 @@ fn the_last_window_is_measured_after_inference_has_ended() {
         assert!(stream.measured_accuracy.is_some() && stream.labelled_frames > 0);
     }
 }
+
+/// How often a thread has given up its core to wait.
+fn waits() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("voluntary_ctxt_switches"));
+    line.unwrap()
+        .split_whitespace()
+        .last()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn the_thread_that_runs_a_node_sleeps_until_there_is_something_to_do() {
+    let config = with_scheduler("none");
+    let config = config.with(|config| (config.run.windows, config.run.window_seconds) = (3, 1.0));
+    let before = waits();
+    run(&config.unwrap(), None).unwrap();
+    // It looks at its stop flag twenty times a second.
+    assert!(waits() - before > 20, "{} times", waits() - before);
+}

@@ -58,6 +58,19 @@ async fn nobody_is_made_to_take_more_than_it_wants() {
 }
 
 #[tokio::test]
+async fn a_node_has_its_own_payloads_at_hand() {
+    let node = Site::new().node("a");
+    let payload = node.keep(bytes(11), PATIENCE).unwrap();
+    assert_eq!(node.fetch(&payload, 11, PATIENCE).await, Ok(bytes(11)));
+    let (length, at_most) = (11, 10);
+    let refused = node.fetch(&payload, 10, PATIENCE).await;
+    assert_eq!(refused, Err(PayloadError::TooLong { length, at_most }));
+    node.drop_payload(&payload);
+    let gone = node.fetch(&payload, 11, PATIENCE).await;
+    assert_eq!(gone, Err(PayloadError::Gone("a".to_owned())));
+}
+
+#[tokio::test]
 async fn a_shelf_has_an_end() {
     let (_a, b) = pair(&Site::new()).await;
     let large = Bytes::from(vec![0; 600 * MEBIBYTE]);

@@ -136,6 +136,11 @@ impl ClusterActor {
         &self.me
     }
 
+    /// Who has sent something: a peer, or this node itself.
+    pub(super) fn sender(&self, peer: Option<&str>) -> String {
+        peer.unwrap_or(&self.me).to_owned()
+    }
+
     pub(super) fn means(&self) -> Means {
         self.means.clone()
     }
@@ -143,7 +148,8 @@ impl ClusterActor {
     /// Whether something has come from who says to lead, and nobody higher is known.
     pub(super) fn is_from_leader(&self, leader: &Leader, peer: Option<&str>) -> bool {
         let from = peer.unwrap_or(&self.me);
-        let higher = self.taken.as_ref().is_some_and(|taken| leader < taken);
+        let taken = self.taken.as_ref();
+        let higher = taken.is_some_and(|taken| leader < taken) || leader.term < self.term.term();
         if from == leader.name && !higher {
             return true;
         }
@@ -201,7 +207,7 @@ impl Handler<Look> for ClusterActor {
         self.wait_no_longer(ctx);
         self.look_after_streams(&others, ctx);
         self.order(ctx);
-        self.lending.end_unwanted();
+        self.lending.look_after_guests();
         self.renew(ctx);
         if let Err(error) = ctx.after(LOOK, Look) {
             tracing::error!(%error, "no timer; this node does not hear of other leaders any more");

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ekya_actors::{Compute, Ctx, Handler, Message, Receive, Reply};
-use ekya_sched::Scheduler;
+use ekya_actors::{Compute, ComputeError, Ctx, Handler, Message, Receive, Reply};
+use ekya_sched::{ScheduleError, Scheduler};
 use parking_lot::Mutex;
 
 use super::actor::{ClusterActor, REPEAT, claim_of};
@@ -65,9 +65,7 @@ impl Receive<Report> for ClusterActor {
         if !self.leads() {
             return;
         }
-        let from = reply
-            .peer()
-            .map_or_else(|| self.me().to_owned(), |peer| peer.to_string());
+        let from = self.sender(reply.peer().as_deref());
         if self.desk.take(from, part) {
             self.plan(ctx);
         }
@@ -77,9 +75,7 @@ impl Receive<Report> for ClusterActor {
 impl Receive<Rolled> for ClusterActor {
     fn receive(&mut self, Rolled(roll): Rolled, reply: Reply<Rolled>, _: &mut Ctx<Self>) {
         if self.leads() {
-            let from = reply
-                .peer()
-                .map_or_else(|| self.me().to_owned(), |peer| peer.to_string());
+            let from = self.sender(reply.peer().as_deref());
             self.desk.rolls.insert(from, roll);
         }
     }
@@ -91,16 +87,20 @@ impl ClusterActor {
         let Some(leader) = self.follows.clone().filter(|_| self.leads()) else {
             return;
         };
-        let members = self.node.members();
-        let others = members
-            .iter()
-            .map(|member| (member.name.clone(), claim_of(member)));
-        let own = (self.me().to_owned(), Some(self.leadership.claim()));
-        let claims: BTreeMap<_, _> = others.chain([own]).collect();
+        let claims = self.claims();
         for (node, order) in self.desk.orders(&claims) {
             let leader = leader.clone();
             self.tell(&node, Act { leader, order }, ctx);
         }
+    }
+
+    /// What the nodes that are there say of themselves.
+    fn claims(&self) -> BTreeMap<String, Option<Claim>> {
+        let members = self.node.members();
+        let others = members.iter();
+        let others = others.map(|member| (member.name.clone(), claim_of(member)));
+        let own = (self.me().to_owned(), Some(self.leadership.claim()));
+        others.chain([own]).collect()
     }
 }
 
@@ -146,37 +146,41 @@ impl ClusterActor {
 
     /// Has all planned for with what is known; one plan at a time.
     pub(super) fn plan(&mut self, ctx: &Ctx<Self>) {
-        let desk = &mut self.desk;
-        desk.is_stale = desk.is_planning;
-        if desk.is_planning {
+        self.desk.is_stale = self.desk.is_planning;
+        if self.desk.is_planning {
             return;
         }
+        let nodes = self.situations();
+        let desk = &mut self.desk;
         desk.plans += 1;
         desk.planned = Instant::now();
-        let (nodes, scheduler, number) =
-            (desk.situations.clone(), desk.scheduler.clone(), desk.plans);
+        let (scheduler, number) = (desk.scheduler.clone(), desk.plans);
         let me = ctx.me();
         let task = move || planning::plan(&nodes, &**scheduler.lock(), number);
-        let done = move |planned: Result<Result<_, _>, ekya_actors::ComputeError>| {
-            let planned = match planned {
-                Ok(Ok(planned)) => Some(planned),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "no plan; what was decided before stays in force");
-                    None
-                }
-                Err(error) => {
-                    tracing::error!(%error, "no plan; what was decided before stays in force");
-                    None
-                }
-            };
-            drop(me.tell(Planned(planned)));
+        let done = move |planned: Result<Result<_, ScheduleError>, ComputeError>| {
+            let planned = planned
+                .map_err(|error| no_plan(&error))
+                .and_then(|planned| planned.map_err(|error| no_plan(&error)));
+            drop(me.tell(Planned(planned.ok())));
         };
         match desk.planner.run(task, done) {
             Ok(()) => desk.is_planning = true,
-            Err(error) => {
-                tracing::error!(%error, "no plan; what was decided before stays in force")
+            Err(error) => no_plan(&error),
+        }
+    }
+
+    /// What the nodes want; the devices of one that is about to be taken down are lent no more.
+    fn situations(&self) -> BTreeMap<String, Situation> {
+        let mut situations = self.desk.situations.clone();
+        for (node, claim) in self.claims() {
+            let situation = situations.get_mut(&node);
+            if let (Some(situation), Some(Claim { drains: true, .. })) = (situation, claim) {
+                for device in &mut situation.devices {
+                    device.lends = false;
+                }
             }
         }
+        situations
     }
 }
 
@@ -238,6 +242,10 @@ impl Desk {
         });
         orders
     }
+}
+
+fn no_plan(error: &dyn std::error::Error) {
+    tracing::error!(%error, "no plan; what was decided before stays in force");
 }
 
 /// Devices' worth of inference of a node, for its devices.

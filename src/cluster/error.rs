@@ -18,6 +18,16 @@ pub enum ClusterError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// Its certificate is not one of a node, or is another one's.
+    #[error(
+        "node '{name}': its certificate is for {who}; `ekya certs issue {name}` makes one, in the site's folder"
+    )]
+    Role {
+        /// Its name in the configuration.
+        name: String,
+        /// Whom the certificate names.
+        who: String,
+    },
     /// It could not be started.
     #[error(transparent)]
     Node(#[from] ekya_actors::NodeError),

@@ -154,9 +154,7 @@ impl Receive<Offer> for ClusterActor {
             revision,
             ..
         } = offer;
-        let from = reply
-            .peer()
-            .map_or_else(String::new, |peer| peer.to_string());
+        let from = self.sender(reply.peer().as_deref());
         let waits = Some(Waiting::Node(reply));
         self.begin(&stream, waits, ctx, move |stream| async move {
             match purpose {

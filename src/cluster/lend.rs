@@ -9,9 +9,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ekya_actors::{Ctx, Device, Handler, Items, JobHandle, Message, Node, Payload, Streams};
+use ekya_actors::{Ctx, Device, Items, JobHandle, Node, Payload, Streams};
 use ekya_models::{Placement, Student, TrainingOptions};
 use ekya_sched::RetrainingConfig;
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,7 @@ struct Present {
     device: usize,
     items: Arc<Items<Train>>,
     cancelled: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 /// What a retraining elsewhere needs, beside bytes; as JSON, which later versions may add to.
@@ -71,19 +73,6 @@ pub(super) struct Terms {
     pub(super) seed: u64,
 }
 
-/// A guest has gone.
-struct GuestGone(String, String);
-
-impl Message for GuestGone {
-    type Reply = ();
-}
-
-impl Handler<GuestGone> for ClusterActor {
-    fn handle(&mut self, GuestGone(of, stream): GuestGone, _: &mut Ctx<Self>) {
-        self.lending.forget(&(of, stream));
-    }
-}
-
 impl Lending {
     pub(super) fn new(devices: Vec<Arc<LentDevice>>, guests: Guests) -> Self {
         Self {
@@ -93,13 +82,16 @@ impl Lending {
         }
     }
 
-    fn forget(&mut self, key: &(String, String)) {
-        self.guests.lock().remove(key);
-        self.present.remove(key);
-    }
-
-    /// Ends retrainings that nobody waits for any more.
-    pub(super) fn end_unwanted(&self) {
+    /// Lets those go that are done, and ends those that nobody waits for any more.
+    pub(super) fn look_after_guests(&mut self) {
+        let guests = &self.guests;
+        self.present.retain(|key, guest| {
+            let is_here = !guest.thread.is_finished();
+            if !is_here {
+                guests.lock().remove(key);
+            }
+            is_here
+        });
         let unwanted = self
             .present
             .values()
@@ -113,9 +105,9 @@ impl Lending {
 }
 
 impl Streams<Train> for ClusterActor {
-    fn stream(&mut self, train: Train, items: Items<Train>, ctx: &mut Ctx<Self>) {
+    fn stream(&mut self, train: Train, items: Items<Train>, _: &mut Ctx<Self>) {
         let items = Arc::new(items);
-        if let Err(why) = self.take_guest(train, &items, ctx) {
+        if let Err(why) = self.take_guest(train, &items) {
             tracing::warn!(why, "a retraining for another node is refused");
             // Whoever does not wait does not mind.
             let _ = items.try_send(Lent::Failed(why));
@@ -124,16 +116,9 @@ impl Streams<Train> for ClusterActor {
 }
 
 impl ClusterActor {
-    fn take_guest(
-        &mut self,
-        train: Train,
-        items: &Arc<Items<Train>>,
-        ctx: &Ctx<Self>,
-    ) -> Result<(), String> {
+    fn take_guest(&mut self, train: Train, items: &Arc<Items<Train>>) -> Result<(), String> {
         let terms: Terms = serde_json::from_str(&train.terms).map_err(|error| error.to_string())?;
-        let of = items
-            .peer()
-            .map_or_else(|| self.me().to_owned(), |peer| peer.to_string());
+        let of = self.sender(items.peer().as_deref());
         let Means { node, state, .. } = self.means();
         let lending = &mut self.lending;
         let mut devices = lending.devices.iter();
@@ -156,12 +141,7 @@ impl ClusterActor {
         let lent = Arc::clone(&lending.devices[index]);
         let job = lent.device.job(format!("{}@{of}/training", train.stream));
         let job = Arc::new(job);
-        let guest = Present {
-            job: Arc::clone(&job),
-            device: index,
-            items: Arc::clone(items),
-            cancelled: Arc::default(),
-        };
+        let cancelled = Arc::<AtomicBool>::default();
         let visit = Visit {
             node,
             state,
@@ -171,21 +151,19 @@ impl ClusterActor {
             lent,
             turn: Arc::new(Turn::new(Arc::clone(&job))),
             items: Arc::clone(items),
-            cancelled: Arc::clone(&guest.cancelled),
+            cancelled: Arc::clone(&cancelled),
+        };
+        let thread = std::thread::Builder::new().name("guest".to_owned());
+        let thread = thread.spawn(move || visit.run(&train.weights, &train.sample));
+        let guest = Present {
+            device: index,
+            items: Arc::clone(items),
+            cancelled,
+            thread: thread.map_err(|error| error.to_string())?,
+            job: Arc::clone(&job),
         };
         lending.guests.lock().insert(key.clone(), (index, job.id()));
         lending.present.insert(key.clone(), guest);
-        let (me, gone) = (ctx.me(), key.clone());
-        let begun = std::thread::Builder::new().name(format!("guest-{}", train.stream));
-        let begun = begun.spawn(move || {
-            visit.run(&train.weights, &train.sample);
-            drop(visit);
-            drop(me.tell(GuestGone(gone.0, gone.1)));
-        });
-        if let Err(error) = begun {
-            self.lending.forget(&key);
-            return Err(error.to_string());
-        }
         let (of, stream) = key;
         self.tell_scheduler(Event::GuestCame { of, stream });
         Ok(())

@@ -1,7 +1,6 @@
 //! What people have done with the nodes and streams of a site, from anywhere.
 
 use std::collections::BTreeMap;
-use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 use ekya_actors::security::Identity;
@@ -9,6 +8,7 @@ use ekya_actors::{Node, Ref};
 use thiserror::Error;
 
 use super::actor::{ACTOR, ClusterActor};
+use super::client::{Client, connect};
 use super::messages::{Drain, Manage, View};
 
 /// Time for a node to do as it is told: bundles travel and models are loaded.
@@ -154,21 +154,11 @@ fn with_site<R>(
     address: &str,
     act: impl AsyncFnOnce(&Reached) -> Result<R, ManageError>,
 ) -> Result<R, ManageError> {
-    let start = |error: &dyn std::error::Error| ManageError::Start(error.to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| start(&error))?;
-    let node = Node::builder(identity)
-        .start()
-        .map_err(|error| start(&error))?;
-    let done = runtime.block_on(async {
-        let site = Reached::reach(node.clone(), address).await?;
+    let client = Client::start(identity, address).map_err(ManageError::Start)?;
+    client.runtime.block_on(async {
+        let site = Reached::reach(client.node.clone(), address).await?;
         act(&site).await
-    });
-    // Nobody depends on a client that goes.
-    drop(node.shutdown(REACH_WITHIN));
-    done
+    })
 }
 
 impl Reached {
@@ -193,24 +183,13 @@ impl Reached {
 
     async fn meet(&mut self, address: &str) -> Result<String, String> {
         let met = tokio::time::timeout(REACH_WITHIN, async {
-            let addresses = address
-                .to_socket_addrs()
-                .map_err(|error| error.to_string())?;
-            let mut why = "no such address".to_owned();
-            for address in addresses.collect::<Vec<_>>() {
-                match self.node.connect(address).await {
-                    Ok(who) => {
-                        let found = self.node.find::<ClusterActor>(ACTOR, &who.name).await;
-                        let actor = found.map_err(|error| error.to_string())?;
-                        let overview = actor.ask(View, REACH_WITHIN).await;
-                        let runs = overview.map_err(|error| error.to_string())?.runs;
-                        self.nodes.insert(who.name.to_string(), (actor, runs));
-                        return Ok(who.name.to_string());
-                    }
-                    Err(error) => why = error.to_string(),
-                }
-            }
-            Err(why)
+            let name = connect(&self.node, address).await?;
+            let found = self.node.find::<ClusterActor>(ACTOR, &name).await;
+            let actor = found.map_err(|error| error.to_string())?;
+            let overview = actor.ask(View, REACH_WITHIN).await;
+            let runs = overview.map_err(|error| error.to_string())?.runs;
+            self.nodes.insert(name.clone(), (actor, runs));
+            Ok(name)
         });
         met.await
             .unwrap_or_else(|_| Err(format!("no answer within {REACH_WITHIN:?}")))

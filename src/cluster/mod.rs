@@ -11,6 +11,7 @@ mod actor;
 mod assignments;
 mod borrow;
 mod bundle;
+mod client;
 mod copies;
 mod custody;
 mod desk;

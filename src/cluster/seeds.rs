@@ -1,12 +1,13 @@
 //! Connects to the nodes that the configuration names, again and again until each has answered once. From
 //! then on the connection is kept, and those that these know are known here, too.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ekya_actors::Node;
+
+use super::client::connect as connect_to;
 
 /// Time between two tries, which doubles from the first to the second.
 const TRY_EVERY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(8)];
@@ -71,13 +72,5 @@ fn connect(node: &Node, seed: &str, runtime: &tokio::runtime::Runtime) -> Result
     if seed == node.address() {
         return Ok(());
     }
-    let addresses = seed.to_socket_addrs().map_err(|error| error.to_string())?;
-    let mut why = "no such address".to_owned();
-    for address in addresses.collect::<Vec<SocketAddr>>() {
-        match runtime.block_on(node.connect(address)) {
-            Ok(_) => return Ok(()),
-            Err(error) => why = error.to_string(),
-        }
-    }
-    Err(why)
+    runtime.block_on(connect_to(node, seed)).map(drop)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use ekya_actors::security::Identity;
+use ekya_actors::security::{Identity, Role};
 use ekya_actors::{Compute, Device, Node, Ref, ShutdownError, System};
 use ekya_sched::Scheduler;
 
@@ -24,6 +24,8 @@ use crate::config::{ClusterConfig, StreamConfig, StudentConfig};
 use crate::node::Command;
 use crate::schedule::{Ask, Guests, Load, SchedulerActor};
 
+/// Time for a node's actors to end that did not come to run.
+const END_WITHIN: Duration = Duration::from_secs(2);
 /// Bundles that may wait for the disk.
 const FILES_MAX: usize = 64;
 /// Messages that may wait for the cluster actor: reports of a hundred nodes.
@@ -58,6 +60,13 @@ impl Cluster {
             name: config.name.clone(),
             source,
         })?;
+        let who = identity.who();
+        if who.role != Role::Node || *who.name != *config.name {
+            return Err(ClusterError::Role {
+                name: config.name.clone(),
+                who: who.to_string(),
+            });
+        }
         let term = TermFile::read(state)?;
         let node = start_node(config, identity, state, devices)?;
         let start = |error: &dyn std::error::Error| ClusterError::Start(error.to_string());
@@ -150,6 +159,13 @@ impl Cluster {
     pub(crate) fn leave(&self, within: Duration) -> Result<(), ShutdownError> {
         self.seeds.stop();
         self.node.shutdown(within)
+    }
+}
+
+impl Drop for Cluster {
+    /// A node that did not come to run is none of the site's: its own actor must not keep it there.
+    fn drop(&mut self) {
+        drop(self.leave(END_WITHIN));
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the nodes of a site are doing, for somebody who only looks.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::ToSocketAddrs as _;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ekya_actors::security::Identity;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::actor::{ACTOR, ClusterActor};
+use super::client::{Client, connect};
 use super::messages::{Overview, View};
 
 /// Time for a node to answer.
@@ -91,16 +91,10 @@ pub enum SurveyError {
 /// # Errors
 /// [`SurveyError`] when the first node does not answer. Of the others, the survey says so.
 pub fn survey(identity: Identity, address: &str) -> Result<Survey, SurveyError> {
-    let start = |error: &dyn std::error::Error| SurveyError::Start(error.to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| start(&error))?;
-    let node = Node::builder(identity)
-        .start()
-        .map_err(|error| start(&error))?;
-    let surveyed = runtime.block_on(async {
-        let first = look(&node, address).await;
+    let client = Client::start(identity, address).map_err(SurveyError::Start)?;
+    client.runtime.block_on(async {
+        let node = &client.node;
+        let first = look(node, address).await;
         let first = first.map_err(|reason| SurveyError::Silent {
             address: address.to_owned(),
             reason,
@@ -108,34 +102,22 @@ pub fn survey(identity: Identity, address: &str) -> Result<Survey, SurveyError> 
         let members = first.0.members.clone();
         let mut looks = BTreeMap::from([(first.0.who.name.to_string(), Ok(first))]);
         for member in members {
-            let looked = look(&node, &member.address).await;
+            let looked = look(node, &member.address).await;
             looks.insert(member.name, looked);
         }
         tokio::time::sleep(MEASURED).await;
         let mut nodes = BTreeMap::new();
         for (name, looked) in looks {
-            nodes.insert(name, look_again(&node, looked).await);
+            nodes.insert(name, look_again(node, looked).await);
         }
         Ok(Survey { nodes })
-    });
-    // Nobody depends on a client that goes.
-    drop(node.shutdown(WITHIN));
-    surveyed
+    })
 }
 
 async fn look(node: &Node, address: &str) -> Result<(NodeState, Overview), String> {
     let looked = tokio::time::timeout(WITHIN, async {
-        let addresses = address
-            .to_socket_addrs()
-            .map_err(|error| error.to_string())?;
-        let mut why = "no such address".to_owned();
-        for address in addresses.collect::<BTreeSet<_>>() {
-            match node.connect(address).await {
-                Ok(who) => return ask(node, &who.name).await,
-                Err(error) => why = error.to_string(),
-            }
-        }
-        Err(why)
+        let name = connect(node, address).await?;
+        ask(node, &name).await
     });
     let late = |_| Err(format!("no answer within {WITHIN:?}"));
     looked.await.unwrap_or_else(late)

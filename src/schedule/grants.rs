@@ -437,3 +437,49 @@ fn spare_a_sliver(grants: &mut [Grant], streams: &[StreamSetup]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ekya_actors::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grants(shares: &[u32]) -> Vec<Grant> {
+        let device = Device::new("cpu0", 1);
+        let grant = |micro: &u32| Grant {
+            job: device.job("a job").id(),
+            share: Share::from_micro(*micro),
+            term: 0,
+            sequence: 0,
+            expires: None,
+        };
+        shares.iter().map(grant).collect()
+    }
+
+    fn fitted(shares: &[u32]) -> Vec<u32> {
+        let mut grants = grants(shares);
+        fit(&mut grants);
+        grants.iter().map(|grant| grant.share.micro()).collect()
+    }
+
+    #[test]
+    fn what_is_too_much_shrinks_in_proportion() {
+        assert_eq!(
+            fitted(&[600_000, 300_000, 300_000]),
+            [500_000, 250_000, 250_000]
+        );
+        assert_eq!(fitted(&[600_000, 400_000]), [600_000, 400_000]);
+        assert!(fitted(&[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_the_device_is_granted(
+            shares in prop::collection::vec(0..=1_000_000_u32, 0..12),
+        ) {
+            let sum: u64 = fitted(&shares).into_iter().map(u64::from).sum();
+            prop_assert!(sum <= 1_000_000);
+        }
+    }
+}

@@ -145,12 +145,14 @@ impl ClusterActor {
         self.means.clone()
     }
 
-    /// Whether something has come from who says to lead, and nobody higher is known.
-    pub(super) fn is_from_leader(&self, leader: &Leader, peer: Option<&str>) -> bool {
+    /// Whether something has come from who says to lead, and nobody higher is known. When it comes from
+    /// whom this node follows, and somebody higher has been followed before, of whom that one has not
+    /// heard, it hears of it.
+    pub(super) fn is_from_leader(&mut self, leader: &Leader, peer: Option<&str>) -> bool {
         let from = peer.unwrap_or(&self.me);
-        let taken = self.taken.as_ref();
-        let higher = taken.is_some_and(|taken| leader < taken) || leader.term < self.term.term();
-        if from == leader.name && !higher {
+        let higher = self.taken.as_ref().filter(|taken| leader < *taken);
+        let higher = higher.map(|taken| taken.term);
+        if from == leader.name && higher.is_none() && leader.term >= self.term.term() {
             return true;
         }
         let (term, name) = (leader.term, &leader.name);
@@ -160,6 +162,12 @@ impl ClusterActor {
             name,
             "what it decides is refused: it does not lead now"
         );
+        if let Some(higher) = higher.filter(|_| self.follows.as_ref() == Some(leader)) {
+            self.leadership.raise_above(higher);
+            let claim = self.leadership.claim();
+            self.term.keep(claim.term);
+            self.announce(claim);
+        }
         false
     }
 

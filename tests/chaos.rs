@@ -294,12 +294,12 @@ impl Drop for Chaos {
     }
 }
 
-/// A disk of 96 MB at this place, where that is allowed.
+/// A disk of 512 MB at this place, where that is allowed.
 fn mount(place: &PathBuf) -> bool {
     std::fs::create_dir_all(place).unwrap();
     let mut mount = Command::new("mount");
     mount
-        .args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=512m", "tmpfs"])
         .arg(place);
     mount.status().is_ok_and(|status| status.success())
 }

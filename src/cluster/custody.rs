@@ -38,6 +38,8 @@ pub(super) struct Custody {
     copied: BTreeMap<String, CopiedTo>,
     /// What could not be done, how often, and when it is tried again.
     failed: BTreeMap<String, (u32, Instant)>,
+    /// How often each stream was to be given up that runs elsewhere, too.
+    yields: BTreeMap<String, u32>,
     said: Option<(Roll, Instant)>,
 }
 
@@ -58,6 +60,7 @@ impl Custody {
             busy: BTreeSet::new(),
             copied: BTreeMap::new(),
             failed: BTreeMap::new(),
+            yields: BTreeMap::new(),
             said: None,
         }
     }
@@ -77,11 +80,12 @@ impl Custody {
         due && !self.busy.contains(stream)
     }
 
-    /// Whether something has failed so often that it must do without what failed.
-    pub(super) fn is_last_try(&self, stream: &str) -> bool {
-        self.failed
-            .get(stream)
-            .is_some_and(|(times, _)| times + 1 >= TRIES)
+    /// Counts that a stream, which runs elsewhere, too, is about to be given up here; whether that is to
+    /// be done in any case now, with or without what it has learnt.
+    pub(super) fn is_last_try(&mut self, stream: &str) -> bool {
+        let tries = self.yields.entry(stream.to_owned()).or_default();
+        *tries += 1;
+        *tries >= TRIES
     }
 
     /// Counts another move of a stream that runs here: what is copied from here on is later than what the
@@ -307,6 +311,7 @@ impl ClusterActor {
                     "runs elsewhere"
                 );
                 custody.copied.remove(stream);
+                custody.yields.remove(stream);
                 custody.set(stream, assignment);
             }
             Change::Keeps(copied) => custody.copies.add(stream, copied),

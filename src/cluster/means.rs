@@ -24,8 +24,9 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const KEEP_WITHIN: Duration = Duration::from_secs(2);
 /// Time for a bundle to travel.
 const TRAVEL_WITHIN: Duration = Duration::from_secs(60);
-/// Bytes of frames of a bundle that is to be run, and of one that is only kept.
-const FRAMES: [u64; 2] = [256 << 20, 16 << 20];
+/// Bytes of frames of a bundle that is to be run, and of one that is kept for when it has to be.
+const FRAMES_TO_RUN: u64 = 256 << 20;
+const FRAMES_TO_KEEP: u64 = 16 << 20;
 
 /// What is needed for that.
 #[derive(Clone)]
@@ -108,7 +109,12 @@ impl Means {
                 tracing::debug!(stream, why, "what has been kept before travels");
             }
         }
-        let frames = FRAMES[usize::from(purpose == Purpose::Keep)];
+        let frames = match purpose {
+            Purpose::Run => FRAMES_TO_RUN,
+            Purpose::Keep => FRAMES_TO_KEEP,
+            // The student alone is compared.
+            Purpose::Merge => 0,
+        };
         let (state, stream) = (self.state.clone(), stream.to_owned());
         self.on_disk(move || bundle::pack(&state, &stream, frames))
             .await

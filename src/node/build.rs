@@ -29,6 +29,7 @@ use crate::config::{
 };
 use crate::keep::StateFolder;
 use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
+use crate::record::StreamRecord;
 use crate::schedule::{
     DeviceActor, Event, Guests, Journal, Load, Policy, SchedulerActor, Setup, StreamSetup, Travel,
     inference_job, training_job,
@@ -117,7 +118,7 @@ pub(super) struct Node {
     pub(super) devices: Vec<NodeDevice>,
     pub(super) streams: Vec<NodeStream>,
     /// Those that have gone and come again, as they were before.
-    pub(super) departed: Vec<NodeStream>,
+    pub(super) departed: Vec<StreamRecord>,
     /// The run's second 0, and the scheduler, once it has begun.
     pub(super) running: Option<(Instant, Ref<SchedulerActor>)>,
     /// What retrainings have shown, one for each kind of student.

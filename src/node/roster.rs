@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::build::{Node, tell};
-use super::run::NodeError;
+use super::run::{NodeError, stream_record};
 use crate::config::StreamConfig;
 use crate::learn::KeepNow;
 use crate::schedule::Event;
@@ -70,7 +70,8 @@ impl Node {
             self.streams.push(built);
         } else {
             let before = std::mem::replace(&mut self.streams[index], built);
-            self.departed.push(before);
+            // What serves it must go: its jobs on the device do so with it.
+            self.departed.push(stream_record(&before, None, &mut []));
         }
         Ok(())
     }

@@ -200,11 +200,12 @@ impl Node {
             }
         }
         let mut windows = journal.into_windows();
-        // Of those that were here before, windows tell under their last stay.
-        let streams = self.streams.iter().chain(&self.departed).enumerate();
-        let streams: Vec<StreamRecord> = streams
-            .map(|(index, stream)| stream_record(stream, index, &mut windows))
+        let streams = self.streams.iter().enumerate();
+        let mut streams: Vec<StreamRecord> = streams
+            .map(|(index, stream)| stream_record(stream, Some(index), &mut windows))
             .collect();
+        // Of those that were here before, windows tell under their last stay.
+        streams.append(&mut self.departed);
         let config = &self.config;
         let complete = !interrupted;
         let record = RunRecord {
@@ -237,7 +238,12 @@ fn device_record(on: &super::build::NodeDevice) -> DeviceRecord {
     }
 }
 
-fn stream_record(stream: &NodeStream, index: usize, windows: &mut [WindowRecord]) -> StreamRecord {
+/// What a stream leaves behind; its windows, where it has an index in them, learn its true accuracy.
+pub(super) fn stream_record(
+    stream: &NodeStream,
+    index: Option<usize>,
+    windows: &mut [WindowRecord],
+) -> StreamRecord {
     let (true_accuracy, points) = stream.intake.with_log(|log| {
         let timeline = log.against_truth();
         (timeline.mean(), timeline.points())
@@ -246,7 +252,7 @@ fn stream_record(stream: &NodeStream, index: usize, windows: &mut [WindowRecord]
     let mut measured: Vec<(f64, f64, f64)> = Vec::new();
     for window in windows.iter_mut() {
         let (from, to) = (window.from, window.to);
-        let Some(entry) = window.streams.get_mut(index) else {
+        let Some(entry) = index.and_then(|index| window.streams.get_mut(index)) else {
             continue;
         };
         entry.true_accuracy = mean(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ekya_actors::{Ctx, Grant, JobId};
+use ekya_sched::Share;
 use parking_lot::Mutex;
 
 use super::actor::SchedulerActor;
@@ -18,18 +19,22 @@ const LAPSES_AFTER: Duration = Duration::from_secs(15);
 pub type Guests = Arc<Mutex<BTreeMap<(String, String), (usize, JobId)>>>;
 
 impl SchedulerActor {
-    /// Grants what was decided for guests, beside what the node's own jobs get.
+    /// Grants what was decided for guests, beside what the node's own jobs get; nothing to those of whom
+    /// nothing was said, since the plan has given their shares to others.
     pub(super) fn grant_guests(&self, grants: &mut [Vec<Grant>]) {
-        let here = self.setup.guests.lock();
-        for guest in &self.guests {
-            let key = (guest.of.clone(), guest.stream.clone());
-            if let Some(&(device, job)) = here.get(&key)
-                && device == guest.device
-                && let Some(grants) = grants.get_mut(device)
-            {
-                grants.push(self.guest_grant(job, guest));
+        for ((of, stream), &(device, job)) in &*self.setup.guests.lock() {
+            let decided = self.decided_for(of, stream);
+            let decided = decided.filter(|guest| guest.device == device);
+            let nothing = || self.grant(job, Share::ZERO);
+            if let Some(grants) = grants.get_mut(device) {
+                grants.push(decided.map_or_else(nothing, |guest| self.guest_grant(job, guest)));
             }
         }
+    }
+
+    fn decided_for(&self, of: &str, stream: &str) -> Option<&Guest> {
+        let mut guests = self.guests.iter();
+        guests.find(|guest| guest.of == of && guest.stream == stream)
     }
 
     fn guest_grant(&self, job: JobId, guest: &Guest) -> Grant {
@@ -43,10 +48,7 @@ impl SchedulerActor {
     pub(super) fn guest_came(&mut self, of: &str, stream: &str, _: &Ctx<Self>) {
         let key = (of.to_owned(), stream.to_owned());
         let here = self.setup.guests.lock().get(&key).copied();
-        let mut guests = self.guests.iter();
-        let decided = guests
-            .find(|guest| guest.of == of && guest.stream == stream)
-            .cloned();
+        let decided = self.decided_for(of, stream).cloned();
         let (Some((device, job)), Some(guest)) = (here, decided) else {
             return;
         };

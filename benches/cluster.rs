@@ -26,7 +26,7 @@ const PLANS: usize = 5;
 
 fn main() {
     let sizes = [3, 10, 30, 100];
-    let measured = sizes.map(|nodes| (nodes.to_string(), measure(nodes)));
+    let measured = sizes.map(|nodes| (format!("of_{nodes}"), measure(nodes)));
     let measured: serde_json::Map<String, Value> = measured.into_iter().collect();
     println!("{}", serde_json::to_string_pretty(&measured).unwrap());
 }

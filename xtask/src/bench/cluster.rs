@@ -15,7 +15,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     let mut rows = vec![
         Row::new(
             "plan_of_100_nodes_with_1000_streams".into(),
-            number("100/plan_seconds"),
+            number("of_100/plan_seconds"),
             "s",
         )
         .at_most(5.0),
@@ -25,14 +25,14 @@ pub(super) fn rows() -> Result<Vec<Row>> {
         ("decisions_for_a_node", "decision_bytes"),
         ("roll_of_a_node", "failover/roll_bytes"),
     ] {
-        let of = |nodes: &str| number(&format!("{nodes}/{path}"));
+        let of = |nodes: &str| number(&format!("of_{nodes}/{path}"));
         let row = Row::new(format!("{what}_among_100"), of("100"), "bytes");
         // Flat, but for what is random.
         rows.push(row.against("among 10", of("10")).at_most(1.2 * of("10")));
     }
     rows.push(Row::new(
         "orders_of_a_node_at_most_when_one_of_100_dies".into(),
-        number("100/failover/orders_of_a_node_at_most"),
+        number("of_100/failover/orders_of_a_node_at_most"),
         "orders",
     ));
     Ok(rows)

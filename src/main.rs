@@ -314,13 +314,20 @@ enum Certs {
 
 fn main() -> ExitCode {
     ekya::worker::serve_if_asked();
+    let command = Cli::parse().command;
+    // Whoever asks a question wants the answer alone.
+    let asks = matches!(
+        command,
+        Command::Status { .. } | Command::Drain { .. } | Command::Stream { .. }
+    );
+    let usual = if asks { "warn" } else { "warn,ekya=info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("EKYA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,ekya=info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match act(Cli::parse().command) {
+    match act(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -105,6 +105,14 @@ impl Custody {
         }
     }
 
+    /// Takes down where a stream runs from now on, in words; what was copied of it was so before.
+    fn assign(&mut self, stream: &str, assignment: Assignment, now: &str) {
+        let (epoch, home) = (assignment.epoch, &assignment.home);
+        tracing::info!(stream, epoch, home, "{now}");
+        self.copied.remove(stream);
+        self.set(stream, assignment);
+    }
+
     fn set(&mut self, stream: &str, assignment: Assignment) {
         if let Err(error) = self.assignments.set(stream, assignment) {
             tracing::error!(%error, stream, "after a start this node may run what it should not");
@@ -293,26 +301,12 @@ impl ClusterActor {
         let custody = &mut self.custody;
         match change {
             Change::Runs(assignment) => {
-                tracing::info!(
-                    stream,
-                    epoch = assignment.epoch,
-                    home = assignment.home,
-                    "runs here"
-                );
                 custody.copies.remove(stream);
-                custody.copied.remove(stream);
-                custody.set(stream, assignment);
+                custody.assign(stream, assignment, "runs here");
             }
             Change::Gone(assignment) => {
-                tracing::info!(
-                    stream,
-                    epoch = assignment.epoch,
-                    home = assignment.home,
-                    "runs elsewhere"
-                );
-                custody.copied.remove(stream);
                 custody.yields.remove(stream);
-                custody.set(stream, assignment);
+                custody.assign(stream, assignment, "runs elsewhere");
             }
             Change::Keeps(copied) => custody.copies.add(stream, copied),
             Change::CopiedTo(node, version, epoch) => {

@@ -67,8 +67,6 @@ pub struct Learner {
     pruner: Pruner,
     /// Examples a training step that memory has room for, as far as is known.
     room: usize,
-    /// Of what a retraining would train on, when last profiled.
-    sample_bytes: u64,
     /// The student that served before, since the last promotion.
     fallback: Option<Fallback>,
     /// Absent where nothing outlives the process.
@@ -124,7 +122,6 @@ impl Learner {
             serving_on_holdout: None,
             pruner,
             room: usize::MAX,
-            sample_bytes: 0,
             fallback: None,
             keeper: None,
             unsaved: None,
@@ -183,7 +180,7 @@ impl Learner {
         if let Some(budget) = order.profile {
             let before = work.spent();
             prepared.options = self.profile(prepared.accuracy, budget, order.seed, work)?;
-            prepared.sample_bytes = self.sample_bytes;
+            prepared.sample_bytes = travelling_bytes(&self.examples());
             prepared.profile_gpu_seconds = work.spent() - before;
         }
         Ok(())
@@ -262,7 +259,6 @@ impl Learner {
             return Ok(Vec::new());
         };
         let examples = self.memory.with(&self.split);
-        self.sample_bytes = travelling_bytes(&examples);
         let history = self.history.lock().clone();
         let options = self.options();
         let mut candidates = Candidates {
@@ -452,11 +448,11 @@ impl Learner {
     /// Lets the next profiles know how this retraining went, and what it took of the device.
     fn observe(&self, configuration: usize, outcome: &Outcome, gpu_seconds: f64) {
         let config = &self.learning.configurations[configuration];
-        let mut history = self.history.lock();
         // What has been trained otherwise says nothing about the configuration.
         if outcome.came_from == Some(Origin::Found) {
             return;
         }
+        let mut history = self.history.lock();
         // Nor what it takes of another device about this one.
         if outcome.came_from.is_none() {
             history.record_cost(config, outcome.examples, gpu_seconds);

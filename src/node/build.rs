@@ -198,11 +198,7 @@ impl Node {
             }
             node.streams.push(built);
         }
-        // What this thread has loaded is read by others, in streams of their own.
-        let loaded = ekya_models::gpu::finish_all();
-        loaded.map_err(|error| NodeError::Start {
-            reason: error.to_string(),
-        })?;
+        finish_loading()?;
         Ok(node)
     }
 
@@ -605,6 +601,14 @@ fn learning(config: &Config) -> LearningConfig {
         (learning.confidence, learning.class_margin) = (0.5, 1.0);
     }
     learning
+}
+
+/// Waits for what this thread has loaded: others read it, in streams of their own.
+pub(super) fn finish_loading() -> Result<(), NodeError> {
+    let loaded = ekya_models::gpu::finish_all();
+    loaded.map_err(|error| NodeError::Start {
+        reason: error.to_string(),
+    })
 }
 
 /// A copy of a student, in the worker of `host` if there is one.

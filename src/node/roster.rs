@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::build::{Node, tell};
+use super::build::{Node, finish_loading, tell};
 use super::run::{NodeError, stream_record};
 use crate::config::StreamConfig;
 use crate::learn::KeepNow;
@@ -45,11 +45,7 @@ impl Node {
         let index = slot.unwrap_or(self.streams.len());
         let times = slot.map_or(0, |slot| self.streams[slot].times + 1);
         let mut built = self.build_stream(index, config, times)?;
-        // What this thread has loaded is read by others, in streams of their own.
-        let loaded = ekya_models::gpu::finish_all();
-        loaded.map_err(|error| NodeError::Start {
-            reason: error.to_string(),
-        })?;
+        finish_loading()?;
         built.age = age;
         let Some((start, scheduler)) = &self.running else {
             return Ok(());

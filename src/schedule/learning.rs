@@ -191,7 +191,11 @@ impl SchedulerActor {
             found.node
         );
         let load = travel.load.clone();
-        let find = Box::new(move || load(&found.weights));
+        let find = Box::new(move || {
+            // All of it: the folder goes with it.
+            let found = &found;
+            load(&found.weights)
+        });
         self.journal.decide(stream, now, text);
         let option = RetrainingOption::new(self.streams[stream].accuracy, 0.0);
         let elsewhere = (None, Some(Elsewhere::Found(find)));

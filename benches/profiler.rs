@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use ekya::config::{InferenceConfig, LearningConfig};
-use ekya::learn::{Beginning, Kept, Learner, Prepare, Turn, Work};
+use ekya::learn::{Beginning, Experience, Kept, Learner, Prepare, Turn, Work};
 use ekya::node::{builtin_history, builtin_student, builtin_teacher};
 use ekya::report::chart::CalibrationChart;
 use ekya::source::folder::{FolderConfig, FolderSource};
@@ -26,7 +26,7 @@ use ekya::trial::{Round, SceneRounds, accuracy, folder_rounds};
 use ekya_actors::{Device, JobHandle};
 use ekya_models::{Classifier, Placement, Student};
 use ekya_profiler::quality::{Judged, Quality, median};
-use ekya_profiler::{Estimate, History, Profile};
+use ekya_profiler::{Estimate, Profile};
 use ekya_sched::{RetrainingConfig, Share};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     ekya_models::set_compute_threads(1);
     let mut tried = Tried::default();
-    let history = Arc::new(Mutex::new(builtin_history()?));
+    let history = Arc::new(Experience::new(builtin_history()?));
     let presets = if args.quick { 2 } else { 4 };
     for (index, preset) in Preset::ALL.into_iter().take(presets).enumerate() {
         let name = format!("scene-{preset:?}").to_lowercase();
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         Trial::new(&name, student, history.clone(), exemplars, seed)?.run(&rounds, &mut tried)?;
     }
     if let Some(crops) = &args.crops {
-        let history = Arc::new(Mutex::new(History::default()));
+        let history = Arc::new(Experience::default());
         for (index, name) in CROPS_STREAMS.into_iter().enumerate() {
             let rounds = crops_rounds(crops, name, args.quick)?;
             let first = crops.join("first.safetensors");
@@ -165,7 +165,7 @@ impl Trial {
     fn new(
         name: &str,
         student: Box<dyn Student>,
-        history: Arc<Mutex<History>>,
+        history: Arc<Experience>,
         kept: Vec<Kept>,
         seed: u64,
     ) -> Result<Self> {

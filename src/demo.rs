@@ -101,6 +101,7 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         inference: InferenceConfig::default(),
         weight: 1.0,
         stay: false,
+        nodes: Vec::new(),
     };
     Config {
         run: RunConfig {

@@ -106,12 +106,17 @@ pub(crate) fn stream(what: Stream) -> Result<()> {
 /// When it cannot be reached, or does not get rid of its streams.
 pub(crate) fn drain(node: &str, reach: &Reach) -> Result<()> {
     let mut before = None;
-    cluster::drain(reach.identity()?, &reach.node, node, |left| {
+    let left = cluster::drain(reach.identity()?, &reach.node, node, |left| {
         if before != Some(left.len()) {
             eprintln!("{node} runs {} streams", left.len());
             before = Some(left.len());
         }
     })?;
-    println!("{node} runs nothing any more and can be taken down");
+    if left.is_empty() {
+        println!("{node} runs nothing any more and can be taken down");
+    } else {
+        let left = left.join(", ");
+        println!("{node} can be taken down; with it end {left}, which no other node may run");
+    }
     Ok(())
 }

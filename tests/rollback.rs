@@ -15,7 +15,6 @@ use ekya_actors::Device;
 use ekya_models::{
     BBox, Example, Image, ModelError, Object, Step, Student, Training, TrainingOptions,
 };
-use ekya_profiler::History;
 use ekya_sched::{RetrainingConfig, Share};
 use parking_lot::Mutex;
 
@@ -136,7 +135,7 @@ fn learner() -> Learner {
         Metric::Accuracy,
         LearningConfig::default(),
         InferenceConfig::default(),
-        Arc::new(Mutex::new(History::default())),
+        Arc::default(),
         1,
     )
 }

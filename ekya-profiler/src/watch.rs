@@ -13,6 +13,10 @@ const PACE_TOLERANCE: f64 = 1.3;
 /// need not, such as computing the features of frozen blocks.
 const PACE_FROM: f64 = 0.2;
 
+/// The part of a retraining whose minibatches its pace is taken from, the latest most: single ones take
+/// several times as long where the processor is short, as under a container's quota.
+const PACE_MEMORY: f64 = 0.15;
+
 /// Part of a retraining's work, and GPU-seconds, that are taken to be left at least while it runs: a
 /// plan has no share for what is done.
 const LEAST_LEFT: f64 = 0.01;
@@ -47,6 +51,8 @@ pub struct Watch {
     gpu_seconds: f64,
     done: usize,
     spent: f64,
+    /// GPU-seconds of a minibatch, smoothed; as expected before any was judged.
+    pace: Option<f64>,
     /// Part of the steps done, accuracy.
     points: Vec<(f64, f64)>,
 }
@@ -60,6 +66,7 @@ impl Watch {
             gpu_seconds,
             done: 0,
             spent: 0.0,
+            pace: None,
             points: vec![(0.0, start_accuracy)],
         }
     }
@@ -99,8 +106,12 @@ impl Watch {
         if (progress.done as f64) < PACE_FROM * progress.steps as f64 || minibatches == 0 {
             return None;
         }
+        let expected = self.gpu_seconds / progress.steps as f64;
+        let pace = self.pace.get_or_insert(expected);
+        let weight = 1.0 - (-(minibatches as f64) / (PACE_MEMORY * progress.steps as f64)).exp();
+        *pace += weight * (seconds / minibatches as f64 - *pace);
         let left = progress.steps.saturating_sub(progress.done);
-        let projected = progress.gpu_seconds + seconds / minibatches as f64 * left as f64;
+        let projected = progress.gpu_seconds + *pace * left as f64;
         let ratio = projected / self.gpu_seconds.max(1e-9);
         if (PACE_TOLERANCE.recip()..=PACE_TOLERANCE).contains(&ratio) {
             return None;
@@ -164,12 +175,26 @@ mod tests {
     fn a_slow_retraining_asks_for_a_plan_once() {
         let mut watch = watch();
         assert_eq!(watch.observe(&progress(10, 1.0)), None);
-        assert_eq!(
-            watch.observe(&progress(20, 3.0)),
-            Some(Departure::Pace(19.0))
+        let departed = watch.observe(&progress(20, 3.0));
+        assert!(
+            matches!(departed, Some(Departure::Pace(all)) if (14.0..19.0).contains(&all)),
+            "{departed:?}"
         );
-        assert_eq!(watch.observe(&progress(30, 5.0)), None);
-        assert!((watch.remaining() - 14.0).abs() < 1e-9);
+        for done in [30, 40, 50] {
+            let gpu_seconds = 3.0 + (done - 20) as f64 / 5.0;
+            assert_eq!(watch.observe(&progress(done, gpu_seconds)), None);
+        }
+        assert!((watch.gpu_seconds() - 19.0).abs() < 5.0);
+    }
+
+    #[test]
+    fn minibatches_that_are_slow_by_turns_ask_for_no_plan() {
+        let mut watch = watch();
+        for done in (2..=100).step_by(2) {
+            // Every other one takes seven times as long as the one before.
+            let gpu_seconds = 0.05 * (done / 4) as f64 + 0.35 * (done / 4 + done / 2 % 2) as f64;
+            assert_eq!(watch.observe(&progress(done, gpu_seconds)), None, "{done}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ekya_actors::{
 };
 use ekya_sched::Scheduler;
 
-use super::assignments::Assignments;
+use super::assignments::{Assignment, Assignments};
 use super::custody::Custody;
 use super::desk::Desk;
 use super::leadership::{Claim, Leader, Leadership};
@@ -247,9 +247,7 @@ impl ClusterActor {
         } else if gone && self.leads() {
             self.plan(ctx);
         }
-        let stays = |member: &&MemberState| claim_of(member).is_some_and(|claim| !claim.drains);
-        let staying = members.iter().filter(stays);
-        staying.map(|member| member.name.clone()).collect()
+        staying(&members).map(str::to_owned).collect()
     }
 
     fn announce(&self, claim: Claim) {
@@ -270,6 +268,15 @@ impl ClusterActor {
         self.say_the_roll_again();
         self.say_what_is_wanted(ctx);
     }
+}
+
+/// Names of those that are not about to be taken down.
+fn staying(members: &[MemberState]) -> impl Iterator<Item = &str> {
+    let stays = |member: &&MemberState| claim_of(member).is_some_and(|claim| !claim.drains);
+    members
+        .iter()
+        .filter(stays)
+        .map(|member| member.name.as_str())
 }
 
 /// What another node says of itself; nothing where it has not said anything, or is of another version.
@@ -374,6 +381,7 @@ impl Receive<Instruct> for ClusterActor {
         };
         self.term.keep(leader.term);
         let term = leader.term;
+        tracing::debug!(term, plan = decisions.plan, "decided for this node");
         self.taken = Some(leader);
         if let Some(wants) = &mut self.wants {
             wants.is_answered |= decisions.about >= wants.situation.number;
@@ -405,7 +413,24 @@ impl Handler<View> for ClusterActor {
                     .collect()
             },
             streams: streams.collect(),
+            bound: self.bound(),
         }
+    }
+}
+
+impl ClusterActor {
+    /// Streams of this node that no other may run.
+    fn bound(&self) -> Vec<String> {
+        let members = self.node.members();
+        let others: Vec<_> = staying(&members).collect();
+        let is_bound = |assignment: &Assignment| {
+            let nodes = assignment.config.may_run_on(&assignment.home);
+            let may = |other: &&str| nodes.is_empty() || nodes.iter().any(|name| name == other);
+            !others.iter().any(may)
+        };
+        let runs = self.custody.assignments.runs().take(OVERVIEW_MAX);
+        let bound = runs.filter(|(_, assignment)| is_bound(assignment));
+        bound.map(|(stream, _)| stream.clone()).collect()
     }
 }
 

@@ -130,6 +130,7 @@ fn entry((stream, one): (&String, &Assignment)) -> Entry {
         epoch: one.epoch,
         home: one.home.clone(),
         revision: 0,
+        nodes: one.config.may_run_on(&one.home),
     }
 }
 

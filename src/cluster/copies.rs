@@ -64,6 +64,7 @@ impl Copies {
             epoch: copied.assignment.epoch,
             home: copied.assignment.home.clone(),
             revision: copied.revision,
+            nodes: copied.assignment.config.nodes.clone(),
         };
         self.known.iter().map(entry).collect()
     }

@@ -189,7 +189,10 @@ impl ClusterActor {
             if assignment.config.stay || !self.custody.is_free(&stream) {
                 continue;
             }
-            if let Some(to) = keeper(&stream, others.iter().map(String::as_str)) {
+            let nodes = &assignment.config.nodes;
+            let others = others.iter().map(String::as_str);
+            let others = others.filter(|name| nodes.is_empty() || nodes.iter().any(|n| n == name));
+            if let Some(to) = keeper(&stream, others) {
                 self.copy_if_new(&stream, &assignment, to, ctx);
             }
         }

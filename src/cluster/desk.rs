@@ -13,10 +13,15 @@ use super::actor::{ClusterActor, REPEAT, claim_of};
 use super::homes::{self, Order, Present, Roll};
 use super::leadership::Claim;
 use super::messages::{Act, Instruct, Report, Rolled};
-use crate::planning::{self, Assembly, Decisions, Part, Situation};
+use super::relief::{Burden, Carried, relief};
+use crate::planning::{self, Assembly, Decisions, Part, Situation, StreamSituation};
 
 /// A node that has not said so for so long runs nothing that its leader knows of.
 const SILENCE: Duration = Duration::from_secs(5);
+/// A node gives a stream away when it has had too much inference for so long.
+const CROWDED: Duration = Duration::from_secs(30);
+/// Until what one such move has changed is known, no other is made.
+const SETTLES: Duration = Duration::from_secs(60);
 /// Shares of other nodes' devices are said again so often.
 const RENEW: Duration = Duration::from_secs(5);
 
@@ -30,6 +35,10 @@ pub(super) struct Desk {
     since: Instant,
     /// What was ordered, and when: orders that are being carried out are not repeated at every look.
     ordered: BTreeMap<String, (Order, Instant)>,
+    /// The node that has too much inference, and since when.
+    crowded: Option<(String, Instant)>,
+    /// When a stream was last moved for that.
+    relieved: Option<Instant>,
     planner: Compute,
     scheduler: Arc<Mutex<Box<dyn Scheduler + Send>>>,
     /// A plan is being made.
@@ -49,6 +58,8 @@ impl Desk {
             rolls: BTreeMap::new(),
             since: Instant::now(),
             ordered: BTreeMap::new(),
+            crowded: None,
+            relieved: None,
             planner,
             scheduler: Arc::new(Mutex::new(scheduler)),
             is_planning: false,
@@ -155,8 +166,12 @@ impl ClusterActor {
         desk.plans += 1;
         desk.planned = Instant::now();
         let (scheduler, number) = (desk.scheduler.clone(), desk.plans);
-        let me = ctx.me();
-        let task = move || planning::plan(&nodes, &**scheduler.lock(), number);
+        let (me, term) = (ctx.me(), self.leadership.claim().term);
+        let task = move || {
+            let planned = planning::plan(&nodes, &**scheduler.lock(), number);
+            tracing::debug!(term, plan = number, "planned for all");
+            planned
+        };
         let done = move |planned: Result<Result<_, ScheduleError>, ComputeError>| {
             let planned = planned
                 .map_err(|error| no_plan(&error))
@@ -208,6 +223,7 @@ impl Desk {
         self.situations.clear();
         self.rolls.clear();
         self.ordered.clear();
+        self.crowded = None;
         self.since = Instant::now();
     }
 
@@ -225,6 +241,9 @@ impl Desk {
         };
         let nodes = claims.iter().filter_map(present).collect();
         let mut orders = homes::orders(&nodes);
+        if orders.is_empty() {
+            orders.extend(self.relieve(claims));
+        }
         let now = Instant::now();
         self.ordered
             .retain(|_, (_, at)| now.duration_since(*at) < REPEAT);
@@ -242,6 +261,62 @@ impl Desk {
         });
         orders
     }
+
+    /// The move of a stream away from a node that has had too much inference for long.
+    fn relieve(&mut self, claims: &BTreeMap<String, Option<Claim>>) -> Option<(String, Order)> {
+        let wanted = relief(&self.burdens(claims)?);
+        let Some((node, order)) = wanted else {
+            self.crowded = None;
+            return None;
+        };
+        let since = match &self.crowded {
+            Some((crowded, since)) if *crowded == node => *since,
+            _ => {
+                self.crowded = Some((node, Instant::now()));
+                return None;
+            }
+        };
+        let settles = self.relieved.is_some_and(|at| at.elapsed() < SETTLES);
+        if settles || since.elapsed() < CROWDED {
+            return None;
+        }
+        tracing::info!(
+            node,
+            ?order,
+            "it has more inference than its devices can do"
+        );
+        self.relieved = Some(Instant::now());
+        Some((node, order))
+    }
+
+    /// What each node has to do; absent while not all have said so.
+    fn burdens<'a>(
+        &'a self,
+        claims: &'a BTreeMap<String, Option<Claim>>,
+    ) -> Option<BTreeMap<&'a str, Burden<'a>>> {
+        let burden = |(name, claim): (&'a String, &Option<Claim>)| {
+            let (situation, roll) = (self.situations.get(name)?, self.rolls.get(name)?);
+            let streams = situation.streams.iter().map(|stream| {
+                let entry = roll
+                    .runs
+                    .iter()
+                    .find(|one| one.stream == stream.spec.name)?;
+                Some(Carried {
+                    stream: &entry.stream,
+                    load: inference(stream),
+                    weight: stream.spec.weight,
+                    nodes: &entry.nodes,
+                })
+            });
+            let burden = Burden {
+                devices: situation.devices.len(),
+                streams: streams.collect::<Option<_>>()?,
+                takes: claim.is_some_and(|claim| !claim.drains),
+            };
+            Some((name.as_str(), burden))
+        };
+        claims.iter().map(burden).collect()
+    }
 }
 
 fn no_plan(error: &dyn std::error::Error) {
@@ -250,11 +325,14 @@ fn no_plan(error: &dyn std::error::Error) {
 
 /// Devices' worth of inference of a node, for its devices.
 fn load(situation: &Situation) -> f64 {
-    let shares = situation.streams.iter().map(|stream| {
-        let options = stream.spec.inference.iter();
-        options
-            .map(|option| option.share.as_f64())
-            .fold(0.0, f64::max)
-    });
+    let shares = situation.streams.iter().map(inference);
     shares.sum::<f64>() / situation.devices.len().max(1) as f64
+}
+
+/// Devices' worth of a stream's inference where every frame is answered.
+fn inference(stream: &StreamSituation) -> f64 {
+    let options = stream.spec.inference.iter();
+    options
+        .map(|option| option.share.as_f64())
+        .fold(0.0, f64::max)
 }

@@ -43,6 +43,7 @@ impl Receive<Act> for ClusterActor {
         match order {
             Order::Adopt { stream, epoch } => self.adopt(&stream, epoch, ctx),
             Order::Send { stream, to } => self.send(&stream, to, Purpose::Run, ctx),
+            Order::Move { stream, to } => self.move_to(&stream, to, None, ctx),
             Order::Yield { stream, to } => self.send(&stream, to, Purpose::Merge, ctx),
         }
     }

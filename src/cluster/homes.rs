@@ -32,6 +32,14 @@ pub struct Entry {
     pub home: String,
     /// Of a copy: counts what was copied, so that the newest is known.
     pub revision: u64,
+    /// Nodes that may run it; empty for all.
+    pub nodes: Vec<String>,
+}
+
+impl Entry {
+    fn may_run_on(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.iter().any(|name| name == node)
+    }
 }
 
 /// What a node is ordered to do with a stream.
@@ -51,6 +59,13 @@ pub enum Order {
         /// The node.
         to: String,
     },
+    /// Hand it to another node, whose it is from then on.
+    Move {
+        /// The stream.
+        stream: String,
+        /// The node.
+        to: String,
+    },
     /// End it: another node runs it, which is to be given the student if that is the better one.
     Yield {
         /// The stream.
@@ -64,9 +79,12 @@ impl Order {
     /// The stream that it is about.
     #[must_use]
     pub fn stream(&self) -> &str {
-        let (Self::Adopt { stream, .. } | Self::Send { stream, .. } | Self::Yield { stream, .. }) =
-            self;
-        stream
+        match self {
+            Self::Adopt { stream, .. }
+            | Self::Send { stream, .. }
+            | Self::Move { stream, .. }
+            | Self::Yield { stream, .. } => stream,
+        }
     }
 }
 
@@ -125,7 +143,7 @@ fn of_stream(
     } else if may_run(runner) {
         None
     } else {
-        least_loaded(runner, nodes, loads)
+        least_loaded(runner, latest.1, nodes, loads)
     };
     let send = to.map(|to| {
         let stream = stream.to_owned();
@@ -153,7 +171,7 @@ fn adopt(stream: &str, nodes: &BTreeMap<String, Present<'_>>) -> Vec<(String, Or
     let copies = entries(stream, nodes, |roll| &roll.copies);
     let copies = copies
         .into_iter()
-        .filter(|(node, _)| !nodes[*node].claim.drains);
+        .filter(|(node, copy)| !nodes[*node].claim.drains && copy.may_run_on(node));
     let ended = entries(stream, nodes, |roll| &roll.ended);
     let ended = ended.iter().map(|(_, entry)| entry.epoch).max();
     let copies = copies.filter(|(_, entry)| ended.is_none_or(|ended| entry.epoch >= ended));
@@ -165,13 +183,17 @@ fn adopt(stream: &str, nodes: &BTreeMap<String, Present<'_>>) -> Vec<(String, Or
     adopt.into_iter().collect()
 }
 
-/// The node that has least to do for its devices, which then has a little more.
+/// The node that has least to do for its devices, of those that may run the stream; it then has a little
+/// more.
 fn least_loaded(
     but: &str,
+    entry: &Entry,
     nodes: &BTreeMap<String, Present<'_>>,
     loads: &mut BTreeMap<&str, f64>,
 ) -> Option<String> {
-    let may = |(node, present): &(&String, &Present<'_>)| **node != *but && !present.claim.drains;
+    let may = |(node, present): &(&String, &Present<'_>)| {
+        **node != *but && !present.claim.drains && entry.may_run_on(node)
+    };
     let load = |node: &str| loads.get(node).copied().unwrap_or(0.0);
     let candidates = nodes.iter().filter(may).map(|(node, _)| node);
     let least = candidates
@@ -207,6 +229,7 @@ mod tests {
             epoch,
             home: home.to_owned(),
             revision: 0,
+            nodes: Vec::new(),
         }
     }
 
@@ -336,6 +359,19 @@ mod tests {
         assert_eq!(orders, [sent("a", "gate", "b"), sent("a", "yard", "c")]);
     }
 
+    #[test]
+    fn a_stream_runs_only_where_its_camera_is_reached() {
+        let mut bound = entry("gate", 0, "a");
+        bound.nodes = vec!["a".to_owned(), "c".to_owned()];
+        let (a, none) = (runs(&[bound.clone()]), Roll::default());
+        let nodes = [("a", &a), ("b", &none), ("c", &none)];
+        assert_eq!(ordered(&nodes, &["a"]), [sent("a", "gate", "c")]);
+        // Nobody else may: it stays to the last.
+        assert_eq!(ordered(&nodes[..2], &["a"]), []);
+        let b = keeps(&[bound]);
+        assert_eq!(ordered(&[("b", &b), ("c", &none)], &[]), []);
+    }
+
     proptest! {
         /// Orders carried out one by one, in any order, come to an end, after which each stream runs
         /// once, at home where that is possible.
@@ -376,8 +412,8 @@ mod tests {
                 };
                 let index = |node: &str| node[1..].parse::<usize>().unwrap_or(usize::MAX);
                 let at = index(&node);
-                let (Order::Adopt { stream, .. } | Order::Send { stream, .. } | Order::Yield { stream, .. }) = &order;
-                let place = rolls[at].runs.iter().position(|entry| entry.stream == *stream);
+                let stream = order.stream();
+                let place = rolls[at].runs.iter().position(|entry| entry.stream == stream);
                 match (&order, place) {
                     (Order::Yield { .. }, Some(place)) => drop(rolls[at].runs.remove(place)),
                     (Order::Send { to, .. }, Some(place)) => {
@@ -386,7 +422,7 @@ mod tests {
                         rolls[index(to)].runs.push(moved);
                     }
                     (Order::Adopt { epoch, .. }, None) => {
-                        let copy = rolls[at].copies.iter().find(|copy| copy.stream == *stream);
+                        let copy = rolls[at].copies.iter().find(|copy| copy.stream == stream);
                         let mut adopted = copy.cloned().ok_or_else(|| TestCaseError::fail("no copy"))?;
                         adopted.epoch = *epoch;
                         rolls[at].runs.push(adopted);

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::actor::{ACTOR, ClusterActor};
 use super::client::{Client, connect};
 use super::messages::{Drain, Manage, View};
+use crate::config::StreamConfig;
 
 /// Time for a node to do as it is told: bundles travel and models are loaded.
 const WITHIN: Duration = Duration::from_secs(150);
@@ -90,7 +91,7 @@ pub fn manage(
     with_site(identity, address, async |site| {
         let node = match (&what, on) {
             (Manage::Add(_), Some(node)) => node.to_owned(),
-            (Manage::Add(_), None) => site.least(),
+            (Manage::Add(config), None) => site.least(config)?,
             (Manage::Remove(stream), _) => site.runner(stream)?,
             (Manage::Move { stream, to }, _) => {
                 site.actor(to)?;
@@ -111,7 +112,8 @@ pub fn manage(
     })
 }
 
-/// Takes a node out of service, and waits until it runs nothing any more, as `progress` is told.
+/// Takes a node out of service, and waits until it runs only what no other node may run, which is returned;
+/// `progress` is told what it still runs.
 ///
 /// # Errors
 /// [`ManageError`].
@@ -120,7 +122,7 @@ pub fn drain(
     address: &str,
     node: &str,
     mut progress: impl FnMut(&[String]),
-) -> Result<(), ManageError> {
+) -> Result<Vec<String>, ManageError> {
     with_site(identity, address, async |site| {
         let actor = site.actor(node)?;
         let silent = |error: ekya_actors::AskError| ManageError::Silent {
@@ -133,8 +135,8 @@ pub fn drain(
             let overview = actor.ask(View, REACH_WITHIN).await.map_err(silent)?;
             let left: Vec<_> = overview.runs;
             progress(&left);
-            if left.is_empty() {
-                return Ok(());
+            if left.iter().all(|stream| overview.bound.contains(stream)) {
+                return Ok(left);
             }
             if waited >= WITHIN {
                 return Err(ManageError::Draining {
@@ -218,10 +220,19 @@ impl Reached {
             })
     }
 
-    /// The node with the fewest streams.
-    fn least(&self) -> String {
-        let least = self.nodes.iter().min_by_key(|(_, (_, runs))| runs.len());
-        // The first is there, or nothing is.
-        least.map_or_else(String::new, |(node, _)| node.clone())
+    /// The node with the fewest streams, of those that may run it.
+    fn least(&self, config: &str) -> Result<String, ManageError> {
+        // What is no configuration is refused by whichever node gets it.
+        let nodes = serde_json::from_str::<StreamConfig>(config).map(|config| config.nodes);
+        let nodes = nodes.unwrap_or_default();
+        let may = |name: &String| nodes.is_empty() || nodes.contains(name);
+        let least = self.nodes.iter().filter(|(name, _)| may(name));
+        let least = least.min_by_key(|(_, (_, runs))| runs.len());
+        least
+            .map(|(node, _)| node.clone())
+            .ok_or_else(|| ManageError::NoNode {
+                node: nodes.join("' or '"),
+                known: self.nodes.keys().cloned().collect::<Vec<_>>().join(", "),
+            })
     }
 }

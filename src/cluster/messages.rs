@@ -35,7 +35,7 @@ pub(super) struct Rolled(pub(super) Roll);
 
 impl Message for Rolled {
     type Reply = ();
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/roll", 1));
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/roll", 2));
 }
 
 /// To a node: what it is to do with a stream.
@@ -48,7 +48,7 @@ pub(super) struct Act {
 
 impl Message for Act {
     type Reply = ();
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/act", 1));
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/act", 2));
 }
 
 /// What another node is to do with what there is of a stream.
@@ -154,7 +154,7 @@ pub struct View;
 
 impl Message for View {
     type Reply = Overview;
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/view", 1));
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/view", 2));
 }
 
 /// What a node says of itself to people.
@@ -166,6 +166,8 @@ pub struct Overview {
     pub leader: Option<Leader>,
     /// Names of the streams that were given to it, the first 256.
     pub runs: Vec<String>,
+    /// Of these, those that no other node that is there may run.
+    pub bound: Vec<String>,
     /// What is known of its streams, the first 256.
     pub streams: Vec<StreamOverview>,
 }

@@ -24,6 +24,7 @@ mod manage;
 mod means;
 mod messages;
 mod peers;
+mod relief;
 mod seeds;
 mod start;
 mod survey;

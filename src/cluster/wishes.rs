@@ -16,7 +16,7 @@ impl Receive<Manage> for ClusterActor {
         match manage {
             Manage::Add(config) => self.add(&config, waits, ctx),
             Manage::Remove(stream) => self.end_for_good(&stream, waits, ctx),
-            Manage::Move { stream, to } => self.move_to(&stream, to, waits, ctx),
+            Manage::Move { stream, to } => self.move_to(&stream, to, Some(waits), ctx),
         }
     }
 }
@@ -79,15 +79,28 @@ impl ClusterActor {
         });
     }
 
-    fn move_to(&mut self, stream: &str, to: String, waits: Waiting, ctx: &mut Ctx<Self>) {
+    /// Gives a stream to another node, whose it is from then on, on the word of a person or of whoever
+    /// leads.
+    pub(super) fn move_to(
+        &mut self,
+        stream: &str,
+        to: String,
+        waits: Option<Waiting>,
+        ctx: &mut Ctx<Self>,
+    ) {
+        let hear = |waits: Option<Waiting>, answer| {
+            if let Some(waits) = waits {
+                waits.hear(answer);
+            }
+        };
         let mut assignment = match self.running(stream) {
             Ok(assignment) => assignment,
-            Err(why) => return waits.hear(Err(why)),
+            Err(why) => return hear(waits, Err(why)),
         };
         if to == self.me() {
-            return waits.hear(Ok(()));
+            return hear(waits, Ok(()));
         }
         assignment.home.clone_from(&to);
-        self.give(stream, to, assignment, Purpose::Run, Some(waits), ctx);
+        self.give(stream, to, assignment, Purpose::Run, waits, ctx);
     }
 }

@@ -202,6 +202,21 @@ pub struct StreamConfig {
     /// Whether neither its frames nor its students may leave its node, in a cluster.
     #[serde(default)]
     pub stay: bool,
+    /// Names of the nodes that reach its camera, in a cluster where not all do: only these run it.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+}
+
+impl StreamConfig {
+    /// Names of the nodes that may run it, when it is that node's; none where all may.
+    #[must_use]
+    pub fn may_run_on(&self, home: &str) -> Vec<String> {
+        if self.stay {
+            vec![home.to_owned()]
+        } else {
+            self.nodes.clone()
+        }
+    }
 }
 
 /// Where frames come from.

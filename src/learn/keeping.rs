@@ -59,7 +59,6 @@ mod tests {
         Architecture, BBox, Classifier, Example, Image, ModelError, Object, Placement, Student,
         Training, TrainingOptions,
     };
-    use ekya_profiler::History;
     use ekya_sched::RetrainingConfig;
 
     use super::*;
@@ -92,7 +91,7 @@ mod tests {
             Metric::Accuracy,
             LearningConfig::default(),
             InferenceConfig::default(),
-            Arc::new(parking_lot::Mutex::new(History::default())),
+            Arc::default(),
             1,
         )
     }

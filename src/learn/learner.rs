@@ -6,14 +6,15 @@ use std::sync::Arc;
 use ekya_models::{Example, ModelError, Student, TrainingOptions};
 use ekya_profiler::inference::Measurement;
 use ekya_profiler::{
-    Estimate, History, MeasuredCost, MicroProfiler, Outcome as Observation, Profile, Progress,
-    Pruner, Situation, measuring_variance,
+    Estimate, MeasuredCost, MicroProfiler, Outcome as Observation, Profile, Progress, Pruner,
+    Situation, measuring_variance,
 };
 use ekya_sched::RetrainingOption;
 use parking_lot::Mutex;
 
 use super::elsewhere::{Elsewhere, Origin};
 use super::evaluate::{LearnError, Work, accuracy, profile_inference};
+use super::experience::Experience;
 use super::gate::compare;
 use super::memory::{Kept, Limits, Memory};
 use super::pace::Pace;
@@ -56,7 +57,7 @@ pub struct Learner {
     pub(super) memory: Memory,
     pace: Pace,
     /// What retrainings have shown, shared by all streams of the node.
-    history: Arc<Mutex<History>>,
+    history: Arc<Experience>,
     /// What the profiler was asked last, and what it expected.
     profiled: Option<(Situation, Vec<Profile>)>,
     /// Times that labels were taken in.
@@ -101,7 +102,7 @@ impl Learner {
         metric: Metric,
         learning: LearningConfig,
         inference: InferenceConfig,
-        history: Arc<Mutex<History>>,
+        history: Arc<Experience>,
         seed: u64,
     ) -> Self {
         let memory = Memory::new(Limits::of(&learning), beginning.kept, seed);
@@ -259,7 +260,12 @@ impl Learner {
             return Ok(Vec::new());
         };
         let examples = self.memory.with(&self.split);
-        let history = self.history.lock().clone();
+        let active = self.pruner.active();
+        let all = &self.learning.configurations;
+        let experience = Arc::clone(&self.history);
+        // Others may have to measure first, and need the device for it.
+        work.pause();
+        let (history, alone) = experience.known(active.iter().map(|index| &all[*index]));
         let options = self.options();
         let mut candidates = Candidates {
             student: &*self.student,
@@ -290,7 +296,6 @@ impl Learner {
             epochs: self.learning.profile_epochs,
         };
         let configurations = &self.learning.configurations;
-        let active = self.pruner.active();
         let profiling = profiler.profile(
             &mut candidates,
             configurations,
@@ -300,6 +305,7 @@ impl Learner {
         )?;
         self.pruner.observe(&profiling.profiles);
         self.remember_costs(&profiling.measured_costs);
+        drop(alone);
         let gate_sd = measuring_variance(self.split.holdout.len()).sqrt();
         let option = |profile: &Profile| {
             // The gate drops most of what would turn out a loss.

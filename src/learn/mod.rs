@@ -35,6 +35,7 @@
 
 mod elsewhere;
 mod evaluate;
+mod experience;
 mod gate;
 mod herd;
 mod keeping;
@@ -51,6 +52,7 @@ mod turn;
 pub(crate) use elsewhere::unpack as unpack_sample;
 pub use elsewhere::{Brought, Elsewhere, Errand, Find, Lend, Origin};
 pub use evaluate::{LearnError, Work, accuracy, profile_inference};
+pub use experience::Experience;
 pub use labeller::{Golden, Label, LabellerActor, Labelling};
 pub use learner::{Beginning, Learner};
 pub use memory::{Features, Kept, Limits, Memory};

@@ -28,7 +28,7 @@ use crate::config::{
     StudentConfig, TeacherConfig,
 };
 use crate::keep::StateFolder;
-use crate::learn::{self, Golden, LabellerActor, Learner, TrainerActor, Turn};
+use crate::learn::{self, Experience, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::record::StreamRecord;
 use crate::schedule::{
     DeviceActor, Event, Guests, Journal, Load, Policy, SchedulerActor, Setup, StreamSetup, Travel,
@@ -122,7 +122,7 @@ pub(super) struct Node {
     /// The run's second 0, and the scheduler, once it has begun.
     pub(super) running: Option<(Instant, Ref<SchedulerActor>)>,
     /// What retrainings have shown, one for each kind of student.
-    histories: Vec<(StudentConfig, Arc<Mutex<History>>)>,
+    histories: Vec<(StudentConfig, Arc<Experience>)>,
     /// What outlives the process.
     state: Option<StateFolder>,
     /// Those of the program.
@@ -402,7 +402,7 @@ impl Node {
     }
 
     /// The history of a stream: streams with equal students learn from each other.
-    fn history(&mut self, student: &StudentConfig) -> Result<Arc<Mutex<History>>, NodeError> {
+    fn history(&mut self, student: &StudentConfig) -> Result<Arc<Experience>, NodeError> {
         let known = self.histories.iter().find(|(of, _)| of == student);
         if let Some((_, history)) = known {
             return Ok(history.clone());
@@ -414,7 +414,7 @@ impl Node {
         } else {
             History::default()
         };
-        let history = Arc::new(Mutex::new(history));
+        let history = Arc::new(Experience::new(history));
         self.histories.push((student.clone(), history.clone()));
         Ok(history)
     }

@@ -17,6 +17,9 @@ use super::stream::{Stage, StreamState};
 use crate::planning::{self, Decided, Decisions, DeviceSituation, Situation, StreamSituation};
 use crate::stream::SetInference;
 
+/// How long a retraining that could begin waits for others to be weighed with it, as a part of the window.
+const WAIT: f64 = 0.1;
+
 impl SchedulerActor {
     /// Has the shares and retrainings decided with what is known: by whoever plans for several nodes, or
     /// here.
@@ -98,12 +101,19 @@ impl SchedulerActor {
         (0..self.streams.len()).filter(preparing).collect()
     }
 
-    /// Whether new retrainings on the stream's device have to wait: they are weighed against each
-    /// other, so none starts while one more may be possible in a moment.
+    /// Whether what the stream's device is to do with it has to wait: retrainings are weighed against each
+    /// other, so none is begun or given up while one more may be possible in a moment. One that could begin
+    /// does not wait for those that came after it, nor for long: on a device that is behind with profiles
+    /// some are always being made.
     fn waits(&self, stream: &StreamState, preparing: &[usize]) -> bool {
-        preparing
-            .iter()
-            .any(|other| self.streams[*other].device == stream.device)
+        let mut here = (preparing.iter().map(|other| &self.streams[*other]))
+            .filter(|other| other.device == stream.device);
+        if !matches!(stream.stage, Stage::Ready(_)) {
+            return here.next().is_some();
+        }
+        let longest = WAIT * self.setup.config.run.window_seconds;
+        let waited = self.now() - stream.stage_began;
+        waited < longest && here.any(|other| other.stage_began < stream.stage_began)
     }
 
     /// What is to be planned; where new retrainings have to wait, with running ones only.

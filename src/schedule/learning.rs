@@ -31,7 +31,7 @@ impl SchedulerActor {
     pub(super) fn prepare_when_due(&mut self, stream: usize, ctx: &Ctx<Self>) {
         let state = &self.streams[stream];
         let (spread, burst) = state.labels.counts();
-        if !matches!(state.stage, Stage::Idle | Stage::Ready(_)) || spread + burst == 0 {
+        if !state.may_prepare() || spread + burst == 0 {
             return;
         }
         let round = ROUND * self.setup.config.learning.samples as f64;
@@ -79,7 +79,10 @@ impl SchedulerActor {
             report,
         };
         match self.setup.streams[stream].trainer.tell(order) {
-            Ok(()) => self.streams[stream].stage = stage,
+            Ok(()) => {
+                self.streams[stream].stage_began = self.now();
+                self.streams[stream].stage = stage;
+            }
             Err(error) => {
                 self.streams[stream].stage = Stage::Idle;
                 let now = self.now();
@@ -113,7 +116,7 @@ impl SchedulerActor {
                     let nominal = RetrainingOption::new(end_accuracy, window);
                     prepared.options = vec![(index, nominal)];
                 }
-                self.streams[stream].prepared(&prepared);
+                self.streams[stream].prepared(&prepared, now);
                 if prepared.accuracy.is_some() && self.compare_found(stream, ctx) {
                     return self.plan(ctx);
                 }

@@ -163,6 +163,8 @@ pub(super) struct StreamState {
     /// The window's one retraining of a fixed configuration is still to come.
     pub(super) due: bool,
     pub(super) stage: Stage,
+    /// When that began, in seconds of the run.
+    pub(super) stage_began: f64,
     /// Changes with the options and with what is in progress, so that decisions about others are known
     /// to be out of date.
     pub(super) version: u64,
@@ -201,6 +203,7 @@ impl StreamState {
             labels: Labels::default(),
             due: false,
             stage: Stage::Idle,
+            stage_began: 0.0,
             version: 0,
             order: 0,
             cancelled: Arc::default(),
@@ -241,12 +244,13 @@ impl StreamState {
         self
     }
 
-    /// Takes over what preparation found.
-    pub(super) fn prepared(&mut self, prepared: &Prepared) {
+    /// Takes over what preparation found by now.
+    pub(super) fn prepared(&mut self, prepared: &Prepared, now: f64) {
         self.accuracy = prepared.accuracy.unwrap_or(self.accuracy);
         self.measured(&prepared.inference);
         self.sample_bytes = prepared.sample_bytes;
         self.stage = Stage::Ready(prepared.options.clone());
+        self.stage_began = now;
         self.version += 1;
         self.weighed = false;
     }
@@ -285,6 +289,16 @@ impl StreamState {
             self.headroom,
             &self.curves.inference,
         );
+    }
+
+    /// Whether it may be prepared for another retraining: what it could be retrained with now, if anything,
+    /// has been weighed.
+    pub(super) fn may_prepare(&self) -> bool {
+        match &self.stage {
+            Stage::Idle => true,
+            Stage::Ready(options) => options.is_empty() || self.weighed,
+            Stage::Preparing | Stage::Training(_) => false,
+        }
     }
 
     /// A new order to the trainer: its number, and what ends it when set.

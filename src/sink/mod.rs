@@ -97,6 +97,10 @@ fn write_all<L: Serialize>(out: &mut BufWriter<File>, lines: &Receiver<L>) -> st
     for line in lines {
         serde_json::to_writer(&mut *out, &line)?;
         out.write_all(b"\n")?;
+        if lines.is_empty() {
+            // Whoever reads along sees it.
+            out.flush()?;
+        }
     }
     out.flush()
 }

@@ -3,12 +3,16 @@
 use ekya_models::Object;
 use serde::Serialize;
 
+use crate::clock::unix_time;
 use crate::stream::{Fate, Settled};
 
 /// What was answered about one frame.
 #[derive(Debug, Serialize)]
 pub struct ResultLine {
+    /// Seconds from the start of the stream.
     time: f64,
+    /// When this was known, in Unix seconds.
+    known_at: f64,
     stream: String,
     frame: u64,
     fate: &'static str,
@@ -27,6 +31,7 @@ impl ResultLine {
             .filter(|_| settled.fate == Fate::Answered);
         Self {
             time: settled.at,
+            known_at: unix_time(),
             stream: stream.to_string(),
             frame: settled.frame.index,
             fate: match settled.fate {

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 mod network;
+#[path = "../../examples/cluster/quota.rs"]
+mod quota;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -17,6 +19,7 @@ use ekya_actors::security::{Identity, Role, Who};
 use network::Network;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quota::Quota;
 
 /// Longer than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,12 +33,16 @@ pub(crate) struct Site {
     pub(crate) nodes: Vec<SiteNode>,
     /// What lies between the nodes, where that is not the loopback alone.
     pub(crate) network: Option<Network>,
+    /// What nodes log.
+    pub(crate) logs: &'static str,
 }
 
 pub(crate) struct SiteNode {
     pub(crate) name: String,
     pub(crate) address: String,
     process: Option<Child>,
+    /// What it may take of the machine with all that it starts, where that is limited.
+    quota: Option<Quota>,
 }
 
 impl Site {
@@ -48,6 +55,7 @@ impl Site {
             authority,
             nodes: Vec::new(),
             network: None,
+            logs: "warn,ekya=info,ekya_actors=info",
         };
         fs::create_dir(site.certs()).unwrap();
         fs::write(site.certs().join("ca.pem"), site.authority.certificate()).unwrap();
@@ -63,6 +71,7 @@ impl Site {
                 name,
                 address: address.to_string(),
                 process: None,
+                quota: None,
             });
         }
         site
@@ -74,6 +83,15 @@ impl Site {
         let addresses = site.nodes.iter().map(|node| node.address.parse().unwrap());
         site.network = Some(Network::new(&addresses.collect::<Vec<_>>()));
         site
+    }
+
+    /// Confines each node to so many cores, where that is allowed; whether it is.
+    pub(crate) fn confine(&mut self, cores: f64) -> bool {
+        for node in &mut self.nodes {
+            let name = format!("ekya-{}-{}", std::process::id(), node.name);
+            node.quota = Quota::new(&name, cores);
+        }
+        self.nodes.iter().all(|node| node.quota.is_some())
     }
 
     /// Where others dial a node.
@@ -141,11 +159,15 @@ impl Site {
             .arg(folder.join("state"))
             .arg("--out")
             .arg(folder.join("out"))
-            .env("EKYA_LOG", "warn,ekya=info,ekya_actors=info")
+            .env("EKYA_LOG", self.logs)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
-        self.nodes[node].process = Some(process.unwrap());
+        let process = process.unwrap();
+        if let Some(quota) = &self.nodes[node].quota {
+            quota.take(process.id()).unwrap();
+        }
+        self.nodes[node].process = Some(process);
     }
 
     pub(crate) fn pid(&self, node: usize) -> Pid {

@@ -1,16 +1,19 @@
-//! The bench of a cluster's state machines, `benches/cluster.rs`, beside what they should cost.
+//! The bench of a cluster, `benches/cluster`, beside what it should cost and how long it may take.
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::figures::{figures, number};
 use super::row::Row;
 
-/// How long a leader plans, and how much a node says and hears, by the number of nodes.
+/// How long a leader plans, and how much a node says and hears, by the number of nodes; unless it is to be
+/// quick, how three nodes go through faults.
 ///
 /// # Errors
 /// When the bench does not build or run, or prints what cannot be read.
-pub(super) fn rows() -> Result<Vec<Row>> {
-    let figures = figures("cluster", &[])?;
+pub(super) fn rows(quick: bool) -> Result<Vec<Row>> {
+    let arguments = quick.then(|| "--quick".into());
+    let figures = figures("cluster", arguments.as_slice())?;
     let number = |path: &str| number(&figures, path);
     let mut rows = vec![
         Row::new(
@@ -35,5 +38,80 @@ pub(super) fn rows() -> Result<Vec<Row>> {
         number("of_100/failover/orders_of_a_node_at_most"),
         "orders",
     ));
+    if !quick {
+        rows.extend(rows_of_three(&figures));
+    }
     Ok(rows)
+}
+
+/// Three real nodes.
+fn rows_of_three(figures: &Value) -> Vec<Row> {
+    let row = |name: &str, path: &str, unit| {
+        Row::new(
+            name.to_owned(),
+            number(figures, &format!("site/{path}")),
+            unit,
+        )
+    };
+    let restarts = figures.pointer("/site/restarts/longest_without_answers_seconds");
+    let gaps = restarts.and_then(Value::as_object).into_iter().flatten();
+    let longest = gaps
+        .filter_map(|(_, gap)| gap.as_f64())
+        .fold(f64::NAN, f64::max);
+    vec![
+        row("plan_to_every_node_p50", "plan_to_all_p50_seconds", "s").at_most(0.05),
+        row("plan_to_every_node_p99", "plan_to_all_p99_seconds", "s").at_most(0.05),
+        row(
+            "plan_to_every_node_longest",
+            "plan_to_all_longest_seconds",
+            "s",
+        ),
+        row("older_terms_heeded", "older_terms_heeded", "times").at_most(0.0),
+        row(
+            "follower_killed_until_answered_elsewhere",
+            "follower_killed/answered_elsewhere_seconds",
+            "s",
+        )
+        .at_most(10.0),
+        row(
+            "follower_killed_checkpoints_lost",
+            "follower_killed/checkpoints_lost",
+            "checkpoints",
+        )
+        .at_most(0.0),
+        row(
+            "leader_killed_until_next_plan",
+            "leader_killed/next_plan_seconds",
+            "s",
+        )
+        .at_most(10.0),
+        row(
+            "leader_killed_dropped_elsewhere",
+            "leader_killed/dropped_elsewhere",
+            "frames",
+        )
+        .at_most(0.0),
+        row(
+            "partition_of_60_s_longest_without_answers",
+            "partition/longest_without_answers_seconds",
+            "s",
+        ),
+        row(
+            "partition_of_60_s_until_healed",
+            "partition/healed_seconds",
+            "s",
+        )
+        .at_most(15.0),
+        row(
+            "stopped_for_30_s_until_healed",
+            "stopped/healed_seconds",
+            "s",
+        ),
+        Row::new(
+            "restarted_one_by_one_longest_without_answers".to_owned(),
+            longest,
+            "s",
+        )
+        .at_most(2.0),
+    ]
 }

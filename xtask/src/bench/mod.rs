@@ -29,7 +29,8 @@ pub(crate) enum Bench {
     Actors(ActorsOptions),
     /// Devices: how well shares are kept, what the queue and workers cost, inference beside training.
     Devices(Options),
-    /// Several nodes: how long the leader plans, and how much each says and hears, as nodes are added.
+    /// Several nodes: how long the leader plans and how much each says and hears, as nodes are added; and
+    /// three real ones that are killed, cut off, stopped and restarted (not with --quick).
     Cluster(Options),
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
@@ -83,7 +84,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
     let rivals = bench.python_of_rivals().map(Rivals::prepare).transpose()?;
     let (mut rows, options) = match bench {
         Bench::Actors(ActorsOptions { options, .. }) => (actors::rows(options.quick)?, options),
-        Bench::Cluster(options) => (cluster::rows()?, options),
+        Bench::Cluster(options) => (cluster::rows(options.quick)?, options),
         Bench::Devices(options) => (devices::rows(options.quick)?, options),
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),

@@ -4,9 +4,6 @@
 //! Limits: the leader reads one situation a node, some 1.5 kB a stream, and writes one decision a stream,
 //! so what a node says and hears should not depend on how many others there are; a plan is as much work as
 //! there are streams, and moves of retrainings between nodes, of which the scheduler tries a fixed number.
-//!
-//! Prints one JSON document. `cargo xtask bench cluster` runs it and puts the figures beside their targets.
-#![expect(clippy::unwrap_used, reason = "a bench that cannot go on panics")]
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,14 +21,17 @@ const STREAMS_A_NODE: usize = 10;
 /// Plans that are timed; the median counts.
 const PLANS: usize = 5;
 
-fn main() {
+/// By the number of nodes.
+pub(crate) fn measure() -> Value {
     let sizes = [3, 10, 30, 100];
-    let measured = sizes.map(|nodes| (format!("of_{nodes}"), measure(nodes)));
-    let measured: serde_json::Map<String, Value> = measured.into_iter().collect();
-    println!("{}", serde_json::to_string_pretty(&measured).unwrap());
+    let measured = sizes.map(|nodes| (format!("of_{nodes}"), measure_of(nodes)));
+    measured
+        .into_iter()
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
-fn measure(nodes: usize) -> Value {
+fn measure_of(nodes: usize) -> Value {
     eprintln!("{nodes} nodes");
     let situations = site(nodes);
     let scheduler = Thief::default();
@@ -142,6 +142,7 @@ fn failover(nodes: usize) -> Value {
                 epoch: 0,
                 home: name(node),
                 revision: 1,
+                nodes: Vec::new(),
             };
             let others: Vec<_> = (0..nodes)
                 .filter(|other| *other != node)

@@ -242,3 +242,30 @@ fn an_idle_node_retrains_the_students_of_a_loaded_one() {
         line["pictures"].as_u64() > Some(0) && line["erased"].as_u64() >= line["from"].as_u64()
     );
 }
+
+/// A node with certificates of another site dials one of this: it is told why it is not let in and goes on
+/// alone, and this site goes on without it.
+#[test]
+fn a_node_of_another_site_is_refused_and_harms_nobody() {
+    let (mut site, mut other) = (Site::new(1), Site::new(1));
+    site.start(0, &config(&["gate"]));
+    runs_on(&site, 0, "gate", "edge-1");
+    other.strangers = vec![site.nodes[0].address.clone()];
+    other.start(0, &config(&["road"]));
+    runs_on(&other, 0, "road", "edge-1");
+    let begin = Instant::now();
+    while !other.log(0).contains("no connection yet") {
+        assert!(begin.elapsed() < site::PATIENCE, "{}", other.log(0));
+        std::thread::yield_now();
+    }
+    let log = other.log(0);
+    let line = log.lines().find(|line| line.contains("no connection yet"));
+    let line = line.unwrap();
+    assert!(line.contains(&site.nodes[0].address), "{line}");
+    assert!(line.contains("certificate") || line.contains("site"), "{line}");
+    let survey = site.survey(0).unwrap();
+    assert_eq!(survey.nodes.len(), 1, "{survey:?}");
+    site.end(0);
+    other.end(0);
+    assert!(record(&site, 0).streams[0].frames.answered > 0);
+}

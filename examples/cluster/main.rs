@@ -186,7 +186,7 @@ fn configuration(arguments: &Arguments, node: usize, seed: u64) -> String {
     let mut text = format!(
         "[run]\nwindows = {windows}\nwindow_seconds = {window_seconds:?}\nseed = {seed}\n\
          state = \"state\"\n\n[[device]]\nname = \"cpu0\"\nkind = \"cpu\"\ncores = 1\n\n\
-         [learning]\nsamples = 40\nburst = 4\n"
+         [learning]\nsamples = 40\nburst = 4\nprofile_fraction = 0.1\nprofile_epochs = 2\n"
     );
     for (camera, (name, drift)) in NODES[node].1.iter().enumerate() {
         let seed = seed * 100 + (node * 10 + camera) as u64;

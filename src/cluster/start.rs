@@ -92,7 +92,10 @@ impl Cluster {
         let spawned = node.system().spawn(CLUSTER, actor, MAILBOX);
         let actor = spawned.map_err(|error| start(&error))?;
         node.publish(&actor);
-        let seeds = Seeds::join(node.clone(), config.seeds.clone());
+        // A list may be the same for all nodes of a site.
+        let itself = config.advertise.as_ref().unwrap_or(&config.listen);
+        let others = config.seeds.iter().filter(|seed| *seed != itself);
+        let seeds = Seeds::join(node.clone(), others.cloned().collect());
         let seeds = seeds.map_err(|error| start(&error))?;
         tracing::info!(
             name = config.name,

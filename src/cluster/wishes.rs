@@ -46,7 +46,7 @@ impl ClusterActor {
         });
     }
 
-    /// The assignment of a stream that runs here, for a change on the word of a person.
+    /// The assignment of a stream that runs here, one move later.
     fn running(&self, stream: &str) -> Result<Assignment, String> {
         let known = self
             .custody

@@ -22,8 +22,8 @@ pub struct ClusterConfig {
     pub listen: String,
     /// `host:port` that others dial, where it is not the one listened at.
     pub advertise: Option<String>,
-    /// `host:port` of other nodes of the site, one of which has to be there. None at all: others name
-    /// this one.
+    /// `host:port` of nodes of the site, one of which has to be there; its own does no harm. None at all:
+    /// others name this one.
     pub seeds: Vec<String>,
     /// Whether students of other nodes may be retrained on its devices.
     pub lend: bool,

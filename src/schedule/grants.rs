@@ -263,8 +263,10 @@ impl SchedulerActor {
                     if chosen.is_some() || !state.weighed {
                         self.journal.decide(stream, now, decided.reason.clone());
                     }
-                    self.streams[stream].weighed = true;
+                    let first = !std::mem::replace(&mut self.streams[stream].weighed, true);
+                    self.streams[stream].passed_over += u32::from(first);
                     if let Some((configuration, option)) = chosen {
+                        self.streams[stream].passed_over = 0;
                         let place = decided.trained_on.clone();
                         self.retrain(stream, configuration, option, place, ctx);
                     }

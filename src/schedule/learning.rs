@@ -10,7 +10,7 @@ use ekya_sched::RetrainingOption;
 use super::actor::SchedulerActor;
 use super::event::{Event, Found};
 use super::policy::Retraining;
-use super::stream::{Running, Stage};
+use super::stream::{Running, Stage, StreamState};
 use crate::learn::{
     Elsewhere, LearnError, Order, Outcome, Prepare, Prepared, RolledBack, TrainerOrder,
 };
@@ -34,7 +34,7 @@ impl SchedulerActor {
         if !state.may_prepare() || spread + burst == 0 {
             return;
         }
-        let round = ROUND * self.setup.config.learning.samples as f64;
+        let round = self.round(stream) * self.setup.config.learning.samples as f64;
         let begin = self.window as f64 * self.setup.config.run.window_seconds;
         let learns = self.window > state.since
             && match self.policy.retraining {
@@ -60,6 +60,23 @@ impl SchedulerActor {
             seed: self.seed(stream, self.streams[stream].order, 2),
         });
         self.order(stream, order, Stage::Preparing, ctx);
+    }
+
+    /// The part of a window's samples that must be newly labelled before a stream is profiled again: more
+    /// each time that nothing came of it, where others want the device.
+    fn round(&self, stream: usize) -> f64 {
+        let state = &self.streams[stream];
+        let wants = |other: &StreamState| match &other.stage {
+            Stage::Preparing => true,
+            Stage::Training(running) => running.place.is_none(),
+            Stage::Idle | Stage::Ready(_) => false,
+        };
+        let mut others = self.streams.iter().filter(|other| other.name != state.name);
+        if others.any(|other| other.device == state.device && wants(other)) {
+            (ROUND * 2_f64.powi(state.passed_over as i32)).min(1.0)
+        } else {
+            ROUND
+        }
     }
 
     pub(super) fn order(&mut self, stream: usize, order: Order, stage: Stage, ctx: &Ctx<Self>) {

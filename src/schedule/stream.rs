@@ -174,6 +174,8 @@ pub(super) struct StreamState {
     cancelled: Arc<AtomicBool>,
     /// The options of the present stage were weighed, and the verdict was written down.
     pub(super) weighed: bool,
+    /// How often in a row nothing was begun when it was weighed.
+    pub(super) passed_over: u32,
     headroom: f64,
     pub(super) ended: bool,
     /// It is not this node's any more.
@@ -208,6 +210,7 @@ impl StreamState {
             order: 0,
             cancelled: Arc::default(),
             weighed: false,
+            passed_over: 0,
             headroom: if trains {
                 HEADROOM_BESIDE_TRAINING
             } else {

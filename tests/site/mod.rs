@@ -35,6 +35,8 @@ pub(crate) struct Site {
     pub(crate) network: Option<Network>,
     /// What nodes log.
     pub(crate) logs: &'static str,
+    /// Addresses that nodes dial beside those of each other.
+    pub(crate) strangers: Vec<String>,
 }
 
 pub(crate) struct SiteNode {
@@ -56,6 +58,7 @@ impl Site {
             nodes: Vec::new(),
             network: None,
             logs: "warn,ekya=info,ekya_actors=info",
+            strangers: Vec::new(),
         };
         fs::create_dir(site.certs()).unwrap();
         fs::write(site.certs().join("ca.pem"), site.authority.certificate()).unwrap();
@@ -133,7 +136,8 @@ impl Site {
         let SiteNode { name, address, .. } = &self.nodes[node];
         let mut text = config.to_owned();
         let others = (0..self.nodes.len()).filter(|&other| other != node);
-        let seeds: Vec<_> = others.map(|other| self.dialled(other)).collect();
+        let seeds = others.map(|other| self.dialled(other));
+        let seeds: Vec<_> = seeds.chain(self.strangers.iter().cloned()).collect();
         let advertised = self.dialled(node);
         write!(
             text,

@@ -262,7 +262,10 @@ fn a_node_of_another_site_is_refused_and_harms_nobody() {
     let line = log.lines().find(|line| line.contains("no connection yet"));
     let line = line.unwrap();
     assert!(line.contains(&site.nodes[0].address), "{line}");
-    assert!(line.contains("certificate") || line.contains("site"), "{line}");
+    assert!(
+        line.contains("certificate") || line.contains("site"),
+        "{line}"
+    );
     let survey = site.survey(0).unwrap();
     assert_eq!(survey.nodes.len(), 1, "{survey:?}");
     site.end(0);

@@ -52,19 +52,26 @@ fn parse(line: &str, node: usize) -> Option<Line> {
     })
 }
 
+/// When a plan was made, and when each node has heard of it.
+#[derive(Default)]
+struct Spread {
+    made: Option<f64>,
+    heard: BTreeMap<usize, f64>,
+}
+
 /// Seconds from a plan to the last node that has heard of it, for every plan that all of `nodes` have
 /// heard of.
 pub(crate) fn seconds_to_all(lines: &[Line], nodes: usize) -> Vec<f64> {
-    let mut plans: BTreeMap<(u64, u64), (Option<f64>, BTreeMap<usize, f64>)> = BTreeMap::new();
+    let mut plans: BTreeMap<(u64, u64), Spread> = BTreeMap::new();
     for line in lines {
-        let (made, heard) = plans.entry((line.term, line.plan)).or_default();
+        let plan = plans.entry((line.term, line.plan)).or_default();
         if line.made {
-            *made = Some(line.at);
+            plan.made = Some(line.at);
         } else {
-            heard.entry(line.node).or_insert(line.at);
+            plan.heard.entry(line.node).or_insert(line.at);
         }
     }
-    let seconds = plans.into_values().filter_map(|(made, heard)| {
+    let seconds = plans.into_values().filter_map(|Spread { made, heard }| {
         let last = heard.values().copied().reduce(f64::max)?;
         (heard.len() == nodes).then_some(last - made?)
     });

@@ -7,7 +7,7 @@
 //! $ cargo run --example cluster
 //! ```
 //!
-//! takes six minutes, prints a table, and writes charts to `out/cluster/report.html` and what every node
+//! takes four minutes, prints a table, and writes charts to `out/cluster/report.html` and what every node
 //! recorded and logged below `out/cluster`. Cameras are procedural scenes, and labels the scenes' own. On two
 //! cores three nodes get in each other's way; give it four. Everything was fixed on seed 101.
 
@@ -66,7 +66,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
     /// Windows of a run.
-    #[arg(long, default_value_t = 9)]
+    #[arg(long, default_value_t = 6)]
     windows: usize,
     /// Seconds of a window.
     #[arg(long, default_value_t = 20.0)]

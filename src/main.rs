@@ -7,6 +7,7 @@ mod site;
 mod state;
 mod status;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -326,6 +327,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A log file holds no colours, nor does a terminal whose owner wants none.
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     match act(command) {
         Ok(()) => ExitCode::SUCCESS,

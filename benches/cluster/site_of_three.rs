@@ -130,7 +130,12 @@ impl Bench {
                 return found;
             }
             if begin.elapsed() > PATIENCE {
-                let logs: Vec<_> = (0..NODES).map(|node| self.site.log(node)).collect();
+                let tail = |node| {
+                    let log = self.site.log(node);
+                    let lines: Vec<&str> = log.lines().rev().take(20).collect();
+                    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+                };
+                let logs: Vec<_> = (0..NODES).map(tail).collect();
                 panic!("not within {PATIENCE:?}: {what}\n{}", logs.join("\n---\n"));
             }
             thread::sleep(LOOK);

@@ -21,7 +21,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use site::{Site, answered, one_leader};
+use site::{Site, answered};
 
 const NODES: usize = 3;
 const STREAMS_A_NODE: usize = 2;
@@ -140,19 +140,14 @@ impl Chaos {
 
     /// Whether one leads, and each stream runs at home and nowhere else.
     fn is_well(&self, from: usize) -> bool {
-        let names: Vec<&str> = self.site.nodes.iter().map(|node| &*node.name).collect();
         let Some(survey) = self.survey(from) else {
             return false;
         };
-        let at_home = (0..NODES).all(|node| {
-            let mut runs = Self::runs(&survey, names[node]);
-            runs.sort();
-            let own: Vec<_> = (0..STREAMS_A_NODE)
+        self.site.is_well(&survey, |node| {
+            (0..STREAMS_A_NODE)
                 .map(|stream| format!("s{node}{stream}"))
-                .collect();
-            runs == own
-        });
-        at_home && one_leader(&survey, &names).is_some()
+                .collect()
+        })
     }
 
     fn leader(&self, from: usize) -> Option<(u64, String)> {

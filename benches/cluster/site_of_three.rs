@@ -7,16 +7,16 @@
 
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use ekya::cluster::Survey;
+use ekya::clock::unix_time;
 use ekya_models::CheckpointStore;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::answers::{Settled, longest_gaps, put_aside, settled};
 use crate::logs;
-use crate::site::{Site, answered, one_leader};
+use crate::site::{Site, one_leader};
 
 const NODES: usize = 3;
 const STREAMS_A_NODE: usize = 2;
@@ -56,11 +56,6 @@ pub(crate) fn measure() -> Value {
 struct Bench {
     site: Site,
     confined: bool,
-}
-
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap().as_secs_f64()
 }
 
 fn streams_of(node: usize) -> Vec<String> {
@@ -106,21 +101,9 @@ impl Bench {
         let begin = Instant::now();
         self.wait("all is well", || {
             let survey = self.site.survey(from)?;
-            self.is_well(&survey).then_some(())
+            self.site.is_well(&survey, streams_of).then_some(())
         });
         begin.elapsed().as_secs_f64()
-    }
-
-    fn is_well(&self, survey: &Survey) -> bool {
-        let names: Vec<&str> = self.site.nodes.iter().map(|node| &*node.name).collect();
-        let at_home = |node: usize| {
-            let runs = answered(survey, names[node]).map(|node| node.overview.runs.clone());
-            runs.is_some_and(|mut runs| {
-                runs.sort();
-                runs == streams_of(node)
-            })
-        };
-        (0..NODES).all(at_home) && one_leader(survey, &names).is_some()
     }
 
     fn wait<R>(&self, what: &str, look: impl Fn() -> Option<R>) -> R {
@@ -162,7 +145,7 @@ impl Bench {
             .map(|stream| (stream.clone(), newest(&self.site, node, stream)))
             .collect();
         let term = logs::lines(&self.site).iter().map(|line| line.term).max();
-        let at = now();
+        let at = unix_time();
         self.site.kill(node);
         let elsewhere = self.wait("its streams are answered elsewhere", || {
             let all = settled(&self.site);
@@ -215,7 +198,7 @@ impl Bench {
         let node = self.leader();
         let other = (node + 1) % NODES;
         eprintln!("{} is cut off for {lasts:?}", self.site.nodes[node].name);
-        let from = now();
+        let from = unix_time();
         let network = self.site.network.as_ref().unwrap();
         network.cut(node, true);
         thread::sleep(lasts);
@@ -252,7 +235,7 @@ impl Bench {
 
     /// Drains, ends and starts each node.
     fn restarted_one_by_one(&mut self) -> Value {
-        let from = now();
+        let from = unix_time();
         for node in 0..NODES {
             let other = (node + 1) % NODES;
             eprintln!("{} is restarted", self.site.nodes[node].name);
@@ -262,7 +245,7 @@ impl Bench {
             self.site.start_again(node);
             self.wait_until_well(other);
         }
-        let to = now();
+        let to = unix_time();
         for node in 0..NODES {
             self.site.end(node);
         }

@@ -14,6 +14,7 @@ use ekya_sched::Scheduler;
 use super::assignments::{Assignment, Assignments};
 use super::custody::Custody;
 use super::desk::Desk;
+use super::homes::admits;
 use super::leadership::{Claim, Leader, Leadership};
 use super::lend::Lending;
 use super::means::Means;
@@ -425,8 +426,7 @@ impl ClusterActor {
         let others: Vec<_> = staying(&members).collect();
         let is_bound = |assignment: &Assignment| {
             let nodes = assignment.config.may_run_on(&assignment.home);
-            let may = |other: &&str| nodes.is_empty() || nodes.iter().any(|name| name == other);
-            !others.iter().any(may)
+            !others.iter().any(|other| admits(&nodes, other))
         };
         let runs = self.custody.assignments.runs().take(OVERVIEW_MAX);
         let bound = runs.filter(|(_, assignment)| is_bound(assignment));

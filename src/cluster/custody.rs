@@ -10,7 +10,7 @@ use super::actor::ClusterActor;
 use super::assignments::{Assignment, Assignments};
 use super::copies::{self, Copied, Copies};
 use super::handover::hand_over;
-use super::homes::{Roll, keeper};
+use super::homes::{Roll, admits, keeper};
 use super::messages::{Manage, Offer, Purpose, Rolled};
 use crate::schedule::{Event, Found};
 
@@ -191,7 +191,7 @@ impl ClusterActor {
             }
             let nodes = &assignment.config.nodes;
             let others = others.iter().map(String::as_str);
-            let others = others.filter(|name| nodes.is_empty() || nodes.iter().any(|n| n == name));
+            let others = others.filter(|name| admits(nodes, name));
             if let Some(to) = keeper(&stream, others) {
                 self.copy_if_new(&stream, &assignment, to, ctx);
             }

@@ -36,10 +36,9 @@ pub struct Entry {
     pub nodes: Vec<String>,
 }
 
-impl Entry {
-    fn may_run_on(&self, node: &str) -> bool {
-        self.nodes.is_empty() || self.nodes.iter().any(|name| name == node)
-    }
+/// Whether a node is among those that may run a stream; none are named where all may.
+pub(super) fn admits(nodes: &[String], node: &str) -> bool {
+    nodes.is_empty() || nodes.iter().any(|name| name == node)
 }
 
 /// What a node is ordered to do with a stream.
@@ -171,7 +170,7 @@ fn adopt(stream: &str, nodes: &BTreeMap<String, Present<'_>>) -> Vec<(String, Or
     let copies = entries(stream, nodes, |roll| &roll.copies);
     let copies = copies
         .into_iter()
-        .filter(|(node, copy)| !nodes[*node].claim.drains && copy.may_run_on(node));
+        .filter(|(node, copy)| !nodes[*node].claim.drains && admits(&copy.nodes, node));
     let ended = entries(stream, nodes, |roll| &roll.ended);
     let ended = ended.iter().map(|(_, entry)| entry.epoch).max();
     let copies = copies.filter(|(_, entry)| ended.is_none_or(|ended| entry.epoch >= ended));
@@ -192,7 +191,7 @@ fn least_loaded(
     loads: &mut BTreeMap<&str, f64>,
 ) -> Option<String> {
     let may = |(node, present): &(&String, &Present<'_>)| {
-        **node != *but && !present.claim.drains && entry.may_run_on(node)
+        **node != *but && !present.claim.drains && admits(&entry.nodes, node)
     };
     let load = |node: &str| loads.get(node).copied().unwrap_or(0.0);
     let candidates = nodes.iter().filter(may).map(|(node, _)| node);

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::actor::{ACTOR, ClusterActor};
 use super::client::{Client, connect};
+use super::homes::admits;
 use super::messages::{Drain, Manage, View};
 use crate::config::StreamConfig;
 
@@ -225,8 +226,7 @@ impl Reached {
         // What is no configuration is refused by whichever node gets it.
         let nodes = serde_json::from_str::<StreamConfig>(config).map(|config| config.nodes);
         let nodes = nodes.unwrap_or_default();
-        let may = |name: &String| nodes.is_empty() || nodes.contains(name);
-        let least = self.nodes.iter().filter(|(name, _)| may(name));
+        let least = self.nodes.iter().filter(|(name, _)| admits(&nodes, name));
         let least = least.min_by_key(|(_, (_, runs))| runs.len());
         least
             .map(|(node, _)| node.clone())

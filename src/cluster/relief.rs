@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::homes::Order;
+use super::homes::{Order, admits};
 
 /// Devices' worth of inference, for a node's devices, above which there is too little left for the rest.
 const FULL: f64 = 0.85;
@@ -50,10 +50,9 @@ pub(super) fn relief(nodes: &BTreeMap<&str, Burden<'_>>) -> Option<(String, Orde
     let (from, burden) = busiest.filter(|(_, burden)| burden.with(0.0) > FULL)?;
     let before = burden.with(0.0);
     let moves = burden.streams.iter().flat_map(|carried| {
-        let may = |node: &str| carried.nodes.is_empty() || carried.nodes.iter().any(|n| n == node);
-        let others = nodes
-            .iter()
-            .filter(move |(node, other)| *node != from && other.takes && may(node));
+        let others = nodes.iter().filter(move |(node, other)| {
+            *node != from && other.takes && admits(carried.nodes, node)
+        });
         others.map(move |(node, other)| {
             let after = burden.with(-carried.load).max(other.with(carried.load));
             (carried, *node, after)

@@ -208,6 +208,23 @@ impl Site {
         survey(identity, &self.nodes[from].address).ok()
     }
 
+    /// Whether all nodes follow one, and each runs those streams and no other, in the order of their names.
+    pub(crate) fn is_well(
+        &self,
+        survey: &Survey,
+        streams_of: impl Fn(usize) -> Vec<String>,
+    ) -> bool {
+        let names: Vec<&str> = self.nodes.iter().map(|node| &*node.name).collect();
+        let at_home = |(index, name): (usize, &&str)| {
+            answered(survey, name).is_some_and(|node| {
+                let mut runs = node.overview.runs.clone();
+                runs.sort();
+                runs == streams_of(index)
+            })
+        };
+        names.iter().enumerate().all(at_home) && one_leader(survey, &names).is_some()
+    }
+
     /// Waits until what the nodes say, asked from this one, is as wanted.
     pub(crate) fn wait_for<R>(
         &self,

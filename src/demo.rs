@@ -119,5 +119,6 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         learning: LearningConfig::default(),
         streams: drifts.into_iter().enumerate().map(stream).collect(),
         cluster: None,
+        serve: None,
     }
 }

@@ -33,6 +33,8 @@ pub mod rehearse;
 #[cfg(feature = "torch")]
 pub mod schedule;
 #[cfg(feature = "torch")]
+pub mod serve;
+#[cfg(feature = "torch")]
 pub mod sink;
 #[cfg(feature = "torch")]
 pub mod stream;

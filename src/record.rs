@@ -85,6 +85,9 @@ pub struct FrameCounts {
     /// Of the dropped ones, those past their deadline. Older records did not count them.
     #[serde(default)]
     pub late: u64,
+    /// Of the dropped ones, those on which the student failed. Older records did not count them.
+    #[serde(default)]
+    pub failed: u64,
 }
 
 /// Mean accuracy of the frames of one second.
@@ -129,6 +132,10 @@ pub struct WindowStream {
     pub not_labelled: u64,
     /// What the scheduler's first plan of the window expected the mean over its horizon to be.
     pub predicted_accuracy: Option<f64>,
+    /// Of the student that served before the last promotion, on those of the window's labels that came
+    /// after it: what not retraining would have given. Absent where nothing was compared.
+    #[serde(default)]
+    pub previous_accuracy: Option<f64>,
     /// Device seconds spent on labelling.
     pub labelling_seconds: f64,
     /// Device seconds spent on profiling.

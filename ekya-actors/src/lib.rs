@@ -88,6 +88,7 @@ pub use sfq::JobId;
 pub use spawning::PlaceError;
 pub use state::{
     ActorCounts, ActorState, Connections, DeviceState, JobState, NodeState, PeerState, TypeState,
+    record_actors,
 };
 pub use stream::{ItemError, Items, Replies, Streams};
 pub use supervision::{Backoff, Group, Restarts};

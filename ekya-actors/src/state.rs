@@ -219,17 +219,13 @@ impl NodeState {
     /// orders it chooses: where others may spawn actors on devices, names come without end, and a recorder
     /// that keeps what is not set any more needs a limit of its own, such as an idle timeout.
     pub fn record_metrics(&self) {
-        for of_type in &self.types {
-            record_type(of_type);
-        }
+        record_actors(&self.actors, &self.types);
         for device in &self.devices {
-            record_device(device);
+            device.record_metrics();
         }
         for peer in &self.peers {
             record_peer(peer);
         }
-        let waiting: usize = self.actors.iter().map(|actor| actor.waiting).sum();
-        metrics::gauge!("ekya_actor_messages_waiting").set(waiting as f64);
         metrics::gauge!("ekya_members").set(self.members.len() as f64);
         let Connections {
             accepted,
@@ -251,6 +247,16 @@ impl NodeState {
     }
 }
 
+/// Sets the metrics of actors and their types, as [`NodeState::record_metrics`] does, for a
+/// [`System`] that is no node.
+pub fn record_actors(actors: &[ActorState], types: &[TypeState]) {
+    for of_type in types {
+        record_type(of_type);
+    }
+    let waiting: usize = actors.iter().map(|actor| actor.waiting).sum();
+    metrics::gauge!("ekya_actor_messages_waiting").set(waiting as f64);
+}
+
 fn record_type(of_type: &TypeState) {
     let label = || of_type.actor_type.clone();
     let counts = &of_type.counts;
@@ -260,20 +266,6 @@ fn record_type(of_type: &TypeState) {
     metrics::counter!("ekya_actor_messages_total", "type" => label()).absolute(counts.handled);
     metrics::counter!("ekya_actor_refused_total", "type" => label()).absolute(counts.refused);
     metrics::gauge!("ekya_actor_busy_seconds_total", "type" => label()).set(counts.busy_seconds);
-}
-
-fn record_device(device: &DeviceState) {
-    let label = || device.name.clone();
-    let free = f64::from(device.free_micro) / 1e6;
-    metrics::gauge!("ekya_device_share_free", "device" => label()).set(free);
-    for job in &device.jobs {
-        let labels = [("device", label()), ("job", job.name.clone())];
-        let share = f64::from(job.share_micro) / 1e6;
-        metrics::gauge!("ekya_device_share_granted", &labels).set(share);
-        metrics::gauge!("ekya_device_busy_seconds_total", &labels).set(job.busy_seconds);
-        metrics::gauge!("ekya_device_waited_seconds_total", &labels).set(job.waited_seconds);
-        metrics::counter!("ekya_device_minibatches_total", &labels).absolute(job.minibatches);
-    }
 }
 
 fn record_peer(peer: &PeerState) {
@@ -337,12 +329,29 @@ impl Connections {
 }
 
 impl DeviceState {
-    pub(crate) fn of(kind: &str, device: &Device) -> Self {
+    /// What a device of this kind is doing.
+    #[must_use]
+    pub fn of(kind: &str, device: &Device) -> Self {
         Self {
             name: device.name().to_owned(),
             kind: kind.to_owned(),
             free_micro: device.free().micro(),
             jobs: device.usage().into_iter().map(JobState::from).collect(),
+        }
+    }
+
+    /// Sets its metrics, as [`NodeState::record_metrics`] does.
+    pub fn record_metrics(&self) {
+        let label = || self.name.clone();
+        let free = f64::from(self.free_micro) / 1e6;
+        metrics::gauge!("ekya_device_share_free", "device" => label()).set(free);
+        for job in &self.jobs {
+            let labels = [("device", label()), ("job", job.name.clone())];
+            let share = f64::from(job.share_micro) / 1e6;
+            metrics::gauge!("ekya_device_share_granted", &labels).set(share);
+            metrics::gauge!("ekya_device_busy_seconds_total", &labels).set(job.busy_seconds);
+            metrics::gauge!("ekya_device_waited_seconds_total", &labels).set(job.waited_seconds);
+            metrics::counter!("ekya_device_minibatches_total", &labels).absolute(job.minibatches);
         }
     }
 }

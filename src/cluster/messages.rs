@@ -26,7 +26,7 @@ pub(super) struct Instruct {
 
 impl Message for Instruct {
     type Reply = ();
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/instruct", 1));
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/instruct", 2));
 }
 
 /// To the leader: what a node runs and keeps.

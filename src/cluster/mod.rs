@@ -39,4 +39,5 @@ pub(crate) use lend::LentDevice;
 pub use manage::{ManageError, drain, manage};
 pub use messages::{Manage, Overview, StreamOverview, View};
 pub(crate) use start::Cluster;
+pub(crate) use survey::survey_from;
 pub use survey::{Answered, Survey, SurveyError, Surveyed, SurveyedDevice, SurveyedJob, survey};

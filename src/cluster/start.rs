@@ -121,6 +121,11 @@ impl Cluster {
         self.node.system()
     }
 
+    /// The node and its cluster actor, for who looks.
+    pub(crate) fn inside(&self) -> (Node, Ref<ClusterActor>) {
+        (self.node.clone(), self.actor.clone())
+    }
+
     /// Asks for decisions.
     pub(crate) fn ask(&self) -> Ask {
         let actor = self.actor.clone();

@@ -99,19 +99,35 @@ pub fn survey(identity: Identity, address: &str) -> Result<Survey, SurveyError> 
             address: address.to_owned(),
             reason,
         })?;
-        let members = first.0.members.clone();
-        let mut looks = BTreeMap::from([(first.0.who.name.to_string(), Ok(first))]);
-        for member in members {
-            let looked = look(node, &member.address).await;
-            looks.insert(member.name, looked);
-        }
-        tokio::time::sleep(MEASURED).await;
-        let mut nodes = BTreeMap::new();
-        for (name, looked) in looks {
-            nodes.insert(name, look_again(node, looked).await);
-        }
-        Ok(Survey { nodes })
+        Ok(survey_all(node, first).await)
     })
+}
+
+/// The same by a node of the site.
+pub(crate) async fn survey_from(node: &Node) -> Survey {
+    let name = node.who().name.to_string();
+    match ask(node, &name).await {
+        Ok(first) => survey_all(node, first).await,
+        Err(reason) => Survey {
+            nodes: BTreeMap::from([(name, Surveyed::Silent { reason })]),
+        },
+    }
+}
+
+/// Asks all that the `first` node takes to be alive.
+async fn survey_all(node: &Node, first: (NodeState, Overview)) -> Survey {
+    let members = first.0.members.clone();
+    let mut looks = BTreeMap::from([(first.0.who.name.to_string(), Ok(first))]);
+    for member in members {
+        let looked = look(node, &member.address).await;
+        looks.insert(member.name, looked);
+    }
+    tokio::time::sleep(MEASURED).await;
+    let mut nodes = BTreeMap::new();
+    for (name, looked) in looks {
+        nodes.insert(name, look_again(node, looked).await);
+    }
+    Survey { nodes }
 }
 
 async fn look(node: &Node, address: &str) -> Result<(NodeState, Overview), String> {

@@ -9,6 +9,7 @@ mod learning;
 mod locate;
 mod paths;
 mod scheduler;
+mod serve;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use thiserror::Error;
 pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
 pub use cluster::ClusterConfig;
 pub use scheduler::SchedulerConfig;
+pub use serve::{ServeConfig, TOKEN_VARIABLE, is_private};
 
 use crate::source::folder::FolderConfig;
 use crate::source::input::strip_user_info;
@@ -48,6 +50,9 @@ pub struct Config {
     /// The other nodes of the site; absent on a node that is alone.
     #[serde(default)]
     pub cluster: Option<ClusterConfig>,
+    /// What is shown over HTTP; absent shows nothing.
+    #[serde(default)]
+    pub serve: Option<ServeConfig>,
 }
 
 /// What to run and for how long.

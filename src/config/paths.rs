@@ -23,6 +23,16 @@ pub(super) fn resolve(
     if let Some(cluster) = &mut config.cluster {
         path(&mut cluster.certs, folder, &variable)?;
     }
+    if let Some(serve) = &mut config.serve {
+        let files = [
+            &mut serve.token_file,
+            &mut serve.certificate,
+            &mut serve.key,
+        ];
+        for file in files.into_iter().flatten() {
+            path(file, folder, &variable)?;
+        }
+    }
     for stream in &mut config.streams {
         match &mut stream.source {
             SourceConfig::Folder(source) => path(&mut source.path, folder, &variable)?,

@@ -9,7 +9,7 @@ use super::locate::Step;
 use super::{
     ClassifierConfig, Config, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
     LearningConfig, OnnxTeacherConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig, cluster,
+    StudentConfig, TeacherConfig, cluster, serve,
 };
 
 /// A hundred years.
@@ -52,6 +52,7 @@ pub(super) fn check(config: &Config) -> Checked {
     devices(config)?;
     learning(&config.learning)?;
     cluster::check(config)?;
+    serve::check(config)?;
     require(
         !config.streams.is_empty() || config.cluster.is_some(),
         "stream",

@@ -165,7 +165,8 @@ impl Learner {
         work: &mut Work,
     ) -> Result<(), LearnError> {
         if prepared.rolled_back.is_none() {
-            prepared.rolled_back = self.look_back(&order.labelled, work)?;
+            (prepared.rolled_back, prepared.previous_accuracy) =
+                self.look_back(&order.labelled, work)?;
         }
         if order.measure_inference {
             let serving = work.minibatch(|| self.student.fork())?;
@@ -410,25 +411,25 @@ impl Learner {
     }
 
     /// Holds the serving student against the one before it on labels that neither has seen; goes
-    /// back to that one when it is proven better.
+    /// back to that one when it is proven better. Else says how right that one was.
     fn look_back(
         &mut self,
         labelled: &[Labelled],
         work: &mut Work,
-    ) -> Result<Option<RolledBack>, LearnError> {
+    ) -> Result<(Option<RolledBack>, Option<f64>), LearnError> {
         let Some(fallback) = &mut self.fallback else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let since = fallback.compared_until;
         let newer = labelled.iter().filter(|one| !one.burst && one.at > since);
         let compared = compare(&*fallback.student, &*self.student, newer, self.metric, work)?;
         let rule = self.learning.rule();
         let Some(verdict) = compared.verdict(Some(fallback.gain), &rule) else {
-            return Ok(None);
+            return Ok((None, None));
         };
         fallback.gain = verdict.gain;
         if verdict.chance > 1.0 - rule.confidence {
-            return Ok(None);
+            return Ok((None, Some(verdict.serving)));
         }
         // Before anything changes: either may fail.
         let student = work.minibatch(|| fallback.student.fork())?;
@@ -437,11 +438,12 @@ impl Learner {
             self.student = fallback.student;
         }
         self.withdraw();
-        Ok(Some(RolledBack {
+        let back = RolledBack {
             student,
             verdict,
             inference,
-        }))
+        };
+        Ok((Some(back), None))
     }
 
     fn profile_of(&self, configuration: usize) -> Option<&Profile> {

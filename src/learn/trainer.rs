@@ -88,6 +88,8 @@ pub struct Prepared {
     /// The student that served before, when the new labels show that it is better than the one
     /// promoted after it.
     pub rolled_back: Option<RolledBack>,
+    /// Accuracy of that student on the labels that came after the promotion, when it is not put back.
+    pub previous_accuracy: Option<f64>,
     /// Accuracy of the serving student on the new labels; `None` when not asked for, or when
     /// nothing could be scored.
     pub accuracy: Option<f64>,

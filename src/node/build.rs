@@ -34,6 +34,7 @@ use crate::schedule::{
     DeviceActor, Event, Guests, Journal, Load, Policy, SchedulerActor, Setup, StreamSetup, Travel,
     inference_job, training_job,
 };
+use crate::serve::{Face, Live, Port, Server};
 use crate::source::StopFlag;
 use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
 use crate::throughput::{Curves, Key, Store, describe};
@@ -130,6 +131,10 @@ pub(super) struct Node {
     sinks: Option<Sinks>,
     /// The other nodes of the site.
     pub(super) cluster: Option<Cluster>,
+    /// Where the node is shown, until it is.
+    port: Option<Port>,
+    /// What shows it.
+    pub(super) server: Option<Server>,
 }
 
 impl Node {
@@ -146,6 +151,7 @@ impl Node {
         // takes long.
         let state = config.run.state.as_deref().map(StateFolder::make);
         let state = state.transpose()?;
+        let port = config.serve.as_ref().map(Port::open).transpose()?;
         let placed = config
             .devices
             .iter()
@@ -190,6 +196,8 @@ impl Node {
             teachers,
             sinks,
             cluster,
+            port,
+            server: None,
         };
         for (index, stream) in config.streams.iter().enumerate() {
             let mut built = node.build_stream(index, stream, 0)?;
@@ -528,7 +536,46 @@ impl Node {
             stream.start_source(index, start, &scheduler)?;
         }
         self.running = Some((start, scheduler.clone()));
+        if let Some(port) = self.port.take() {
+            self.server = Some(port.show(self.live(start, &scheduler))?);
+        }
         Ok(scheduler)
+    }
+
+    /// What is shown of it.
+    fn live(&self, start: Instant, scheduler: &Ref<SchedulerActor>) -> Live {
+        Live {
+            scheduler_name: self.config.run.scheduler,
+            window_seconds: self.config.run.window_seconds,
+            start,
+            system: self.system.clone(),
+            devices: self.devices.iter().map(|on| on.device.clone()).collect(),
+            streams: Mutex::new(self.faces()),
+            scheduler: scheduler.clone(),
+            cluster: self.cluster.as_ref().map(Cluster::inside),
+        }
+    }
+
+    /// What is shown of its streams.
+    fn faces(&self) -> Vec<Face> {
+        let here = self.streams.iter().filter(|stream| !stream.gone);
+        let face = |stream: &NodeStream| Face {
+            name: stream.name.clone(),
+            classes: stream.classes.clone(),
+            device: self.devices[stream.device].device.name().to_owned(),
+            intake: Arc::clone(&stream.intake),
+            failure: Arc::clone(&stream.failure),
+            continued_from: stream.continued_from,
+            not_kept: Arc::clone(&stream.not_kept),
+        };
+        here.map(face).collect()
+    }
+
+    /// Has what is shown follow the streams that have come and gone.
+    pub(super) fn show_streams(&self) {
+        if let Some(server) = &self.server {
+            server.set_streams(self.faces());
+        }
     }
 }
 

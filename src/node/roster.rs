@@ -27,8 +27,9 @@ impl Node {
         match command {
             Command::Add(config, age, done) => done(self.add_stream(&config, age)),
             Command::Remove(name, done) => done(self.remove_stream(&name)),
-            Command::Keep(name, done) => self.keep_stream(&name, done),
+            Command::Keep(name, done) => return self.keep_stream(&name, done),
         }
+        self.show_streams();
     }
 
     fn is_here(&self, name: &str) -> Option<usize> {

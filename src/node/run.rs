@@ -19,6 +19,7 @@ use crate::record::{
     AccuracyPoint, DeviceRecord, RECORD_VERSION, RunRecord, StreamRecord, WindowRecord,
 };
 use crate::schedule::{Event, Journal};
+use crate::serve::ServeError;
 use crate::source::{SourceError, StopFlag};
 use crate::write::{WriteError, write_atomically};
 
@@ -93,6 +94,9 @@ pub enum NodeError {
     /// The node cannot be one among others.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// What the node does cannot be shown.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -180,6 +184,8 @@ fn wait(
 impl Node {
     /// Ends all threads and writes the record.
     fn wind_up(mut self, journal: Journal, interrupted: bool) -> RunRecord {
+        // Nothing is shown of what ends.
+        drop(self.server.take());
         // Sources first, then what waits for frames or for the device.
         for stream in &self.streams {
             stream.stop_source();

@@ -7,6 +7,8 @@ use super::parts::Parts;
 
 /// Streams of a part: each takes less than 1 KiB, and a message holds 64.
 const STREAMS_A_PART: usize = 48;
+/// Segments ahead that are told of a stream.
+const AHEAD_MAX: usize = 8;
 
 /// The part of a plan that is one node's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,22 @@ pub struct Decided {
     pub mean_accuracy: f64,
     /// Why, for people.
     pub reason: String,
+    /// The first segments of the plan, in seconds from when it was made, for people: what comes after
+    /// the first one is planned anew by then.
+    pub ahead: Vec<Ahead>,
+}
+
+/// Shares over some time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Start, in seconds.
+    pub from: f64,
+    /// End.
+    pub to: f64,
+    /// For inference.
+    pub inference: Share,
+    /// For training.
+    pub training: Share,
 }
 
 /// A retraining for another node.
@@ -66,6 +84,17 @@ pub struct Place {
     pub node: String,
     /// The device's name on it.
     pub device: String,
+}
+
+impl Ahead {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            from: segment.from,
+            to: segment.to,
+            inference: segment.inference_share,
+            training: segment.training_share,
+        }
+    }
 }
 
 impl Decided {
@@ -94,6 +123,7 @@ impl Decided {
             trained_on,
             mean_accuracy: plan.mean_accuracy,
             reason: plan.reason.clone(),
+            ahead: plan.timeline.iter().take(AHEAD_MAX).map(Ahead::of).collect(),
         })
     }
 }

@@ -7,7 +7,7 @@ mod merge;
 mod parts;
 mod situation;
 
-pub use decisions::{Decided, Decisions, Guest, Place};
+pub use decisions::{Ahead, Decided, Decisions, Guest, Place};
 pub use merge::plan;
 pub use parts::{Assembly, Part, Parts};
 pub use situation::{DeviceSituation, Situation, StreamSituation};

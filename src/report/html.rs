@@ -439,6 +439,7 @@ fn sum(a: FrameCounts, b: FrameCounts) -> FrameCounts {
         skipped: a.skipped + b.skipped,
         dropped: a.dropped + b.dropped,
         late: a.late + b.late,
+        failed: a.failed + b.failed,
     }
 }
 

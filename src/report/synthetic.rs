@@ -101,6 +101,7 @@ fn stream_record(scheduler: &str, seed: u64, load: usize, stream: usize) -> Stre
             skipped: 500,
             dropped: 20,
             late: 3,
+            failed: 0,
         },
         true_accuracy: Some(mean),
         measured_accuracy: Some(mean - 0.01),

@@ -3,9 +3,9 @@
 //! Part of each device is set aside for the teacher as long as labels are wanted, and as much again
 //! while profiles are being made; the plan shares out the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ekya_actors::{Ctx, Grant, JobId};
+use ekya_actors::{Ctx, Grant, JobId, JobUsage};
 use ekya_sched::Share;
 
 use super::actor::{SchedulerActor, StreamSetup};
@@ -14,7 +14,7 @@ use super::journal::OpenSegment;
 use super::lean::{Granted, lean};
 use super::policy::Retraining;
 use super::stream::{Stage, StreamState};
-use crate::planning::{self, Decided, Decisions, DeviceSituation, Situation, StreamSituation};
+use crate::planning::{self, Ahead, Decided, Decisions, DeviceSituation, Situation, StreamSituation};
 use crate::stream::SetInference;
 
 /// How long a retraining that could begin waits for others to be weighed with it, as a part of the window.
@@ -74,12 +74,27 @@ impl SchedulerActor {
     fn carry_out(&mut self, decisions: &Decisions, ctx: &Ctx<Self>) {
         self.guests.clone_from(&decisions.guests);
         let decided = self.decided_streams(decisions);
+        self.intend(&decided);
         let preparing = self.preparing();
         self.grant_all(&decided, &preparing);
         if preparing.is_empty() {
             self.journal_prediction(&decided);
         }
         self.start_retrainings(&decided, &preparing, ctx);
+    }
+
+    /// Keeps what is intended, for people to see.
+    fn intend(&mut self, decided: &[(usize, &Decided)]) {
+        let now = self.now();
+        for &(stream, decided) in decided {
+            let later = |ahead: &Ahead| Ahead {
+                from: now + ahead.from,
+                to: now + ahead.to,
+                ..*ahead
+            };
+            self.streams[stream].expected = Some(decided.mean_accuracy);
+            self.streams[stream].ahead = decided.ahead.iter().map(later).collect();
+        }
     }
 
     /// What was decided, by the index of the stream, as far as there are such streams still.
@@ -204,9 +219,9 @@ impl SchedulerActor {
         }
         self.grant_labelling(&mut grants);
         self.grant_guests(&mut grants);
-        for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
+        for ((device, actor), mut grants) in self.setup.devices.iter().zip(grants) {
             spare_a_sliver(&mut grants, &self.setup.streams);
-            fit(&mut grants);
+            fit(&mut grants, &device.usage());
             if let Err(error) = actor.tell(ApplyGrants(grants)) {
                 tracing::error!(%error, "a device does not take grants");
             }
@@ -416,17 +431,20 @@ fn even_part(share: Share, parts: usize) -> Share {
     Share::from_micro(share.micro() / u32::try_from(parts.max(1)).unwrap_or(u32::MAX))
 }
 
-/// Shares of one device that were decided when it had more to hand out are made smaller in proportion.
-fn fit(grants: &mut [Grant]) {
-    let sum: u64 = grants
-        .iter()
-        .map(|grant| u64::from(grant.share.micro()))
-        .sum();
-    let whole = u64::from(Share::WHOLE.micro());
-    if sum > whole {
+/// Makes shares of one device smaller, in proportion, where they do not fit beside what jobs that the
+/// grants do not name have of it now: the device would refuse them all. So it is when a stream has come
+/// that the decisions do not know, or they were made when the device had more to hand out.
+fn fit(grants: &mut [Grant], now: &[JobUsage]) {
+    let named: BTreeSet<JobId> = grants.iter().map(|grant| grant.job).collect();
+    let others = now.iter().filter(|used| !named.contains(&used.job));
+    let kept: u64 = others.map(|used| u64::from(used.share.micro())).sum();
+    let room = u64::from(Share::WHOLE.micro()).saturating_sub(kept);
+    let wanted = grants.iter().map(|grant| u64::from(grant.share.micro()));
+    let sum: u64 = wanted.sum();
+    if sum > room {
         for grant in grants {
             // Below a whole device.
-            let micro = u64::from(grant.share.micro()) * whole / sum;
+            let micro = u64::from(grant.share.micro()) * room / sum;
             grant.share = Share::from_micro(micro as u32);
         }
     }
@@ -452,46 +470,57 @@ fn spare_a_sliver(grants: &mut [Grant], streams: &[StreamSetup]) {
 
 #[cfg(test)]
 mod tests {
-    use ekya_actors::Device;
+    use ekya_actors::{Device, JobHandle};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn grants(shares: &[u32]) -> Vec<Grant> {
+    /// Grants to jobs of a device, among others that have shares already.
+    fn fitted(shares: &[u32], others: &[u32]) -> Vec<u32> {
         let device = Device::new("cpu0", 1);
-        let grant = |micro: &u32| Grant {
-            job: device.job("a job").id(),
-            share: Share::from_micro(*micro),
-            term: 0,
-            sequence: 0,
+        let share = |micro: &u32| Share::from_micro(*micro);
+        let kept = (others.iter()).map(|micro| device.job_with("another job", share(micro)));
+        let _kept: Vec<_> = kept.collect::<Result<_, _>>().unwrap();
+        let jobs: Vec<_> = shares.iter().map(|_| device.job("a job")).collect();
+        let grant = |(job, micro): (&JobHandle, &u32)| Grant {
+            job: job.id(),
+            share: share(micro),
+            term: 1,
+            sequence: 1,
             expires: None,
         };
-        shares.iter().map(grant).collect()
-    }
-
-    fn fitted(shares: &[u32]) -> Vec<u32> {
-        let mut grants = grants(shares);
-        fit(&mut grants);
+        let mut grants: Vec<_> = jobs.iter().zip(shares).map(grant).collect();
+        fit(&mut grants, &device.usage());
+        device.grant_all(&grants).unwrap();
         grants.iter().map(|grant| grant.share.micro()).collect()
     }
 
     #[test]
     fn what_is_too_much_shrinks_in_proportion() {
         assert_eq!(
-            fitted(&[600_000, 300_000, 300_000]),
+            fitted(&[600_000, 300_000, 300_000], &[]),
             [500_000, 250_000, 250_000]
         );
-        assert_eq!(fitted(&[600_000, 400_000]), [600_000, 400_000]);
-        assert!(fitted(&[]).is_empty());
+        assert_eq!(fitted(&[600_000, 400_000], &[]), [600_000, 400_000]);
+        assert!(fitted(&[], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_no_decision_knows_yet_keeps_its_share() {
+        assert_eq!(
+            fitted(&[600_000, 400_000], &[150_000]),
+            [510_000, 340_000]
+        );
+        assert_eq!(fitted(&[500_000], &[150_000]), [500_000]);
     }
 
     proptest! {
         #[test]
-        fn no_more_than_the_device_is_granted(
+        fn a_device_takes_what_was_made_to_fit(
             shares in prop::collection::vec(0..=1_000_000_u32, 0..12),
+            others in prop::collection::vec(0..=200_000_u32, 0..5),
         ) {
-            let sum: u64 = fitted(&shares).into_iter().map(u64::from).sum();
-            prop_assert!(sum <= 1_000_000);
+            fitted(&shares, &others);
         }
     }
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use ekya_profiler::comparison::mean_of_series;
 use ekya_sched::Share;
 
+use serde::Serialize;
+
+use super::look::MeasuredLook;
 use crate::record::{Decision, RetrainingRecord, ShareSegment, WindowRecord, WindowStream};
 
 /// The windows so far, the last one open.
@@ -15,6 +18,32 @@ pub struct Journal {
     /// Scores of labelled frames in the order of their labels, by window and stream; those of
     /// windows long past are settled and no longer here.
     scores: BTreeMap<(usize, usize), Vec<f64>>,
+    tallies: Vec<Tally>,
+}
+
+/// What has come of the retrainings of a stream so far, and what that took. Only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Tally {
+    /// Retrained students that serve, or have served.
+    pub promoted: u64,
+    /// Those that the gate has dropped.
+    pub dropped: u64,
+    /// Retrainings that were ended before they were through.
+    pub cut_off: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Promotions that were taken back.
+    pub rolled_back: u64,
+    /// Device seconds of the retrainings that are over.
+    pub training_seconds: f64,
+    /// Device seconds of profiling.
+    pub profiling_seconds: f64,
+    /// Device seconds of labelling.
+    pub labelling_seconds: f64,
+    /// Labelled frames.
+    pub labelled: u64,
+    /// Samples without labels because the teacher failed on them, or gave such as cannot be used.
+    pub not_labelled: u64,
 }
 
 /// Windows after which no labels come any more.
@@ -44,6 +73,7 @@ impl Journal {
             streams: streams_of_window,
         });
         self.open.resize(streams, None);
+        self.tallies.resize(streams, Tally::default());
     }
 
     /// Makes room for a stream that has come while the window is open.
@@ -53,6 +83,7 @@ impl Journal {
         {
             window.streams.resize(stream + 1, WindowStream::default());
             self.open.resize(stream + 1, None);
+            self.tallies.resize(stream + 1, Tally::default());
         }
     }
 
@@ -133,11 +164,39 @@ impl Journal {
 
     /// Writes down that a stream's running retraining has ended before it was through.
     pub(super) fn cut_off(&mut self, stream: usize, at: f64, text: String) {
-        if let Some(record) = self.retraining(stream) {
-            record.to = Some(at);
-            record.cut_off = true;
-        }
+        let spent = self.ends_early(stream, at);
+        self.count(stream, |tally| {
+            tally.cut_off += 1;
+            tally.training_seconds += spent;
+        });
         self.decide(stream, at, text);
+    }
+
+    /// Writes down that a stream's running retraining has failed.
+    pub(super) fn failed(&mut self, stream: usize, at: f64, text: String) {
+        let spent = self.ends_early(stream, at);
+        self.count(stream, |tally| {
+            tally.failed += 1;
+            tally.training_seconds += spent;
+        });
+        self.decide(stream, at, text);
+    }
+
+    /// The device seconds that the retraining has taken.
+    fn ends_early(&mut self, stream: usize, at: f64) -> f64 {
+        let Some(record) = self.retraining(stream) else {
+            return 0.0;
+        };
+        record.to = Some(at);
+        record.cut_off = true;
+        record.gpu_seconds
+    }
+
+    /// Counts what has come of a stream's retrainings.
+    pub(super) fn count(&mut self, stream: usize, count: impl FnOnce(&mut Tally)) {
+        if let Some(tally) = self.tallies.get_mut(stream) {
+            count(tally);
+        }
     }
 
     /// Takes in scores of labelled frames that arrived in the window of that index.
@@ -150,6 +209,7 @@ impl Journal {
         let all = self.scores.entry((window, stream)).or_default();
         all.extend(scores);
         let (frames, mean) = (all.len(), mean_of_series(all));
+        self.count(stream, |tally| tally.labelled += scores.len() as u64);
         if let Some(entry) = self.entry(window, stream) {
             entry.labelled_frames = frames;
             entry.measured_accuracy = mean.map(|mean| mean.mean);
@@ -162,6 +222,83 @@ impl Journal {
         if let Some(window) = self.windows.last_mut() {
             window.to = window.to.min(at);
         }
+    }
+
+    /// What has come of a stream's retrainings so far.
+    pub(super) fn tally(&self, stream: usize) -> Tally {
+        self.tallies.get(stream).copied().unwrap_or_default()
+    }
+
+    /// The open window.
+    pub(super) fn open_window(&self) -> Option<&WindowRecord> {
+        self.windows.last()
+    }
+
+    /// Start and end of the open window.
+    pub(super) fn span(&self) -> (f64, f64) {
+        self.open_window()
+            .map_or((0.0, 0.0), |window| (window.from, window.to))
+    }
+
+    /// The entries of a stream with the indices of their windows, the newest first, as far back as
+    /// labels may still come.
+    fn recent(&self, stream: usize) -> impl Iterator<Item = (usize, &WindowStream)> {
+        let newest = self.windows.iter().rev().take(SETTLED_AFTER);
+        newest.filter_map(move |window| Some((window.index, window.streams.get(stream)?)))
+    }
+
+    /// Live accuracy in the newest window of which it was measured.
+    pub(super) fn newest_measured(&self, stream: usize) -> Option<MeasuredLook> {
+        self.recent(stream).find_map(|(window, entry)| {
+            Some(MeasuredLook {
+                window,
+                mean: entry.measured_accuracy?,
+                sd: entry.measured_sd,
+                frames: entry.labelled_frames,
+            })
+        })
+    }
+
+    /// The newest decision about a stream.
+    pub(super) fn newest_decision(&self, stream: usize) -> Option<&Decision> {
+        self.recent(stream)
+            .find_map(|(_, entry)| entry.decisions.last())
+    }
+
+    /// The newest `windows` windows with accuracies only.
+    pub(super) fn accuracies(&self, windows: usize) -> Vec<WindowRecord> {
+        let accuracies = |entry: &WindowStream| WindowStream {
+            true_accuracy: entry.true_accuracy,
+            measured_accuracy: entry.measured_accuracy,
+            measured_sd: entry.measured_sd,
+            labelled_frames: entry.labelled_frames,
+            predicted_accuracy: entry.predicted_accuracy,
+            previous_accuracy: entry.previous_accuracy,
+            ..WindowStream::default()
+        };
+        self.newest(windows, |window| {
+            window.streams.iter().map(accuracies).collect()
+        })
+    }
+
+    /// The newest `windows` windows of one stream.
+    pub(super) fn of_stream(&self, stream: usize, windows: usize) -> Vec<WindowRecord> {
+        self.newest(windows, |window| {
+            window.streams.get(stream).cloned().into_iter().collect()
+        })
+    }
+
+    fn newest(
+        &self,
+        windows: usize,
+        streams: impl Fn(&WindowRecord) -> Vec<WindowStream>,
+    ) -> Vec<WindowRecord> {
+        let before = self.windows.len().saturating_sub(windows);
+        let window = |window: &WindowRecord| WindowRecord {
+            streams: streams(window),
+            ..*window
+        };
+        self.windows[before..].iter().map(window).collect()
     }
 
     /// The windows.

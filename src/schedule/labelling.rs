@@ -117,6 +117,10 @@ impl SchedulerActor {
             entry.labelling_seconds += labelling.gpu_seconds;
             entry.not_labelled += labelling.left_out;
         }
+        self.journal.count(stream, |tally| {
+            tally.labelling_seconds += labelling.gpu_seconds;
+            tally.not_labelled += labelling.left_out;
+        });
         let labels = &mut self.streams[stream].labels;
         labels.in_progress = None;
         if !labels.waiting.is_empty() {

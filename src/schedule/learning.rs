@@ -121,6 +121,9 @@ impl SchedulerActor {
                 if let Some(back) = prepared.rolled_back.take() {
                     self.roll_back(stream, back);
                 }
+                if let Some(entry) = self.journal.now(stream) {
+                    entry.previous_accuracy = prepared.previous_accuracy.or(entry.previous_accuracy);
+                }
                 self.journal_profiles(stream, &prepared);
                 if let (Retraining::Fixed(index), true) =
                     (self.policy.retraining, self.streams[stream].due)
@@ -160,6 +163,9 @@ impl SchedulerActor {
             entry.profiles = profiles;
             entry.profiling_seconds += prepared.gpu_seconds;
         }
+        let spent = prepared.gpu_seconds;
+        self.journal
+            .count(stream, |tally| tally.profiling_seconds += spent);
     }
 
     pub(super) fn retrain(
@@ -302,7 +308,7 @@ impl SchedulerActor {
             Ok(outcome) => self.gate(stream, outcome, now),
             Err(error) => self
                 .journal
-                .cut_off(stream, now, format!("retraining failed: {error}")),
+                .failed(stream, now, format!("retraining failed: {error}")),
         }
         self.prepare_when_due(stream, ctx);
         self.plan(ctx);
@@ -322,8 +328,12 @@ impl SchedulerActor {
             record.chance = verdict.map(|verdict| verdict.chance);
             record.promoted = outcome.promoted.is_some();
         }
+        let spent = outcome.gpu_seconds;
+        self.journal
+            .count(stream, |tally| tally.training_seconds += spent);
         let figures = figures(verdict);
         let Some(student) = outcome.promoted else {
+            self.journal.count(stream, |tally| tally.dropped += 1);
             let why = refusal(verdict);
             return self
                 .journal
@@ -331,9 +341,11 @@ impl SchedulerActor {
         };
         let accuracy = verdict.map(|verdict| verdict.candidate);
         match self.swap_in(stream, student, accuracy, &outcome.inference) {
-            Ok(()) => self
-                .journal
-                .decide(stream, now, format!("promoted: {figures}")),
+            Ok(()) => {
+                self.journal.count(stream, |tally| tally.promoted += 1);
+                self.journal
+                    .decide(stream, now, format!("promoted: {figures}"));
+            }
             Err(why) => self
                 .journal
                 .decide(stream, now, format!("not promoted: {why}")),
@@ -349,7 +361,10 @@ impl SchedulerActor {
         let figures = figures(Some(&back.verdict));
         let accuracy = Some(back.verdict.serving);
         let text = match self.swap_in(stream, back.student, accuracy, &back.inference) {
-            Ok(()) => format!("the last promotion is taken back, on newer labels: {figures}"),
+            Ok(()) => {
+                self.journal.count(stream, |tally| tally.rolled_back += 1);
+                format!("the last promotion is taken back, on newer labels: {figures}")
+            }
             Err(why) => format!("the last promotion could not be taken back: {why}"),
         };
         self.journal.decide(stream, now, text);

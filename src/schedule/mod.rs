@@ -14,6 +14,7 @@ mod journal;
 mod labelling;
 mod lean;
 mod learning;
+mod look;
 mod policy;
 mod roster;
 mod stream;
@@ -24,5 +25,8 @@ pub use actor::{
 pub use device::{ApplyGrants, DeviceActor};
 pub use event::{Event, Found};
 pub use guests::Guests;
-pub use journal::Journal;
+pub use journal::{Journal, Tally};
+pub use look::{
+    Look, Looked, MeasuredLook, Past, Planned, StreamLook, Timeline, TrainingLook, Windows,
+};
 pub use policy::{Policy, Retraining};

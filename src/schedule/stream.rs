@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::event::Found;
 use crate::learn::{Labelled, Prepared};
-use crate::planning::Place;
+use crate::planning::{Ahead, Place};
 use crate::stream::Sample;
 use crate::throughput::Curves;
 
@@ -75,6 +75,16 @@ impl Running {
     pub(super) fn on(mut self, place: Option<Place>) -> Self {
         self.place = place;
         self
+    }
+
+    /// Accuracy of the stream that plans expect of its end.
+    pub(super) const fn end_accuracy(&self) -> f64 {
+        self.end_accuracy
+    }
+
+    /// The part of its device time that is behind it.
+    pub(super) fn progress(&self) -> f64 {
+        (1.0 - self.watch.remaining() / self.watch.gpu_seconds()).clamp(0.0, 1.0)
     }
 
     /// What is left of it.
@@ -184,6 +194,10 @@ pub(super) struct StreamState {
     pub(super) found: Option<Box<Found>>,
     /// The window in which it came.
     pub(super) since: usize,
+    /// Accuracy that the plan in force expects over its horizon.
+    pub(super) expected: Option<f64>,
+    /// What the plan in force intends, in seconds of the run.
+    pub(super) ahead: Vec<Ahead>,
 }
 
 impl StreamState {
@@ -220,6 +234,8 @@ impl StreamState {
             gone: false,
             found: None,
             since: 0,
+            expected: None,
+            ahead: Vec::new(),
         }
     }
 

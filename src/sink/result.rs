@@ -37,7 +37,7 @@ impl ResultLine {
             fate: match settled.fate {
                 Fate::Answered => "answered",
                 Fate::Skipped => "skipped",
-                Fate::Dropped | Fate::Late => "dropped",
+                Fate::Dropped | Fate::Late | Fate::Failed => "dropped",
             },
             student: settled.answer.as_ref().map(|answer| answer.student),
             latency_ms: own.map(|answer| answer.latency.as_secs_f64() * 1e3),

@@ -19,12 +19,17 @@ use parking_lot::Mutex;
 
 use super::log::{Settled, StreamLog};
 use super::sampler::{Sample, SampleSchedule};
+use crate::clock::unix_time;
 use crate::record::FrameCounts;
 use crate::source::Frame;
 
 /// Frames that may wait for inference. Two hide the time between two minibatches; more would only
 /// make answers older.
 const WAITING_MAX: usize = 2;
+/// Timings that are kept until somebody takes them: a second's of a fast camera. Later ones are left out.
+const TIMINGS_MAX: usize = 256;
+/// A stream keeps its newest frame for so long after somebody has asked for one.
+const SHOWN_FOR: Duration = Duration::from_secs(10);
 
 /// A student's answer to one frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +42,26 @@ pub struct Answer {
     pub latency: Duration,
 }
 
+/// How long a frame took that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From its arrival until the student had it.
+    pub queued: Duration,
+    /// From then to the answer.
+    pub computed: Duration,
+}
+
+/// A frame to look at, with the answer in force at its time.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The frame.
+    pub frame: Frame,
+    /// When it was settled, in Unix seconds.
+    pub at: f64,
+    /// The answer.
+    pub answer: Option<Arc<Answer>>,
+}
+
 /// What became of a frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fate {
@@ -44,10 +69,12 @@ pub enum Fate {
     Answered,
     /// Left out by the inference configuration.
     Skipped,
-    /// Overtaken by newer frames, or the student failed on it.
+    /// Overtaken by newer frames.
     Dropped,
     /// Dropped because it had waited longer than its deadline when its turn came.
     Late,
+    /// Dropped because the student failed on it.
+    Failed,
 }
 
 /// The frames of one stream between source and result. All methods may be called from any thread.
@@ -70,6 +97,10 @@ struct State {
     counts: FrameCounts,
     last_answer: Option<Arc<Answer>>,
     closed: bool,
+    timings: Vec<Timing>,
+    /// When somebody asked last for a frame to look at.
+    looked: Option<Instant>,
+    shown: Option<Shown>,
     log: StreamLog,
 }
 
@@ -84,7 +115,7 @@ struct Pending {
 #[derive(Debug)]
 enum PendingState {
     Waiting,
-    WithStudent,
+    WithStudent(Instant),
     Done(Fate, Option<Arc<Answer>>),
 }
 
@@ -100,6 +131,9 @@ impl Intake {
                 counts: FrameCounts::default(),
                 last_answer: None,
                 closed: false,
+                timings: Vec::new(),
+                looked: None,
+                shown: None,
                 log,
             }),
             job,
@@ -149,7 +183,7 @@ impl Intake {
         state.settle();
         let mut waiting = state.waiting();
         let taken = waiting.next().map(|pending| {
-            pending.state = PendingState::WithStudent;
+            pending.state = PendingState::WithStudent(now);
             (pending.frame.clone(), pending.arrived)
         });
         let more = waiting.next().is_some();
@@ -169,11 +203,21 @@ impl Intake {
             .pending
             .iter_mut()
             .find(|one| one.frame.index == index);
+        let mut timing = None;
         if let Some(pending) = pending {
+            if let (PendingState::WithStudent(since), Some(_)) = (&pending.state, &answer) {
+                timing = Some(Timing {
+                    queued: since.saturating_duration_since(pending.arrived),
+                    computed: since.elapsed(),
+                });
+            }
             pending.state = match answer {
                 Some(answer) => PendingState::Done(Fate::Answered, Some(Arc::new(answer))),
-                None => PendingState::Done(Fate::Dropped, None),
+                None => PendingState::Done(Fate::Failed, None),
             };
+        }
+        if state.timings.len() < TIMINGS_MAX {
+            state.timings.extend(timing);
         }
         state.settle();
     }
@@ -204,6 +248,27 @@ impl Intake {
         self.state.lock().counts
     }
 
+    /// Which student gave the last answer, counted from 0; none before the first answer.
+    #[must_use]
+    pub fn student(&self) -> Option<u64> {
+        let state = self.state.lock();
+        state.last_answer.as_ref().map(|answer| answer.student)
+    }
+
+    /// How long answers took since this was last called, a few hundred at most.
+    #[must_use]
+    pub fn take_timings(&self) -> Vec<Timing> {
+        std::mem::take(&mut self.state.lock().timings)
+    }
+
+    /// The newest frame that was answered, once somebody has asked for one: the first call gets none.
+    #[must_use]
+    pub fn show(&self) -> Option<Shown> {
+        let mut state = self.state.lock();
+        state.looked = Some(Instant::now());
+        state.shown.clone()
+    }
+
     /// Samples by `schedule` from now on, and returns the samples that were not taken yet.
     pub fn resample(&self, schedule: SampleSchedule) -> Vec<Sample> {
         self.state.lock().log.resample(schedule)
@@ -220,6 +285,20 @@ impl State {
     fn waiting(&mut self) -> impl Iterator<Item = &mut Pending> {
         let pending = self.pending.iter_mut();
         pending.filter(|one| matches!(one.state, PendingState::Waiting))
+    }
+
+    /// A picture is some hundred kilobytes, so none is kept unless somebody looks.
+    fn keep_to_show(&mut self, frame: &Frame, answer: Option<&Arc<Answer>>) {
+        let Some(looked) = self.looked else { return };
+        if looked.elapsed() > SHOWN_FOR {
+            (self.looked, self.shown) = (None, None);
+            return;
+        }
+        self.shown = Some(Shown {
+            frame: frame.clone(),
+            at: unix_time(),
+            answer: answer.cloned(),
+        });
     }
 
     fn drop_overtaken(&mut self) {
@@ -255,11 +334,19 @@ impl State {
                     self.counts.dropped += 1;
                     self.counts.late += 1;
                 }
+                Fate::Failed => {
+                    self.counts.dropped += 1;
+                    self.counts.failed += 1;
+                }
             }
+            let answered = fate == Fate::Answered;
             if answer.is_some() {
                 self.last_answer = answer;
             }
             let answer = self.last_answer.clone();
+            if answered {
+                self.keep_to_show(&pending.frame, answer.as_ref());
+            }
             self.log.record(Settled {
                 frame: pending.frame,
                 at: pending.at,
@@ -327,6 +414,7 @@ mod tests {
             skipped: 0,
             dropped: 1,
             late: 1,
+            failed: 0,
         };
         assert_eq!(intake.counts(), expected);
     }
@@ -345,6 +433,29 @@ mod tests {
         intake.answer(2, None);
         let counts = intake.counts();
         assert_eq!((counts.arrived, counts.dropped, counts.late), (4, 4, 0));
+        assert_eq!(counts.failed, 1, "frame 2, on which the student failed");
+    }
+
+    #[test]
+    fn a_frame_is_kept_to_be_shown_once_somebody_asks() {
+        let intake = intake(&Device::new("cpu0", 1));
+        let now = Instant::now();
+        let answer = |index| {
+            intake.push_at(frame(index), 0.0, now);
+            assert_eq!(taken(&intake, now), Some(index));
+            let answer = Answer {
+                objects: Vec::new(),
+                student: 0,
+                latency: Duration::ZERO,
+            };
+            intake.answer(index, Some(answer));
+        };
+        answer(0);
+        assert!(intake.show().is_none());
+        answer(1);
+        assert_eq!(intake.show().map(|shown| shown.frame.index), Some(1));
+        assert_eq!(intake.take_timings().len(), 2);
+        assert!(intake.take_timings().is_empty());
     }
 
     #[test]

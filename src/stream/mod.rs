@@ -12,7 +12,7 @@ mod server;
 mod shared;
 
 pub use inference::{InferenceActor, Serve, SetInference};
-pub use intake::{Answer, Fate, Intake};
+pub use intake::{Answer, Fate, Intake, Shown, Timing};
 pub use log::{Settled, StreamLog};
 pub use sampler::{Sample, SampleSchedule};
 pub use score::{Metric, Timeline};

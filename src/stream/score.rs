@@ -76,12 +76,21 @@ impl Timeline {
     /// One point a second that holds scores.
     #[must_use]
     pub fn points(&self) -> Vec<AccuracyPoint> {
-        let point = |(second, mean): (&u64, &Mean)| AccuracyPoint {
-            at: *second as f64,
-            accuracy: mean.sum / mean.count as f64,
-            frames: mean.count,
-        };
         self.seconds.iter().map(point).collect()
+    }
+
+    /// The newest such point to which nothing comes any more.
+    #[must_use]
+    pub fn last_whole(&self) -> Option<AccuracyPoint> {
+        self.seconds.iter().rev().nth(1).map(point)
+    }
+}
+
+fn point((second, mean): (&u64, &Mean)) -> AccuracyPoint {
+    AccuracyPoint {
+        at: *second as f64,
+        accuracy: mean.sum / mean.count as f64,
+        frames: mean.count,
     }
 }
 

@@ -1,0 +1,171 @@
+//! The last 15 minutes, a point a second, for charts that need nothing else installed. Bounded: what has
+//! gone for so long is forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+
+use super::view::Snapshot;
+
+/// Points that are kept, one a second.
+const POINTS: usize = 900;
+
+/// A value a second, the newest last; a number takes four bytes, and there may be a hundred streams.
+#[derive(Debug, Default)]
+struct Series(VecDeque<Option<f32>>);
+
+/// The last 15 minutes.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    times: VecDeque<f64>,
+    /// By device, job and what.
+    jobs: BTreeMap<(String, String), [Series; 2]>,
+    /// By stream and what.
+    streams: BTreeMap<String, [Series; 4]>,
+}
+
+/// The last 15 minutes, as the API gives them; each series is as long as `times`.
+#[derive(Debug, Serialize)]
+pub(super) struct RecentView {
+    times: Vec<f64>,
+    devices: BTreeMap<String, BTreeMap<String, JobSeries>>,
+    streams: BTreeMap<String, StreamSeries>,
+}
+
+#[derive(Debug, Serialize)]
+struct JobSeries {
+    granted: Vec<Option<f32>>,
+    used: Vec<Option<f32>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamSeries {
+    answered: Vec<Option<f32>>,
+    dropped: Vec<Option<f32>>,
+    latency_p99: Vec<Option<f32>>,
+    true_accuracy: Vec<Option<f32>>,
+}
+
+impl Recent {
+    /// Adds a second.
+    pub(super) fn add(&mut self, snapshot: &Snapshot) {
+        self.times.push_back(snapshot.at);
+        if self.times.len() > POINTS {
+            self.times.pop_front();
+        }
+        for device in &snapshot.devices {
+            for job in &device.jobs {
+                let key = (device.name.clone(), job.name.clone());
+                let values = [Some(job.granted), Some(job.used)];
+                push(self.jobs.entry(key).or_default(), values, self.times.len());
+            }
+        }
+        for stream in &snapshot.streams {
+            let values = [
+                Some(stream.rates.answered),
+                Some(stream.rates.dropped),
+                stream.latency.map(|latency| latency.p99),
+                stream.true_accuracy,
+            ];
+            let series = self.streams.entry(stream.name.clone()).or_default();
+            push(series, values, self.times.len());
+        }
+        self.settle();
+    }
+
+    /// What was not added to has no value of this second; what has none at all is forgotten.
+    fn settle(&mut self) {
+        let length = self.times.len();
+        self.jobs.retain(|_, series| keep(series, length));
+        self.streams.retain(|_, series| keep(series, length));
+    }
+
+    pub(super) fn view(&self) -> RecentView {
+        let mut devices: BTreeMap<String, BTreeMap<String, JobSeries>> = BTreeMap::new();
+        for ((device, job), [granted, used]) in &self.jobs {
+            let series = JobSeries {
+                granted: granted.all(),
+                used: used.all(),
+            };
+            let jobs = devices.entry(device.clone()).or_default();
+            jobs.insert(job.clone(), series);
+        }
+        let stream = |(name, series): (&String, &[Series; 4])| {
+            let [answered, dropped, latency_p99, true_accuracy] = series.each_ref().map(Series::all);
+            let series = StreamSeries {
+                answered,
+                dropped,
+                latency_p99,
+                true_accuracy,
+            };
+            (name.clone(), series)
+        };
+        RecentView {
+            times: self.times.iter().copied().collect(),
+            devices,
+            streams: self.streams.iter().map(stream).collect(),
+        }
+    }
+}
+
+impl Series {
+    fn all(&self) -> Vec<Option<f32>> {
+        self.0.iter().copied().collect()
+    }
+}
+
+/// Adds the newest value of each, the seconds before which it was not there filled up.
+fn push<const N: usize>(series: &mut [Series; N], values: [Option<f64>; N], length: usize) {
+    for (series, value) in series.iter_mut().zip(values) {
+        let missing = (length - 1).saturating_sub(series.0.len());
+        series.0.extend(std::iter::repeat_n(None, missing));
+        series.0.push_back(value.map(|value| value as f32));
+    }
+}
+
+/// Makes each as long as all are; whether any holds a value still.
+fn keep<const N: usize>(series: &mut [Series; N], length: usize) -> bool {
+    for Series(values) in series.iter_mut() {
+        let surplus = values.len().saturating_sub(length);
+        values.drain(..surplus);
+        if values.len() < length {
+            values.push_back(None);
+            let surplus = values.len().saturating_sub(length);
+            values.drain(..surplus);
+        }
+    }
+    series.iter().any(|Series(values)| values.iter().any(Option::is_some))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_late_or_goes_has_holes_and_is_forgotten_in_the_end() {
+        let mut recent = Recent::default();
+        let mut second = |streams: &[&str], recent: &mut Recent| {
+            recent.times.push_back(0.0);
+            if recent.times.len() > POINTS {
+                recent.times.pop_front();
+            }
+            for stream in streams {
+                let series = recent.streams.entry((*stream).to_owned()).or_default();
+                push(series, [Some(1.0), None, None, None], recent.times.len());
+            }
+            recent.settle();
+        };
+        second(&["a"], &mut recent);
+        second(&["a", "b"], &mut recent);
+        second(&["b"], &mut recent);
+        let view = recent.view();
+        assert_eq!(view.streams["a"].answered, [Some(1.0), Some(1.0), None]);
+        assert_eq!(view.streams["b"].answered, [None, Some(1.0), Some(1.0)]);
+        for _ in 0..2 * POINTS {
+            second(&["b"], &mut recent);
+        }
+        let view = recent.view();
+        assert_eq!((view.times.len(), view.streams.len()), (POINTS, 1));
+        assert_eq!(view.streams["b"].answered, vec![Some(1.0); POINTS]);
+    }
+}

@@ -58,6 +58,9 @@ enum Command {
         /// what is there.
         #[arg(long)]
         state: Option<PathBuf>,
+        /// Show a dashboard, an API and metrics over HTTP, at this address or the configuration's.
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "")]
+        serve: Option<String>,
         #[command(flatten)]
         cluster: Join,
     },
@@ -285,6 +288,14 @@ impl Join {
     }
 }
 
+/// Has a node shown over HTTP, at `address` unless that is empty.
+fn show_at(config: &mut Config, address: String) {
+    let serve = config.serve.get_or_insert_default();
+    if !address.is_empty() {
+        serve.listen = address;
+    }
+}
+
 /// What to do about certificates.
 #[derive(Subcommand)]
 enum Certs {
@@ -347,10 +358,14 @@ fn act(command: Command) -> Result<()> {
             scheduler,
             windows,
             state,
+            serve,
             cluster,
         } => {
             let config = load(&config)?.with(|config| {
                 cluster.into(config);
+                if let Some(address) = serve {
+                    show_at(config, address);
+                }
                 config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
                 config.run.windows = windows.unwrap_or(config.run.windows);
                 config.run.state = state.or(config.run.state.take());

@@ -73,7 +73,11 @@ pub(super) fn check(config: &Config) -> Checked {
     )?;
     require(
         serve.certificate.is_some() == serve.key.is_some(),
-        if serve.key.is_some() { "serve.key" } else { "serve.certificate" },
+        if serve.key.is_some() {
+            "serve.key"
+        } else {
+            "serve.certificate"
+        },
         "certificate and key go together",
     )?;
     let loopback = serve.address().is_some_and(|one| is_private(one.ip()));
@@ -81,7 +85,9 @@ pub(super) fn check(config: &Config) -> Checked {
     require(
         loopback || has_token,
         "serve.listen",
-        format!("other machines may reach this address: set token_file, or {TOKEN_VARIABLE} in the environment"),
+        format!(
+            "other machines may reach this address: set token_file, or {TOKEN_VARIABLE} in the environment"
+        ),
     )?;
     require(
         loopback || serve.certificate.is_some() || serve.plain,

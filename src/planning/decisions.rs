@@ -123,7 +123,12 @@ impl Decided {
             trained_on,
             mean_accuracy: plan.mean_accuracy,
             reason: plan.reason.clone(),
-            ahead: plan.timeline.iter().take(AHEAD_MAX).map(Ahead::of).collect(),
+            ahead: plan
+                .timeline
+                .iter()
+                .take(AHEAD_MAX)
+                .map(Ahead::of)
+                .collect(),
         })
     }
 }

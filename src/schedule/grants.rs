@@ -14,7 +14,9 @@ use super::journal::OpenSegment;
 use super::lean::{Granted, lean};
 use super::policy::Retraining;
 use super::stream::{Stage, StreamState};
-use crate::planning::{self, Ahead, Decided, Decisions, DeviceSituation, Situation, StreamSituation};
+use crate::planning::{
+    self, Ahead, Decided, Decisions, DeviceSituation, Situation, StreamSituation,
+};
 use crate::stream::SetInference;
 
 /// How long a retraining that could begin waits for others to be weighed with it, as a part of the window.
@@ -507,10 +509,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_no_decision_knows_yet_keeps_its_share() {
-        assert_eq!(
-            fitted(&[600_000, 400_000], &[150_000]),
-            [510_000, 340_000]
-        );
+        assert_eq!(fitted(&[600_000, 400_000], &[150_000]), [510_000, 340_000]);
         assert_eq!(fitted(&[500_000], &[150_000]), [500_000]);
     }
 

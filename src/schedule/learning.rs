@@ -122,7 +122,8 @@ impl SchedulerActor {
                     self.roll_back(stream, back);
                 }
                 if let Some(entry) = self.journal.now(stream) {
-                    entry.previous_accuracy = prepared.previous_accuracy.or(entry.previous_accuracy);
+                    entry.previous_accuracy =
+                        prepared.previous_accuracy.or(entry.previous_accuracy);
                 }
                 self.journal_profiles(stream, &prepared);
                 if let (Retraining::Fixed(index), true) =

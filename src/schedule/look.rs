@@ -194,9 +194,8 @@ impl SchedulerActor {
     fn look_at(&self, index: usize) -> StreamLook {
         let state = &self.streams[index];
         let open = self.journal.segment_now(index);
-        let share = |of: fn(&super::journal::OpenSegment) -> Share| {
-            open.as_ref().map_or(Share::ZERO, of)
-        };
+        let share =
+            |of: fn(&super::journal::OpenSegment) -> Share| open.as_ref().map_or(Share::ZERO, of);
         let (stage, training) = match &state.stage {
             Stage::Idle => ("idle", None),
             Stage::Preparing => ("profiling", None),

@@ -133,7 +133,9 @@ fn greet(access: &Access, token: &str) -> Response {
 
 fn token_of_query(uri: &Uri) -> Option<&str> {
     let query = uri.query().filter(|_| uri.path() == "/")?;
-    query.split('&').find_map(|pair| pair.strip_prefix("token="))
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("token="))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -189,10 +191,22 @@ mod tests {
     #[test]
     fn without_a_token_only_names_of_this_machine_are_answered() {
         let lets_in = |host| Access::Loopback.lets_in(&headers(HOST, host), &Uri::from_static("/"));
-        for host in ["localhost", "LocalHost:7480", "127.0.0.1:7480", "[::1]:7480", "127.9.9.9"] {
+        for host in [
+            "localhost",
+            "LocalHost:7480",
+            "127.0.0.1:7480",
+            "[::1]:7480",
+            "127.9.9.9",
+        ] {
             assert!(lets_in(host), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:7480", "10.0.0.1", "", "[::2]"] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example:7480",
+            "10.0.0.1",
+            "",
+            "[::2]",
+        ] {
             assert!(!lets_in(host), "{host}");
         }
     }

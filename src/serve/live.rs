@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ekya_actors::{Device, DeviceState, Node, Ref, System};
 use parking_lot::Mutex;
 
-use crate::cluster::{ClusterActor, Overview, View};
 use crate::clock::unix_time;
+use crate::cluster::{ClusterActor, Overview, View};
 use crate::config::SchedulerConfig;
 use crate::record::AccuracyPoint;
 use crate::schedule::{Look, Looked, SchedulerActor};
@@ -83,7 +83,9 @@ impl Live {
 
     pub(super) fn devices(&self) -> Vec<DeviceState> {
         let devices = self.devices.iter();
-        devices.map(|device| DeviceState::of("device", device)).collect()
+        devices
+            .map(|device| DeviceState::of("device", device))
+            .collect()
     }
 
     /// Looks at everything.

@@ -6,7 +6,10 @@ use std::sync::Once;
 use std::time::Duration;
 
 use ekya_actors::record_actors;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
+use metrics::{
+    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    with_local_recorder,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 use metrics_util::MetricKindMask;
 
@@ -48,7 +51,8 @@ impl Metrics {
         with_local_recorder(&self.recorder, || {
             for (stream, timings) in timings {
                 let queue = histogram!("ekya_inference_queue_seconds", "stream" => stream.clone());
-                let compute = histogram!("ekya_inference_compute_seconds", "stream" => stream.clone());
+                let compute =
+                    histogram!("ekya_inference_compute_seconds", "stream" => stream.clone());
                 for timing in timings {
                     queue.record(timing.queued.as_secs_f64());
                     compute.record(timing.computed.as_secs_f64());
@@ -106,7 +110,11 @@ fn record_face(face: &Face) {
     counter!("ekya_frames_inferred_total", "stream" => stream()).absolute(counts.answered);
     counter!("ekya_frames_skipped_total", "stream" => stream()).absolute(counts.skipped);
     let overtaken = counts.dropped - counts.late - counts.failed;
-    let reasons = [("overtaken", overtaken), ("late", counts.late), ("failed", counts.failed)];
+    let reasons = [
+        ("overtaken", overtaken),
+        ("late", counts.late),
+        ("failed", counts.failed),
+    ];
     for (reason, count) in reasons {
         let labels = [("stream", stream()), ("reason", reason.to_owned())];
         counter!("ekya_frames_dropped_total", &labels).absolute(count);
@@ -147,7 +155,10 @@ fn record_stream(look: &StreamLook) {
         let labels = [("stream", stream()), ("outcome", outcome.to_owned())];
         counter!("ekya_retrain_jobs_total", &labels).absolute(count);
     }
-    for (outcome, count) in [("promoted", tally.promoted), ("rolled_back", tally.rolled_back)] {
+    for (outcome, count) in [
+        ("promoted", tally.promoted),
+        ("rolled_back", tally.rolled_back),
+    ] {
         let labels = [("stream", stream()), ("outcome", outcome.to_owned())];
         counter!("ekya_model_swaps_total", &labels).absolute(count);
     }
@@ -190,54 +201,165 @@ fn describe() {
 }
 
 const COUNTERS: &[(&str, &str)] = &[
-    ("ekya_frames_ingested_total", "Frames that a source has handed over"),
-    ("ekya_frames_inferred_total", "Frames that the student has answered"),
-    ("ekya_frames_skipped_total", "Frames left out by the inference configuration"),
-    ("ekya_frames_dropped_total", "Frames overtaken by newer ones, late, or on which the student failed"),
-    ("ekya_retrain_jobs_total", "Retrainings that have ended, by outcome"),
-    ("ekya_model_swaps_total", "Students that have begun to serve: retrained ones, and those put back"),
-    ("ekya_labelled_frames_total", "Frames that the teacher has labelled"),
-    ("ekya_not_labelled_frames_total", "Samples without labels because the teacher failed on them"),
-    ("ekya_not_kept_total", "Times that a student or the training memory could not be written to the state folder"),
-    ("ekya_device_minibatches_total", "Minibatches that a job has run on a device"),
-    ("ekya_actor_messages_total", "Messages that actors of a type have handled"),
-    ("ekya_actor_refused_total", "Messages refused because a mailbox was full"),
+    (
+        "ekya_frames_ingested_total",
+        "Frames that a source has handed over",
+    ),
+    (
+        "ekya_frames_inferred_total",
+        "Frames that the student has answered",
+    ),
+    (
+        "ekya_frames_skipped_total",
+        "Frames left out by the inference configuration",
+    ),
+    (
+        "ekya_frames_dropped_total",
+        "Frames overtaken by newer ones, late, or on which the student failed",
+    ),
+    (
+        "ekya_retrain_jobs_total",
+        "Retrainings that have ended, by outcome",
+    ),
+    (
+        "ekya_model_swaps_total",
+        "Students that have begun to serve: retrained ones, and those put back",
+    ),
+    (
+        "ekya_labelled_frames_total",
+        "Frames that the teacher has labelled",
+    ),
+    (
+        "ekya_not_labelled_frames_total",
+        "Samples without labels because the teacher failed on them",
+    ),
+    (
+        "ekya_not_kept_total",
+        "Times that a student or the training memory could not be written to the state folder",
+    ),
+    (
+        "ekya_device_minibatches_total",
+        "Minibatches that a job has run on a device",
+    ),
+    (
+        "ekya_actor_messages_total",
+        "Messages that actors of a type have handled",
+    ),
+    (
+        "ekya_actor_refused_total",
+        "Messages refused because a mailbox was full",
+    ),
     ("ekya_actor_restarts_total", "Restarts of actors of a type"),
-    ("ekya_actors_spawned_total", "Actors of a type that were spawned"),
-    ("ekya_actors_ended_total", "Actors of a type that have ended"),
-    ("ekya_connections_total", "Connections of other nodes, by outcome"),
+    (
+        "ekya_actors_spawned_total",
+        "Actors of a type that were spawned",
+    ),
+    (
+        "ekya_actors_ended_total",
+        "Actors of a type that have ended",
+    ),
+    (
+        "ekya_connections_total",
+        "Connections of other nodes, by outcome",
+    ),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
     ("ekya_build_info", "1, with the version as a label"),
     ("ekya_uptime_seconds", "Seconds since the run began"),
     ("ekya_window", "Index of the open retraining window"),
-    ("ekya_stream_up", "Whether the source of a stream still sends frames, 0 or 1"),
-    ("ekya_stream_retraining", "Whether a stream is being retrained, 0 or 1"),
-    ("ekya_stream_sample_every", "Every how many frames one is answered"),
-    ("ekya_stream_resolution", "Side of the network's input relative to full"),
-    ("ekya_model_accuracy", "Accuracy 0..1: measured on labelled frames, predicted by the plan, or true"),
-    ("ekya_model_accuracy_sd", "Standard deviation of measuring the accuracy"),
-    ("ekya_device_share_granted", "Part of a device that a job was granted"),
-    ("ekya_device_share_free", "Part of a device that nobody was granted"),
-    ("ekya_device_busy_seconds_total", "Device seconds that a job has used"),
-    ("ekya_device_waited_seconds_total", "Seconds that a job has waited for its turn"),
-    ("ekya_retrain_device_seconds_total", "Device seconds of retrainings that have ended"),
-    ("ekya_profile_device_seconds_total", "Device seconds of profiling"),
-    ("ekya_label_device_seconds_total", "Device seconds of labelling"),
-    ("ekya_actor_busy_seconds_total", "Seconds that actors of a type have spent in handlers"),
+    (
+        "ekya_stream_up",
+        "Whether the source of a stream still sends frames, 0 or 1",
+    ),
+    (
+        "ekya_stream_retraining",
+        "Whether a stream is being retrained, 0 or 1",
+    ),
+    (
+        "ekya_stream_sample_every",
+        "Every how many frames one is answered",
+    ),
+    (
+        "ekya_stream_resolution",
+        "Side of the network's input relative to full",
+    ),
+    (
+        "ekya_model_accuracy",
+        "Accuracy 0..1: measured on labelled frames, predicted by the plan, or true",
+    ),
+    (
+        "ekya_model_accuracy_sd",
+        "Standard deviation of measuring the accuracy",
+    ),
+    (
+        "ekya_device_share_granted",
+        "Part of a device that a job was granted",
+    ),
+    (
+        "ekya_device_share_free",
+        "Part of a device that nobody was granted",
+    ),
+    (
+        "ekya_device_busy_seconds_total",
+        "Device seconds that a job has used",
+    ),
+    (
+        "ekya_device_waited_seconds_total",
+        "Seconds that a job has waited for its turn",
+    ),
+    (
+        "ekya_retrain_device_seconds_total",
+        "Device seconds of retrainings that have ended",
+    ),
+    (
+        "ekya_profile_device_seconds_total",
+        "Device seconds of profiling",
+    ),
+    (
+        "ekya_label_device_seconds_total",
+        "Device seconds of labelling",
+    ),
+    (
+        "ekya_actor_busy_seconds_total",
+        "Seconds that actors of a type have spent in handlers",
+    ),
     ("ekya_actor_messages_waiting", "Messages in all mailboxes"),
-    ("ekya_members", "Other nodes that this one takes to be alive"),
-    ("ekya_node_leads", "Whether this node plans for the site, 0 or 1"),
-    ("ekya_node_has_leader", "Whether this node follows a leader, 0 or 1"),
-    ("ekya_node_draining", "Whether this node is taken out of service, 0 or 1"),
-    ("ekya_peer_connected", "Whether there is a connection with another node, 0 or 1"),
-    ("ekya_peer_frames_waiting", "Frames for another node that it has not taken in yet"),
+    (
+        "ekya_members",
+        "Other nodes that this one takes to be alive",
+    ),
+    (
+        "ekya_node_leads",
+        "Whether this node plans for the site, 0 or 1",
+    ),
+    (
+        "ekya_node_has_leader",
+        "Whether this node follows a leader, 0 or 1",
+    ),
+    (
+        "ekya_node_draining",
+        "Whether this node is taken out of service, 0 or 1",
+    ),
+    (
+        "ekya_peer_connected",
+        "Whether there is a connection with another node, 0 or 1",
+    ),
+    (
+        "ekya_peer_frames_waiting",
+        "Frames for another node that it has not taken in yet",
+    ),
     ("ekya_peer_asks", "Asks that another node has not answered"),
-    ("ekya_peer_its_asks", "Asks of another node that are not answered here"),
+    (
+        "ekya_peer_its_asks",
+        "Asks of another node that are not answered here",
+    ),
 ];
 
 const HISTOGRAMS: &[(&str, &str)] = &[
-    ("ekya_inference_queue_seconds", "From a frame's arrival until the student had it"),
+    (
+        "ekya_inference_queue_seconds",
+        "From a frame's arrival until the student had it",
+    ),
     ("ekya_inference_compute_seconds", "From then to the answer"),
 ];

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ekya_models::{Image, Object};
 use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageError, ImageEncoder as _};
+use image::{ExtendedColorType, ImageEncoder as _, ImageError};
 use serde::Serialize;
 
 use super::live::Face;
@@ -116,7 +116,10 @@ impl PictureView {
 }
 
 fn none_yet() -> Response {
-    refuse(StatusCode::NOT_FOUND, "no frame was answered in the last two seconds")
+    refuse(
+        StatusCode::NOT_FOUND,
+        "no frame was answered in the last two seconds",
+    )
 }
 
 fn failed(error: &str) -> Response {

@@ -91,7 +91,8 @@ impl Recent {
             jobs.insert(job.clone(), series);
         }
         let stream = |(name, series): (&String, &[Series; 4])| {
-            let [answered, dropped, latency_p99, true_accuracy] = series.each_ref().map(Series::all);
+            let [answered, dropped, latency_p99, true_accuracy] =
+                series.each_ref().map(Series::all);
             let series = StreamSeries {
                 answered,
                 dropped,
@@ -134,7 +135,9 @@ fn keep<const N: usize>(series: &mut [Series; N], length: usize) -> bool {
             values.drain(..surplus);
         }
     }
-    series.iter().any(|Series(values)| values.iter().any(Option::is_some))
+    series
+        .iter()
+        .any(|Series(values)| values.iter().any(Option::is_some))
 }
 
 #[cfg(test)]

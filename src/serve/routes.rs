@@ -91,11 +91,11 @@ impl Shown {
 
 /// All paths.
 pub(super) fn router(shown: Shown, access: Access) -> Router {
-    Router::new()
-        .route("/", get(page::index))
-        .route("/app.js", get(page::script))
-        .route("/style.css", get(page::style))
-        .route("/events", get(events))
+    let files = page::FILES.into_iter();
+    let page = files.fold(Router::new(), |page, (path, kind, text)| {
+        page.route(path, get(async move || page::file(kind, text)))
+    });
+    page.route("/events", get(events))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -142,7 +142,10 @@ async fn events(State(shown): State<Shown>) -> Sse<impl Stream<Item = Result<Eve
     let ticks = unfold(newest, async |mut newest| {
         loop {
             newest.changed().await.ok()?;
-            let json = newest.borrow_and_update().as_ref().map(|(_, json)| Arc::clone(json));
+            let json = newest
+                .borrow_and_update()
+                .as_ref()
+                .map(|(_, json)| Arc::clone(json));
             if let Some(json) = json {
                 let event = Event::default().event("tick").data(json);
                 return Some((Ok(event), newest));
@@ -155,7 +158,10 @@ async fn events(State(shown): State<Shown>) -> Sse<impl Stream<Item = Result<Eve
 async fn snapshot(State(shown): State<Shown>) -> Response {
     match shown.newest() {
         Some(snapshot) => Json(&*snapshot).into_response(),
-        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "the node has only just begun"),
+        None => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the node has only just begun",
+        ),
     }
 }
 
@@ -251,8 +257,16 @@ fn pictured(shown: &Shown, name: &str) -> Result<super::Face, Response> {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
-    let text = shown.0.metrics.text(&shown.0.live, shown.newest().as_deref()).await;
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let text = shown
+        .0
+        .metrics
+        .text(&shown.0.live, shown.newest().as_deref())
+        .await;
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
 }
 
 /// Whether the process is there to answer.
@@ -272,7 +286,10 @@ async fn readyz(State(shown): State<Shown>) -> Response {
 }
 
 fn no_stream() -> Response {
-    refuse(StatusCode::NOT_FOUND, "this node runs no stream of that name; /api/v1/snapshot lists them")
+    refuse(
+        StatusCode::NOT_FOUND,
+        "this node runs no stream of that name; /api/v1/snapshot lists them",
+    )
 }
 
 fn busy(error: &dyn std::error::Error) -> Response {

@@ -24,13 +24,17 @@ impl Tls {
         let chain = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect)
             .map_err(|error| unreadable("certificate", certificate, &error))?;
-        let private = PrivateKeyDer::from_pem_file(key)
-            .map_err(|error| unreadable("key", key, &error))?;
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("key", key, &error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider);
         let config = builder
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+            .and_then(|builder| {
+                builder
+                    .with_no_client_auth()
+                    .with_single_cert(chain, private)
+            })
             .map_err(|error| unreadable("certificate", certificate, &error))?;
         Ok(Some(Self(Arc::new(config))))
     }

@@ -196,7 +196,11 @@ impl Viewer {
     }
 
     /// The view of a look, and what it takes from the streams: how long answers took since the last one.
-    pub(super) fn view(&mut self, live: &Live, seen: &Seen) -> (Snapshot, Vec<(String, Vec<Timing>)>) {
+    pub(super) fn view(
+        &mut self,
+        live: &Live,
+        seen: &Seen,
+    ) -> (Snapshot, Vec<(String, Vec<Timing>)>) {
         let timings = seen.streams.iter();
         let timings: Vec<_> = timings
             .map(|face| (face.name.clone(), face.intake.take_timings()))
@@ -205,15 +209,24 @@ impl Viewer {
         if self.before.len() > RATES_OVER + 1 {
             self.before.pop_front();
         }
-        let devices: Vec<DeviceView> = seen.devices.iter().map(|one| self.device(one, seen)).collect();
+        let devices: Vec<DeviceView> = seen
+            .devices
+            .iter()
+            .map(|one| self.device(one, seen))
+            .collect();
         let streams = seen.streams.iter();
-        let streams = streams.map(|face| self.stream(face, seen, &devices)).collect();
+        let streams = streams
+            .map(|face| self.stream(face, seen, &devices))
+            .collect();
         let looked = seen.looked.as_ref();
         let snapshot = Snapshot {
             at: seen.at,
             run_time: seen.run_time,
             node: NodeView {
-                name: live.cluster.as_ref().map(|(node, _)| node.who().name.to_string()),
+                name: live
+                    .cluster
+                    .as_ref()
+                    .map(|(node, _)| node.who().name.to_string()),
                 version: env!("CARGO_PKG_VERSION"),
                 scheduler: live.scheduler_name.to_string(),
                 leader: seen.overview.as_ref().and_then(|one| one.leader.clone()),
@@ -299,12 +312,14 @@ impl Viewer {
 
     fn rates(&self, stream: &str, now: FrameCounts, seen: &Seen) -> Rates {
         let before = self.since(seen);
-        let before = before.and_then(|(before, seconds)| Some((before.frames.get(stream)?, seconds)));
+        let before =
+            before.and_then(|(before, seconds)| Some((before.frames.get(stream)?, seconds)));
         let Some((before, seconds)) = before else {
             return Rates::default();
         };
         // A stream that has gone and come again counts anew.
-        let rate = |of: fn(&FrameCounts) -> u64| of(&now).saturating_sub(of(before)) as f64 / seconds;
+        let rate =
+            |of: fn(&FrameCounts) -> u64| of(&now).saturating_sub(of(before)) as f64 / seconds;
         Rates {
             arrived: rate(|counts| counts.arrived),
             answered: rate(|counts| counts.answered),
@@ -314,8 +329,13 @@ impl Viewer {
     }
 
     fn latency(&self, stream: &str) -> Option<Latency> {
-        let timings = self.before.iter().filter_map(|before| before.timings.get(stream));
-        let seconds = timings.flatten().map(|one| (one.queued + one.computed).as_secs_f64());
+        let timings = self
+            .before
+            .iter()
+            .filter_map(|before| before.timings.get(stream));
+        let seconds = timings
+            .flatten()
+            .map(|one| (one.queued + one.computed).as_secs_f64());
         Latency::of(seconds.collect())
     }
 }

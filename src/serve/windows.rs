@@ -121,7 +121,9 @@ fn segments(timeline: &Timeline, index: usize, entry: &WindowStream, to: f64) ->
         ..SegmentView::of(one)
     });
     let past = entry.segments.iter().map(SegmentView::from);
-    past.chain(in_force.as_ref().map(SegmentView::of)).chain(planned).collect()
+    past.chain(in_force.as_ref().map(SegmentView::of))
+        .chain(planned)
+        .collect()
 }
 
 impl SegmentView {

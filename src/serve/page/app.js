@@ -3,7 +3,7 @@
 
 import {
   Chart, KEY, KINDS, PairedBar, StackedBar, Terms, clock, countOf, drawRecent, el, isShown, key, known,
-  percent, replace, roundScale, say, share, watch,
+  percent, roundScale, say, share, watch,
 } from './charts.js';
 import { Cards, Detail, accuracyLegend, hashOf } from './streams.js';
 
@@ -365,7 +365,7 @@ class DevicePanel {
     const lines = [{ look: 'granted', values: all.granted }];
     const high = this.chosen ? store.shareScale : 1;
     const at = drawRecent(chart, { times: store.history.times, now: store.snapshot.at, layers, lines, high, words: share });
-    const parts = kinds.map(({ kind, used }) => `${kind} ${share(used[at])}`).join(', ');
+    const parts = kinds.filter(({ used }) => known(used[at])).map(({ kind, used }) => `${kind} ${share(used[at])}`).join(', ');
     const what = this.chosen ? `${this.chosen}: ` : '';
     const split = kinds.length > 1 ? ` (${parts})` : '';
     say(this.readout, `${what}granted ${share(all.granted[at])}, used ${share(all.used[at])}${split}`);
@@ -387,7 +387,7 @@ function drawDevices({ devices }) {
 
 // The plan of the window.
 
-const LANE = { height: 36, shares: 23, margin: { left: 0, right: 0, top: 0, bottom: 0 } };
+const LANE = { height: 40, shares: 24, margin: { left: 0, right: 0, top: 0, bottom: 0 } };
 
 class Lane {
   constructor(name) {
@@ -427,8 +427,8 @@ class Lane {
     const x = chart.x(from);
     const width = Math.max(3, chart.x(to ?? store.plan.to) - x - 1);
     const ahead = outcome === 'running' && (to ?? Infinity) > now;
-    chart.put('rect', { class: `run${ahead ? ' ahead' : ''}`, x, y: LANE.shares + 1.5, width, height: 10 });
-    if (width > 52) chart.put('text', { class: 'word', x: x + 4, y: LANE.shares + 10.5 }, outcome);
+    chart.put('rect', { class: `run${ahead ? ' ahead' : ''}`, x, y: LANE.shares + 1.5, width, height: 13 });
+    if (width > 52) chart.put('text', { class: 'word', x: x + 4, y: LANE.shares + 12 }, outcome);
   }
 
   words(time) {

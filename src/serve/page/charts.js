@@ -1,7 +1,7 @@
 // Elements, numbers in words, and charts in SVG. Knows nothing of where the data comes from.
 
 const SVG = 'http://www.w3.org/2000/svg';
-const MARGIN = { left: 36, right: 8, top: 7, bottom: 18 };
+const MARGIN = { left: 44, right: 8, top: 7, bottom: 18 };
 /** Kinds of jobs, in the order in which they are stacked. */
 export const KINDS = ['inference', 'training', 'labelling', 'guest', 'other'];
 /** Half of a 95 % interval, in standard deviations. */
@@ -53,11 +53,13 @@ export class Terms {
   }
 }
 
+/** Cells are texts, or elements where they look otherwise; a title looks like the cells below it. */
 export function table(titles, rows) {
-  const head = el('tr', {}, ...titles.map((title) => el('th', { scope: 'col' }, title)));
   const cell = (value) => (value instanceof Node ? value : el('td', {}, value));
   const body = rows.map((row) => el('tr', {}, ...row.map(cell)));
-  return el('table', {}, el('thead', {}, head), el('tbody', {}, ...body));
+  const look = (index) => body[0]?.children[index].className ?? '';
+  const head = titles.map((title, index) => el('th', { scope: 'col', class: look(index) }, title));
+  return el('table', {}, el('thead', {}, el('tr', {}, ...head)), el('tbody', {}, ...body));
 }
 
 // Numbers in words.
@@ -151,11 +153,11 @@ function place(bar, left, width) {
 // Charts.
 
 const charts = new WeakMap();
-const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => charts.get(target).update()));
+const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => charts.get(target).redraw()));
 
 /**
- * An SVG that is drawn in real pixels whenever it is in view. `draw` is run anew for each update; the
- * nodes of the drawing before are used again, in their order.
+ * An SVG that is drawn in real pixels whenever it is in view, from the first update on. `draw` is run
+ * anew for each drawing; the nodes of the one before are used again, in their order.
  */
 export class Chart {
   constructor(height, draw, margin = MARGIN) {
@@ -163,13 +165,19 @@ export class Chart {
     this.svg = svg('svg', { class: 'chart', role: 'img', height });
     charts.set(this.svg, this);
     resized.observe(this.svg);
-    watch(this.svg, () => this.update());
+    watch(this.svg, () => this.redraw());
     this.svg.addEventListener('pointermove', (event) => this.point(event.clientX - this.svg.getBoundingClientRect().left));
     this.svg.addEventListener('pointerleave', () => this.point(null));
   }
 
+  /** There is something new to draw. */
   update() {
-    this.width = isShown(this.svg) ? this.svg.getBoundingClientRect().width : 0;
+    this.begun = true;
+    this.redraw();
+  }
+
+  redraw() {
+    this.width = this.begun && isShown(this.svg) ? this.svg.getBoundingClientRect().width : 0;
     if (this.width === 0) return;
     this.next = 0;
     this.draw(this);
@@ -244,7 +252,8 @@ export class Chart {
 
   point(x) {
     this.pointer = x;
-    this.update();
+    this.svg.parentNode.classList.toggle('pointed', x !== null);
+    this.redraw();
   }
 }
 
@@ -317,7 +326,7 @@ export function drawRecent(chart, { times, now, layers = [], lines = [], high, w
  * truth by second where it is known. Returns the window that is pointed at, or the newest.
  */
 export function drawAccuracy(chart, { windows, truth, low, from, to }) {
-  const values = [low, (low + 1) / 2, 1].map((value) => [value, percent(value, 0)]);
+  const values = [0, 0.25, 0.5, 0.75, 1].filter((value) => value >= low).map((value) => [value, percent(value, 0)]);
   const times = [0, 0.5, 1].map((part) => from + part * (to - from)).map((time) => [time, clock(time)]);
   chart.axes({ from, to, low, high: 1, times, values });
   chart.line('truth', truth);

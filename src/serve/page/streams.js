@@ -8,6 +8,8 @@ import {
 /** Windows that the chart of a card has room for. */
 const CARD_WINDOWS = 20;
 const PICTURE_SECONDS = 2;
+/** Until a stream without a picture is asked for one again. */
+const PAUSE_SECONDS = 10;
 /** Cards are put in order at most this often: a page that jumps while it is read is of no use. */
 const SORT_SECONDS = 15;
 /** The page of a stream asks for its tables at most this often. */
@@ -72,7 +74,7 @@ const FACTS = [
 
 /** What the marks in the charts of accuracy mean. */
 export function accuracyLegend() {
-  return el('ul', { class: 'legend accuracy' },
+  return el('ul', { class: 'legend marks' },
     key('measured, with its 95 % interval', 'measured', KEY.dot),
     key('predicted', 'predicted', KEY.diamond),
     key('student before the last promotion: what not retraining would have given', 'previous', KEY.square),
@@ -95,7 +97,7 @@ class Picture {
     this.frame = el('div', { class: 'frame' }, this.image, this.boxes, this.message);
     this.caption = el('figcaption');
     this.node = el('figure', { class: 'picture' }, this.frame, this.caption);
-    Object.assign(this, { name, large, allowed: true, busy: false });
+    Object.assign(this, { name, large, allowed: true, busy: false, pausedUntil: 0 });
     pictures.add(this);
     watch(this.node, () => this.refresh());
   }
@@ -106,7 +108,7 @@ class Picture {
   }
 
   async refresh() {
-    if (!this.allowed || this.busy || !isShown(this.node)) return;
+    if (!this.allowed || this.busy || performance.now() < this.pausedUntil || !isShown(this.node)) return;
     this.busy = true;
     try {
       const answer = await fetch(this.path, { signal: AbortSignal.timeout(10_000) });
@@ -120,6 +122,7 @@ class Picture {
   }
 
   tell(message) {
+    this.pausedUntil = performance.now() + PAUSE_SECONDS * 1000;
     this.image.hidden = true;
     this.boxes.replaceChildren();
     this.message.hidden = false;
@@ -199,7 +202,7 @@ class Summary {
     this.bar = el('div', {}, this.progress, this.done);
     return {
       top: [this.failure, el('div', { class: 'sum' }, this.picture.node, score)],
-      chart: [el('div', {}, this.chart.svg, this.readout)],
+      chart: [el('div', { class: 'accuracy' }, this.chart.svg, this.readout)],
       rest: [
         el('div', { class: 'shares' }, ...shares),
         this.facts.node,
@@ -230,10 +233,11 @@ class Summary {
   tellScore({ accuracy, predicted, true_accuracy: truth }, store) {
     say(this.measured, percent(accuracy?.measured));
     say(this.interval, known(accuracy?.sd) ? halfWidth(accuracy.sd) : '');
-    say(this.basis, accuracy ? `measured on ${countOf(accuracy.frames, 'frame')} of window ${accuracy.window}` : 'no labelled frames yet');
+    say(this.basis, accuracy ? `on ${countOf(accuracy.frames, 'labelled frame')} of window ${accuracy.window}` : 'no labelled frames yet');
     const before = store.windowsOf(this.name).findLast(({ previous }) => known(previous));
     this.score.set('plan expects', known(predicted) ? percent(predicted) : null);
-    this.score.set('student before', before ? `${percent(before.previous)} (window ${before.index})` : null);
+    const elsewhen = before && before.index !== accuracy?.window ? ` (window ${before.index})` : '';
+    this.score.set('student before', before ? percent(before.previous) + elsewhen : null);
     this.score.set('truth', known(truth) ? percent(truth) : null);
   }
 

@@ -7,7 +7,6 @@
 use anyhow::Result;
 use ekya::config::ValidConfig;
 use ekya::node::{self, RunOptions};
-use ekya::source::StopFlag;
 
 /// One procedural camera for which night falls, three windows of five seconds.
 const CONFIG: &str = r#"
@@ -30,12 +29,7 @@ fn main() -> Result<()> {
     // Retrainings run in processes of their own, which are this program started again.
     ekya::worker::serve_if_asked();
     let config = ValidConfig::parse(CONFIG)?;
-    let options = RunOptions {
-        out: None,
-        stop: StopFlag::default(),
-        on_window: Box::new(|done| eprintln!("window {done} is over")),
-        teachers: node::Teachers::new(),
-    };
+    let options = RunOptions::new().on_window(|done| eprintln!("window {done} is over"));
     let record = node::run(&config, options)?;
     for window in &record.windows {
         for (stream, entry) in record.streams.iter().zip(&window.streams) {

@@ -9,10 +9,14 @@
 //! $ cargo run --example node -- examples/scenes.toml edge-2 127.0.0.1:7444 127.0.0.1:7443
 //! ```
 
+use std::thread;
+
 use anyhow::{Context as _, Result};
 use ekya::config::{ClusterConfig, ValidConfig};
-use ekya::node::{self, RunOptions, Teachers};
+use ekya::node::{self, RunOptions};
 use ekya::source::StopFlag;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 fn main() -> Result<()> {
     // Students train in processes that are this program again.
@@ -36,17 +40,12 @@ fn main() -> Result<()> {
         });
     })?;
     let stop = StopFlag::default();
-    let ctrl_c = stop.clone();
-    ctrlc::set_handler(move || ctrl_c.set())?;
-    let record = node::run(
-        &config,
-        RunOptions {
-            out: None,
-            stop,
-            on_window: Box::new(|done| println!("{done} windows")),
-            teachers: Teachers::new(),
-        },
-    )?;
+    let (ctrl_c, mut signals) = (stop.clone(), Signals::new([SIGINT, SIGTERM])?);
+    thread::spawn(move || signals.forever().for_each(|_| ctrl_c.set()));
+    let options = RunOptions::new()
+        .stop(stop)
+        .on_window(|done| println!("{done} windows"));
+    let record = node::run(&config, options)?;
     for stream in record.streams {
         println!("{}: {:?}", stream.name, stream.frames);
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ekya::config::ValidConfig;
-use ekya::node::{self, OpenTeacher, RunOptions, Teachers};
-use ekya::source::{StopFlag, scene};
+use ekya::node::{self, RunOptions};
+use ekya::source::scene;
 use ekya_models::{BBox, Classifier, Image, ModelError, Object, Placement, Teacher};
 use serde::{Deserialize, Serialize};
 
@@ -115,16 +115,12 @@ fn main() -> Result<()> {
     let stand_in = node::builtin_teacher(Placement::Cpu)?;
     std::thread::spawn(move || serve(&listener, &stand_in));
 
-    let open: OpenTeacher = Box::new(move |classes| {
-        let classes = classes.to_vec();
-        Ok(Box::new(Service { address, classes }))
-    });
-    let options = RunOptions {
-        out: None,
-        stop: StopFlag::default(),
-        on_window: Box::new(|done| eprintln!("window {done} is over")),
-        teachers: Teachers::from([("service".to_owned(), open)]),
-    };
+    let options = RunOptions::new()
+        .teacher("service", move |classes| {
+            let classes = classes.to_vec();
+            Ok(Box::new(Service { address, classes }))
+        })
+        .on_window(|done| eprintln!("window {done} is over"));
     let record = node::run(&ValidConfig::parse(CONFIG)?, options)?;
     let entries = || record.windows.iter().map(|window| &window.streams[0]);
     let labelled: usize = entries().map(|entry| entry.labelled_frames).sum();

@@ -72,16 +72,11 @@ pub(crate) fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> 
 
 fn run_one(config: &ValidConfig, title: &str, out: &Path, stop: &StopFlag) -> Result<RunRecord> {
     let bar = Arc::new(progress_bar(config.run.windows, title));
-    let on_window = {
-        let bar = bar.clone();
-        Box::new(move |done| bar.set_position(done as u64))
-    };
-    let options = RunOptions {
-        out: Some(out.to_owned()),
-        stop: stop.clone(),
-        on_window,
-        teachers: node::Teachers::new(),
-    };
+    let shown = bar.clone();
+    let options = RunOptions::new()
+        .out(out)
+        .stop(stop.clone())
+        .on_window(move |done| shown.set_position(done as u64));
     let record = node::run(config, options);
     bar.finish_and_clear();
     record.with_context(|| title.to_owned())

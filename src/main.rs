@@ -3,6 +3,7 @@
 mod certs;
 mod compare;
 mod demo;
+mod signals;
 mod site;
 mod state;
 mod status;
@@ -17,7 +18,6 @@ use ekya::audit::{self, HumanLabels};
 use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
-use ekya::source::StopFlag;
 use ekya::source::folder::FolderConfig;
 use ekya::train::{self, Effort};
 use ekya_actors::security::{Role, Who};
@@ -266,33 +266,35 @@ struct Join {
 
 impl Join {
     /// Puts what was given in the place of what is configured.
-    fn into(self, config: &mut Config) {
-        let Self {
-            join,
-            name,
-            certs,
-            listen,
-            advertise,
-        } = self;
-        if join.is_empty() && name.is_none() && config.cluster.is_none() {
+    fn put_into(&self, config: &mut Config) {
+        if self.join.is_empty() && self.name.is_none() && config.cluster.is_none() {
             return;
         }
         let cluster = config.cluster.get_or_insert_default();
-        if !join.is_empty() {
-            cluster.seeds = join;
+        if !self.join.is_empty() {
+            cluster.seeds.clone_from(&self.join);
         }
-        cluster.name = name.unwrap_or_else(|| cluster.name.clone());
-        cluster.certs = certs.unwrap_or_else(|| cluster.certs.clone());
-        cluster.listen = listen.unwrap_or_else(|| cluster.listen.clone());
-        cluster.advertise = advertise.or(cluster.advertise.take());
+        let given = [
+            (&self.name, &mut cluster.name),
+            (&self.listen, &mut cluster.listen),
+        ];
+        for (given, configured) in given {
+            if let Some(given) = given {
+                configured.clone_from(given);
+            }
+        }
+        if let Some(certs) = &self.certs {
+            cluster.certs.clone_from(certs);
+        }
+        cluster.advertise = self.advertise.clone().or(cluster.advertise.take());
     }
 }
 
 /// Has a node shown over HTTP, at `address` unless that is empty.
-fn show_at(config: &mut Config, address: String) {
+fn show_at(config: &mut Config, address: &str) {
     let serve = config.serve.get_or_insert_default();
     if !address.is_empty() {
-        serve.listen = address;
+        address.clone_into(&mut serve.listen);
     }
 }
 
@@ -361,16 +363,19 @@ fn act(command: Command) -> Result<()> {
             serve,
             cluster,
         } => {
-            let config = load(&config)?.with(|config| {
-                cluster.into(config);
-                if let Some(address) = serve {
-                    show_at(config, address);
-                }
-                config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
-                config.run.windows = windows.unwrap_or(config.run.windows);
-                config.run.state = state.or(config.run.state.take());
-            })?;
-            run(&config, out)
+            let read = move || {
+                let config = load(&config)?.with(|config| {
+                    cluster.put_into(config);
+                    if let Some(address) = &serve {
+                        show_at(config, address);
+                    }
+                    config.run.scheduler = scheduler.unwrap_or(config.run.scheduler);
+                    config.run.windows = windows.unwrap_or(config.run.windows);
+                    config.run.state = state.clone().or(config.run.state.take());
+                })?;
+                anyhow::Ok(config)
+            };
+            run(&read()?, read, out)
         }
         Command::Status {
             node,
@@ -417,7 +422,7 @@ fn act(command: Command) -> Result<()> {
                 schedulers,
                 load: None,
             };
-            compare::run(vec![comparison], &out, &stop_at_ctrl_c()?)
+            compare::run(vec![comparison], &out, &signals::stop()?)
         }
         Command::Audit {
             run,
@@ -436,7 +441,7 @@ fn act(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Demo { out, full, seeds } => {
-            compare::run(demo::comparisons(full, seeds)?, &out, &stop_at_ctrl_c()?)
+            compare::run(demo::comparisons(full, seeds)?, &out, &signals::stop()?)
         }
         Command::Train {
             manifest,
@@ -485,22 +490,32 @@ fn load(file: &Path) -> Result<ValidConfig> {
     load().with_context(|| file.display().to_string())
 }
 
-fn run(config: &ValidConfig, out: Option<PathBuf>) -> Result<()> {
-    let options = RunOptions {
-        out,
-        stop: stop_at_ctrl_c()?,
-        on_window: Box::new(|done| tracing::info!(done, "window over")),
-        teachers: node::Teachers::new(),
-    };
+/// Configurations that may wait while a node takes one.
+const RELOADS_MAX: usize = 8;
+
+/// Runs a node; at SIGHUP its configuration is `read` again.
+fn run(
+    config: &ValidConfig,
+    read: impl Fn() -> Result<ValidConfig> + Send + 'static,
+    out: Option<PathBuf>,
+) -> Result<()> {
+    let (reload, reloads) = crossbeam_channel::bounded(RELOADS_MAX);
+    let stop = signals::stop_or(move || match read() {
+        Ok(config) => {
+            if reload.try_send(config).is_err() {
+                tracing::error!("the node is still busy with configurations before this one");
+            }
+        }
+        Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+    })?;
+    let mut options = RunOptions::new()
+        .stop(stop)
+        .reloads(reloads)
+        .on_window(|done| tracing::info!(done, "window over"));
+    if let Some(out) = out {
+        options = options.out(out);
+    }
     let record = node::run(config, options)?;
     println!("{}", compare::describe(&record));
     Ok(())
-}
-
-/// A flag that Ctrl-C and SIGTERM set.
-fn stop_at_ctrl_c() -> Result<StopFlag> {
-    let stop = StopFlag::default();
-    let set = stop.clone();
-    ctrlc::set_handler(move || set.set()).context("cannot listen for Ctrl-C")?;
-    Ok(stop)
 }

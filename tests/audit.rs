@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 
 use ekya::audit::{HumanLabels, LabelledStream, Run, audit, draw};
 use ekya::config::{SourceConfig, ValidConfig};
-use ekya::node::{self, OpenTeacher, RunOptions, Teachers};
+use ekya::node::{self, RunOptions};
+use ekya::source::Source;
 use ekya::source::scene::SceneSource;
-use ekya::source::{Source, StopFlag};
 use ekya_models::{BBox, Image, ModelError, Object, Teacher, matched_accuracy};
 
 const SCENE: &str = r#"
@@ -52,13 +52,9 @@ impl Teacher for Wrong {
 
 fn run_into(folder: &Path) -> ValidConfig {
     let config = ValidConfig::parse(SCENE).unwrap();
-    let open: OpenTeacher = Box::new(|_| Ok(Box::new(Wrong)));
-    let options = RunOptions {
-        out: Some(folder.to_owned()),
-        stop: StopFlag::default(),
-        on_window: Box::new(|_| {}),
-        teachers: Teachers::from([("wrong".to_owned(), open)]),
-    };
+    let options = RunOptions::new()
+        .out(folder)
+        .teacher("wrong", |_| Ok(Box::new(Wrong)));
     node::run(&config, options).unwrap();
     config
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use ekya::config::{LearningConfig, Method, SchedulerConfig, ValidConfig};
 use ekya::node::{self, NodeError, RunOptions};
 use ekya::record::RunRecord;
-use ekya::source::StopFlag;
 use ekya_models::Sampling;
 
 /// Two drifting scenes whose labels are the truth, two windows of three seconds.
@@ -39,12 +38,10 @@ student = { classifier = { weights = "scene" } }
 "#;
 
 fn run(config: &ValidConfig, out: Option<&Path>) -> Result<RunRecord, NodeError> {
-    let options = RunOptions {
-        out: out.map(Path::to_owned),
-        stop: StopFlag::default(),
-        on_window: Box::new(|_| {}),
-        teachers: node::Teachers::new(),
-    };
+    let mut options = RunOptions::new();
+    if let Some(out) = out {
+        options = options.out(out);
+    }
     node::run(config, options)
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use ekya::config::ValidConfig;
-use ekya::node::{self, NodeError, OpenTeacher, RunOptions, Teachers};
+use ekya::node::{self, NodeError, OpenTeacher, RunOptions};
 use ekya::record::RunRecord;
 use ekya::source::StopFlag;
 use ekya_models::{BBox, Image, ModelError, Object, Teacher};
@@ -76,12 +76,10 @@ fn run(
     stop: StopFlag,
     on_window: impl Fn(usize) + Send + 'static,
 ) -> Result<RunRecord, NodeError> {
-    let options = RunOptions {
-        out: None,
-        stop,
-        on_window: Box::new(on_window),
-        teachers: Teachers::from([("people".to_owned(), open)]),
-    };
+    let options = RunOptions::new()
+        .stop(stop)
+        .on_window(on_window)
+        .teacher("people", open);
     node::run(&ValidConfig::parse(config).unwrap(), options)
 }
 

@@ -24,7 +24,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use ekya::config::ValidConfig;
-use ekya::node::{self, RunOptions, Teachers};
+use ekya::node::{self, RunOptions};
 use ekya::record::RunRecord;
 use ekya::report::Report;
 use ekya::report::statistics::{Estimate, mean};
@@ -233,12 +233,7 @@ fn run_node(folder: &Path) -> Result<()> {
         .with_ansi(false)
         .init();
     let config = ValidConfig::load(&folder.join("site.toml"))?;
-    let options = RunOptions {
-        out: Some(folder.to_owned()),
-        stop,
-        on_window: Box::new(|_| {}),
-        teachers: Teachers::new(),
-    };
+    let options = RunOptions::new().out(folder).stop(stop);
     node::run(&config, options)?;
     Ok(())
 }

@@ -26,6 +26,7 @@ pub use serve::{ServeConfig, TOKEN_VARIABLE, is_private};
 
 use crate::source::folder::FolderConfig;
 use crate::source::input::strip_user_info;
+use crate::source::own::OwnSourceConfig;
 use crate::source::scene::SceneConfig;
 use crate::source::video::VideoConfig;
 
@@ -234,6 +235,8 @@ pub enum SourceConfig {
     Folder(FolderConfig),
     /// A video file or camera.
     Video(VideoConfig),
+    /// A source of the program that runs the node.
+    Own(OwnSourceConfig),
 }
 
 /// The model that serves a stream.
@@ -446,6 +449,22 @@ impl ValidConfig {
         })
     }
 
+    /// Checks that the program has every source that the configuration takes to be its own.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] with the key of the first that is not among `names`.
+    pub fn check_own_sources(&self, names: &[&str]) -> Result<(), ConfigError> {
+        for (index, stream) in self.streams.iter().enumerate() {
+            if let SourceConfig::Own(own) = &stream.source
+                && !names.contains(&own.name.as_str())
+            {
+                let key = format!("stream[{index}].source.own.name");
+                return Err(not_own(key, "source", &own.name, names));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that the program has every teacher that the configuration takes to be its own.
     ///
     /// # Errors
@@ -455,15 +474,8 @@ impl ValidConfig {
             if let TeacherConfig::Own(name) = &stream.teacher
                 && !names.contains(&name.as_str())
             {
-                let known = match names {
-                    [] => "it has none of its own".to_owned(),
-                    names => format!("it has {}", names.join(", ")),
-                };
-                return Err(ConfigError::Value {
-                    line: None,
-                    key: format!("stream[{index}].teacher.own"),
-                    message: format!("this program has no teacher '{name}'; {known}"),
-                });
+                let key = format!("stream[{index}].teacher.own");
+                return Err(not_own(key, "teacher", name, names));
             }
         }
         Ok(())
@@ -475,6 +487,19 @@ impl std::ops::Deref for ValidConfig {
 
     fn deref(&self) -> &Config {
         &self.0
+    }
+}
+
+/// That the program has no teacher or source of that name.
+fn not_own(key: String, what: &str, name: &str, names: &[&str]) -> ConfigError {
+    let known = match names {
+        [] => "it has none of its own".to_owned(),
+        names => format!("it has {}", names.join(", ")),
+    };
+    ConfigError::Value {
+        line: None,
+        key,
+        message: format!("this program has no {what} '{name}'; {known}"),
     }
 }
 

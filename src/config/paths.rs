@@ -40,7 +40,7 @@ pub(super) fn resolve(
                 source.input.try_map(|text| expand(text, &variable))?;
                 source.input.resolve(folder);
             }
-            SourceConfig::Scene(_) => {}
+            SourceConfig::Scene(_) | SourceConfig::Own(_) => {}
         }
         match &mut stream.student {
             StudentConfig::Classifier(student) => {

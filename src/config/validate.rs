@@ -347,12 +347,21 @@ fn source(source: &SourceConfig, key: &dyn Fn(&str) -> String) -> Checked {
         SourceConfig::Video(video) => video
             .validate()
             .map_err(|error| flaw(&key("source.video"), error.to_string())),
+        SourceConfig::Own(own) => match own.flaw() {
+            None => Ok(()),
+            Some((what, message)) => Err(flaw(&key(&format!("source.own.{what}")), message)),
+        },
     }
 }
 
 fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
     let scene = matches!(stream.source, SourceConfig::Scene(_));
     let video = matches!(stream.source, SourceConfig::Video(_));
+    // Whose frames may be as any other's.
+    let own = match &stream.source {
+        SourceConfig::Own(own) => Some(own),
+        _ => None,
+    };
     if let StudentConfig::Classifier(student) = &stream.student {
         require(
             !video,
@@ -364,11 +373,16 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
             &key("student.classifier.weights"),
             "the built-in weights know the classes of the scene only; leave weights out to start from random ones",
         )?;
+        require(
+            own.is_none_or(|own| !own.classes.is_empty()),
+            &key("source.own.classes"),
+            "a classifier needs the names of the classes",
+        )?;
         classifier(student, key)?;
     }
     if let Some((kind, student)) = stream.student.detector() {
         require(
-            video,
+            video || own.is_some(),
             &key("student"),
             "a detector is for video; for a scene or a labelled folder use student.classifier",
         )?;
@@ -376,12 +390,13 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
     }
     let fits = match &stream.teacher {
         TeacherConfig::Scene => scene,
-        TeacherConfig::Labels | TeacherConfig::Classifier { .. } => !video,
+        TeacherConfig::Labels => !video && own.is_none(),
+        TeacherConfig::Classifier { .. } => !video,
         TeacherConfig::Onnx(teacher) => {
             onnx(teacher, key)?;
             !video
         }
-        TeacherConfig::Yolox { .. } => video,
+        TeacherConfig::Yolox { .. } => video || own.is_some(),
         TeacherConfig::Own(name) => {
             require(
                 !name.is_empty(),
@@ -392,7 +407,7 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
         }
         TeacherConfig::Detector(teacher) => {
             input_side(teacher.input_side, &key("teacher.detector.input_side"))?;
-            video
+            video || own.is_some()
         }
     };
     require(

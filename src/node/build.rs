@@ -20,8 +20,9 @@ use super::lines::Sinks;
 use super::measured::kind;
 use super::models::take_over;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
+use super::options::{Sources, Teachers};
 use super::roster::Command;
-use super::run::{NodeError, Teachers};
+use super::run::NodeError;
 use crate::cluster::{Cluster, LentDevice};
 use crate::config::{
     Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, SchedulerConfig, StreamConfig,
@@ -118,6 +119,8 @@ pub(super) struct Node {
     pub(super) system: System,
     pub(super) devices: Vec<NodeDevice>,
     pub(super) streams: Vec<NodeStream>,
+    /// The streams of the configuration that runs, as they were read last.
+    pub(super) configured: Vec<StreamConfig>,
     /// Those that have gone and come again, as they were before.
     pub(super) departed: Vec<StreamRecord>,
     /// The run's second 0, and the scheduler, once it has begun.
@@ -128,6 +131,7 @@ pub(super) struct Node {
     state: Option<StateFolder>,
     /// Those of the program.
     teachers: Teachers,
+    sources: Sources,
     sinks: Option<Sinks>,
     /// The other nodes of the site.
     pub(super) cluster: Option<Cluster>,
@@ -143,6 +147,7 @@ impl Node {
         mut config: Config,
         sinks: Option<Sinks>,
         teachers: Teachers,
+        sources: Sources,
     ) -> Result<Self, NodeError> {
         // Nothing that is loaded or copied here is worth threads; those that compute say how many
         // they want.
@@ -189,11 +194,13 @@ impl Node {
             system,
             devices,
             streams: Vec::new(),
+            configured: config.streams.clone(),
             departed: Vec::new(),
             running: None,
             histories: Vec::new(),
             state,
             teachers,
+            sources,
             sinks,
             cluster,
             port,
@@ -226,7 +233,7 @@ impl Node {
             source: error,
         };
         let stop = StopFlag::default();
-        let opened = open_source(stream, &stop).map_err(source_error)?;
+        let opened = open_source(stream, &self.sources, &stop).map_err(source_error)?;
         let device = self.device_of(index, stream);
         let seed = self.config.run.seed.wrapping_add(index as u64);
         let placement = self.devices[device].placement;

@@ -9,10 +9,14 @@ mod lines;
 mod measured;
 mod memory;
 mod models;
+mod options;
+mod reload;
 mod roster;
 mod run;
 
 pub use models::{builtin_history, builtin_student, builtin_teacher};
 pub(crate) use models::{load_teacher, take_over};
+pub(crate) use options::Teachers;
+pub use options::{OpenSource, OpenTeacher, RunOptions};
 pub(crate) use roster::{Command, Done};
-pub use run::{NodeError, OpenTeacher, RunOptions, Teachers, run};
+pub use run::{NodeError, run};

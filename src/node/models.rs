@@ -8,7 +8,7 @@ use ekya_models::{
 };
 use ekya_profiler::History;
 
-use super::run::Teachers;
+use super::options::{Sources, Teachers};
 use crate::config::{
     BUILT_IN_WEIGHTS, ClassifierConfig, DetectorConfig, OnnxTeacherConfig, SourceConfig,
     StreamConfig, StudentConfig, TeacherConfig,
@@ -33,7 +33,11 @@ pub(super) struct Opened {
 }
 
 /// Opens the source of a stream.
-pub(super) fn open_source(stream: &StreamConfig, stop: &StopFlag) -> Result<Opened, SourceError> {
+pub(super) fn open_source(
+    stream: &StreamConfig,
+    own: &Sources,
+    stop: &StopFlag,
+) -> Result<Opened, SourceError> {
     match &stream.source {
         SourceConfig::Scene(scene) => Ok(Opened {
             rate: scene.fps,
@@ -57,6 +61,22 @@ pub(super) fn open_source(stream: &StreamConfig, stop: &StopFlag) -> Result<Open
             rate: video.fps / video.slowdown,
             slowdown: video.slowdown,
         }),
+        SourceConfig::Own(config) => {
+            // That it is there was checked before the run, but a stream may come later.
+            let open = own.get(&config.name).ok_or_else(|| SourceError::NotHere {
+                name: config.name.clone(),
+            })?;
+            let classes = match detected(stream) {
+                [] => config.classes.clone(),
+                detected => detected.to_vec(),
+            };
+            Ok(Opened {
+                source: open(stop)?,
+                classes,
+                rate: config.fps,
+                slowdown: 1.0,
+            })
+        }
     }
 }
 

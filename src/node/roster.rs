@@ -38,7 +38,11 @@ impl Node {
     }
 
     /// Takes a stream on; one that is here already stays as it is.
-    fn add_stream(&mut self, config: &StreamConfig, age: Duration) -> Result<(), NodeError> {
+    pub(super) fn add_stream(
+        &mut self,
+        config: &StreamConfig,
+        age: Duration,
+    ) -> Result<(), NodeError> {
         if self.is_here(&config.name).is_some() {
             return Ok(());
         }
@@ -74,7 +78,7 @@ impl Node {
     }
 
     /// Lets a stream go, when the frame that is being answered is.
-    fn remove_stream(&mut self, name: &str) -> bool {
+    pub(super) fn remove_stream(&mut self, name: &str) -> bool {
         let (Some(index), Some((_, scheduler))) = (self.is_here(name), &self.running) else {
             return false;
         };

@@ -1,16 +1,16 @@
 //! Runs a node from start to record.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, select};
-use ekya_models::{ModelError, Teacher};
+use crossbeam_channel::{Receiver, bounded, never, select};
+use ekya_models::ModelError;
 use thiserror::Error;
 
 use super::build::{Node, NodeStream, tell};
 use super::lines::{Lines, write_error};
+use super::options::RunOptions;
 use super::roster::Command;
 use crate::cluster::ClusterError;
 use crate::config::{ConfigError, ValidConfig};
@@ -32,27 +32,6 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 const COMMANDS_MAX: usize = 64;
 /// How long the scheduler may take to write its journal after it was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Makes a teacher for streams of these classes: the labels that it gives name a class by its index
-/// among them. Streams of a device with the same classes share one, which labels one picture at a
-/// time on a thread of its own. It may take its time, fail or panic; what that costs is labels.
-pub type OpenTeacher = Box<dyn Fn(&[String]) -> Result<Box<dyn Teacher>, ModelError> + Send>;
-
-/// Teachers of the program that runs a node, by the names that `teacher = { own = "…" }` calls them.
-pub type Teachers = BTreeMap<String, OpenTeacher>;
-
-/// How to run.
-pub struct RunOptions {
-    /// Folder for `run.json`, `results.jsonl` and `labelled.jsonl`, made when absent; nothing is
-    /// written without.
-    pub out: Option<PathBuf>,
-    /// Ends the run early when set; the record is written all the same.
-    pub stop: StopFlag,
-    /// Called at the end of each window with the number of windows done.
-    pub on_window: Box<dyn Fn(usize) + Send>,
-    /// Teachers of the program's own.
-    pub teachers: Teachers,
-}
 
 /// Why a run could not start or end well.
 #[derive(Debug, Error)]
@@ -121,20 +100,23 @@ pub enum NodeError {
 /// # Errors
 /// [`NodeError`]. When only writing fails, the run itself has come to its end.
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
-    let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
-    config.check_own_teachers(&names)?;
-    config.check_state()?;
+    check(config, &options)?;
     let config = (**config).clone();
     let lines = options.out.as_deref().map(Lines::create).transpose()?;
     let (lines, sinks) = lines.unzip();
-    let mut node = Node::build(config, sinks, options.teachers)?;
+    let mut node = Node::build(config, sinks, options.teachers, options.sources)?;
 
     let (done, journal) = bounded(1);
     let (command, commands) = bounded(COMMANDS_MAX);
     let start = Instant::now();
     // This end is kept, too: a channel without a sender would not be waited for.
     let scheduler = node.begin(start, done, command.clone(), options.on_window)?;
-    let journal = wait(&journal, &commands, &options.stop, &mut node, || {
+    let asked = Asked {
+        commands,
+        reloads: options.reloads,
+        stop: options.stop.clone(),
+    };
+    let journal = wait(&journal, &asked, &mut node, || {
         tell(&scheduler, Event::Interrupt)
     })?;
     drop(command);
@@ -153,15 +135,34 @@ fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {
     Ok(write_atomically(&path, &json)?)
 }
 
+/// Checks that the program has what the configuration takes to be its own, and that there is a state
+/// folder where one is needed.
+fn check(config: &ValidConfig, options: &RunOptions) -> Result<(), ConfigError> {
+    let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
+    config.check_own_teachers(&names)?;
+    let names: Vec<&str> = options.sources.keys().map(String::as_str).collect();
+    config.check_own_sources(&names)?;
+    config.check_state()
+}
+
+/// What a running node is asked to do.
+struct Asked {
+    commands: Receiver<Command>,
+    reloads: Receiver<ValidConfig>,
+    stop: StopFlag,
+}
+
 /// Waits for the journal; meanwhile, has the node obey, and passes the stop flag on to the scheduler.
 fn wait(
     journal: &Receiver<Journal>,
-    commands: &Receiver<Command>,
-    stop: &StopFlag,
+    asked: &Asked,
     node: &mut Node,
     interrupt: impl Fn() -> Result<(), NodeError>,
 ) -> Result<Journal, NodeError> {
     let mut trimmed = Instant::now();
+    // Nobody may ever reload, and a channel without a sender is always ready.
+    let mut reloads = Some(&asked.reloads);
+    let none = never();
     loop {
         if trimmed.elapsed() >= TRIM_EVERY {
             trimmed = Instant::now();
@@ -169,10 +170,14 @@ fn wait(
         }
         select! {
             recv(journal) -> journal => return journal.map_err(|_| NodeError::SchedulerDied),
-            recv(commands) -> command => command.into_iter().for_each(|one| node.obey(one)),
+            recv(asked.commands) -> command => command.into_iter().for_each(|one| node.obey(one)),
+            recv(reloads.unwrap_or(&none)) -> config => match config {
+                Ok(config) => node.reload(&config),
+                Err(_) => reloads = None,
+            },
             default(STOP_CHECK) => {}
         }
-        if stop.is_set() {
+        if asked.stop.is_set() {
             interrupt()?;
             return journal
                 .recv_timeout(STOP_PATIENCE)

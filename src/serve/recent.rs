@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_comes_late_or_goes_has_holes_and_is_forgotten_in_the_end() {
         let mut recent = Recent::default();
-        let mut second = |streams: &[&str], recent: &mut Recent| {
+        let second = |streams: &[&str], recent: &mut Recent| {
             recent.times.push_back(0.0);
             if recent.times.len() > POINTS {
                 recent.times.pop_front();

@@ -5,6 +5,8 @@
 pub mod ffmpeg;
 pub mod folder;
 pub mod input;
+pub mod own;
+pub mod push;
 pub mod scene;
 pub mod video;
 
@@ -105,6 +107,12 @@ pub enum SourceError {
     /// A scene cannot be as configured.
     #[error(transparent)]
     Scene(#[from] scene::SceneError),
+    /// The program that runs the node has no such source.
+    #[error("this program has no source '{name}' of its own")]
+    NotHere {
+        /// The name in the configuration.
+        name: String,
+    },
     /// There is no decoder to run.
     #[error("{0}")]
     NoDecoder(String),

@@ -3,7 +3,7 @@
 
 import {
   Chart, KEY, KINDS, PairedBar, StackedBar, Terms, clock, countOf, drawRecent, el, isShown, key, known,
-  percent, roundScale, say, share, watch,
+  percent, roundScale, say, scaleWords, share, watch,
 } from './charts.js';
 import { Cards, Detail, accuracyLegend, hashOf } from './streams.js';
 
@@ -11,6 +11,8 @@ const HISTORY_POINTS = 15 * 60;
 const HISTORY_WINDOWS = 60;
 /** The history is large where streams are many: it is asked for anew at most this often. */
 const HISTORY_SECONDS = 60;
+/** After the end of a window, until its figures are final. */
+const SETTLE_SECONDS = 5;
 /** The node sends a tick a second; after this long without one the connection is given up. */
 const SILENCE_SECONDS = 6;
 const RETRY_SECONDS = [1, 2, 4, 8];
@@ -29,9 +31,10 @@ const store = {
   jobs: new Map(),
   plan: null,
   nodes: null,
-  link: { state: 'connecting', since: Date.now(), why: null },
-  /** Full width of the bars of shares; the same everywhere, so that bars can be compared. */
+  link: { state: 'connecting', why: null },
+  /** Full width of the bars of jobs and of streams; the same for all, so that bars can be compared. */
   shareScale: 1,
+  streamScale: 1,
   /** Lower end of all charts of accuracy; the same for all streams, so that charts can be compared. */
   accuracyFloor: 0.5,
 
@@ -70,9 +73,15 @@ function takeSnapshot(snapshot) {
   append(store.history, snapshot);
   noteAccuracy(store.history.windows, snapshot);
   setScales(snapshot, before?.window.index !== snapshot.window.index);
-  const restarted = before && snapshot.run_time < before.run_time;
-  if (restarted || (before && before.window.index !== snapshot.window.index)) loadHistory(restarted);
+  if (before) noteChange(before, snapshot);
   draw();
+}
+
+function noteChange(before, { node, run_time: now, window }) {
+  // Another version may come with another page.
+  if (before.node.version !== node.version) location.reload();
+  else if (now < before.run_time) loadHistory(true);
+  else if (before.window.index !== window.index) setTimeout(loadHistory, SETTLE_SECONDS * 1000);
 }
 
 /** Adds the second that a tick tells about, as the node's own history has it. */
@@ -122,10 +131,13 @@ function noteAccuracy(windows, { window, streams }) {
 }
 
 /** Bars and charts get a coarser scale at once, a finer one only in a new window: no flutter. */
-function setScales({ devices }, afresh) {
-  const shares = devices.flatMap(({ jobs }) => jobs.flatMap(({ granted, used }) => [granted, used]));
-  const scale = roundScale(Math.max(0, ...shares));
-  store.shareScale = afresh ? scale : Math.max(scale, store.shareScale);
+function setScales({ devices, streams }, afresh) {
+  const fit = (before, jobs) => {
+    const scale = roundScale(Math.max(0, ...jobs.flatMap(({ granted, used }) => [granted, used])));
+    return afresh ? scale : Math.max(scale, before);
+  };
+  store.shareScale = fit(store.shareScale, devices.flatMap(({ jobs }) => jobs));
+  store.streamScale = fit(store.streamScale, streams.flatMap(({ shares }) => [shares.inference, shares.training]));
   const figures = store.history.windows.flatMap(({ streams }) =>
     Object.values(streams).flatMap(({ measured, previous }) => [measured ?? 1, previous ?? 1]));
   const lowest = figures.reduce((least, figure) => Math.min(least, figure), 1);
@@ -156,8 +168,7 @@ async function loadHistory(now) {
 }
 
 function setLink(state, why = null) {
-  if (store.link.state !== state) store.link = { state, since: Date.now() };
-  store.link.why = why;
+  store.link = { state, why };
   drawLink();
 }
 
@@ -174,7 +185,8 @@ function listen(attempt = 0) {
     setLink('lost', store.link.why);
     const wait = RETRY_SECONDS[Math.min(attempt, RETRY_SECONDS.length - 1)];
     setTimeout(() => listen(attempt + 1), wait * 1000);
-    setLink(store.link.state, await whyLost());
+    const why = await whyLost();
+    if (store.link.state === 'lost') setLink('lost', why);
   };
   const expect = () => {
     clearTimeout(silence);
@@ -241,13 +253,15 @@ function leaderWords({ name, leader }) {
 }
 
 function drawLink() {
-  const { state, since, why } = store.link;
+  const { state, why } = store.link;
   const link = byId('link');
   link.dataset.state = state;
-  say(link, { connecting: 'connecting', live: 'live', lost: 'connection lost, trying again' }[state]);
+  const lostWords = `${store.snapshot ? 'connection lost' : 'no connection'}, trying again`;
+  say(link, { connecting: 'connecting', live: 'live', lost: lostWords }[state]);
   document.body.classList.toggle('stale', state === 'lost');
   const draining = store.snapshot?.node.draining && 'This node is being drained: its streams move to other nodes.';
-  const lost = state === 'lost' && (why ?? `What is shown is from ${new Date(since).toLocaleTimeString()}.`);
+  const shown = store.snapshot && `What is shown is from ${new Date(store.snapshot.at * 1000).toLocaleTimeString()}.`;
+  const lost = state === 'lost' && (why ?? shown);
   byId('notice').hidden = !lost && !draining;
   say(byId('notice'), lost || draining || '');
 }
@@ -262,9 +276,12 @@ function byKind(jobs, figure) {
 
 const total = (jobs, figure) => jobs.reduce((sum, job) => sum + job[figure], 0);
 
+/** The kind is told by colour, and by the name, or else here. */
+const jobWords = ({ name, kind }) => (name.endsWith(kind) ? name : `${name} (${kind})`);
+
 class JobRow {
   constructor(job, choose) {
-    this.button = el('button', { type: 'button', class: job.kind, title: `${job.name}: show it in the chart` }, job.name);
+    this.button = el('button', { type: 'button', class: job.kind, title: `${job.name}: show it in the chart` }, jobWords(job));
     this.button.addEventListener('click', () => choose(job.name));
     this.bar = new PairedBar(job.kind);
     this.granted = el('td');
@@ -290,7 +307,7 @@ class DevicePanel {
     this.used = new StackedBar('used');
     this.chart = new Chart(118, (chart) => this.draw(chart));
     this.readout = el('p', { class: 'readout' });
-    this.scale = el('th', { scope: 'col' });
+    this.scale = el('th', { scope: 'col', class: 'bars', title: 'Ends of the bars' });
     this.body = el('tbody');
     this.free = el('td');
     this.more = el('button', { type: 'button', class: 'more', 'aria-expanded': false });
@@ -327,7 +344,7 @@ class DevicePanel {
     this.granted.set(byKind(jobs, 'granted'));
     this.used.set(byKind(jobs, 'used'));
     say(this.free, share(free));
-    say(this.scale, `full width: ${store.shareScale} of the device`);
+    say(this.scale, `0 – ${store.shareScale}`);
     this.match(jobs);
     const visible = this.visible(jobs);
     for (const job of jobs) {
@@ -383,6 +400,8 @@ function drawDevices({ devices }) {
     list.replaceChildren(...devices.map(({ name }) => panels.get(name).node));
   }
   for (const device of devices) panels.get(device.name).update(device);
+  const kinds = new Set([...store.jobs.values()].map(({ kind }) => kind));
+  KINDS.forEach((kind, index) => { byId('kinds').children[index].hidden = !kinds.has(kind); });
 }
 
 // The plan of the window.
@@ -405,7 +424,7 @@ class Lane {
     const { from, to } = store.plan;
     const now = store.snapshot.run_time;
     Object.assign(chart, { from, to });
-    for (const segment of this.stream.segments) {
+    for (const segment of this.stream.segments.flatMap((one) => cutAt(one, now))) {
       const inference = this.block(chart, segment, 'inference', 0);
       this.block(chart, segment, 'training', inference);
     }
@@ -441,6 +460,13 @@ class Lane {
   }
 }
 
+/** The plan is asked for every few seconds; what was planned then has become the past since. */
+function cutAt(segment, now) {
+  const { from, to, planned } = segment;
+  if (!planned || now <= from) return [segment];
+  return [{ ...segment, to: Math.min(now, to), planned: false }, { ...segment, from: Math.min(now, to) }];
+}
+
 class Plan {
   constructor() {
     this.lanes = new Map();
@@ -470,11 +496,12 @@ class Plan {
   update() {
     const { plan } = store;
     if (!plan) return;
-    const streams = this.all ? plan.streams : plan.streams.slice(0, LANES_FOLDED);
+    const wanted = plan.streams.filter(({ name }) => cards.wants(name));
+    const streams = this.all ? wanted : wanted.slice(0, LANES_FOLDED);
     const names = streams.map(({ name }) => name);
     if (names.join('\n') !== [...this.lanes.keys()].join('\n')) this.layOut(names);
-    this.more.hidden = plan.streams.length <= LANES_FOLDED;
-    say(this.more, this.all ? `Show the first ${LANES_FOLDED} streams only` : `Show all ${plan.streams.length} streams`);
+    this.more.hidden = wanted.length <= LANES_FOLDED;
+    say(this.more, this.all ? `Show the first ${LANES_FOLDED} streams only` : `Show all ${wanted.length} streams`);
     const sums = plan.streams.flatMap(({ segments }) => segments.map(({ inference, training }) => inference + training));
     this.scale = roundScale(sums.reduce((most, sum) => Math.max(most, sum), 0));
     this.axis.update();
@@ -489,7 +516,7 @@ class Plan {
   }
 
   tellScale() {
-    say(byId('plan-note'), `Height of a lane: ${this.scale} of a device. Times since the run began.`);
+    say(byId('plan-note'), `Height of a lane: ${scaleWords(this.scale)}. Times since the run began.`);
   }
 
   tellError({ message }) {
@@ -521,7 +548,7 @@ function nodePanel(name, node) {
 }
 
 function siteDevice({ name, jobs }) {
-  const bar = new PairedBar('inference');
+  const bar = new PairedBar('other');
   bar.set(total(jobs, 'granted'), total(jobs, 'used'), 1);
   const words = `granted ${share(total(jobs, 'granted'))}, used ${share(total(jobs, 'used'))}`;
   return [el('span', {}, name), bar.node, el('span', {}, words)];
@@ -577,9 +604,10 @@ function route() {
   if (name !== null) return detail.open(name);
   detail.close();
   if (store.snapshot) drawAll(store.snapshot);
-  if (!left) return;
-  if (['', '#streams'].includes(location.hash)) cards.focus(left);
-  else byId(location.hash.slice(1))?.scrollIntoView();
+  if (left && ['', '#streams'].includes(location.hash)) return cards.focus(left);
+  // Cards get their height only when they come into view, so that the first jump may miss.
+  const jump = () => byId(location.hash.slice(1))?.scrollIntoView();
+  [0, 100, 300].forEach((wait) => setTimeout(jump, wait));
 }
 
 /** In the page of a stream, the way past the header leads to that stream. */

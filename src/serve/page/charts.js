@@ -67,7 +67,8 @@ export function table(titles, rows) {
 export const known = (value) => value !== null && value !== undefined;
 const or = (words) => (value, ...rest) => (known(value) ? words(value, ...rest) : '–');
 export const percent = or((part, digits = 1) => `${(part * 100).toFixed(digits)}\u00a0%`);
-export const share = or((part) => part.toFixed(2));
+/** Two digits as people write shares; a third for those of many streams on one device. */
+export const share = or((part) => part.toFixed(part > 0 && part < 0.02 ? 3 : 2));
 export const decimal = or((value, digits = 1) => value.toFixed(digits));
 export const halfWidth = (sd) => `±\u00a0${(INTERVAL * sd * 100).toFixed(1)}`;
 export const latency = or((seconds) =>
@@ -82,6 +83,8 @@ export const clock = or((seconds) => {
 });
 
 export const countOf = (count, what) => `${count} ${what}${count === 1 ? '' : 's'}`;
+
+export const scaleWords = (scale) => (scale === 1 ? 'a whole device' : `${share(scale)} of a device`);
 
 /** Full width of bars for shares up to `most`: few steps, so that it seldom changes. */
 export const roundScale = (most) => [0.05, 0.1, 0.25, 0.5].find((step) => most <= step) ?? Math.max(1, most);
@@ -206,8 +209,9 @@ export class Chart {
     }
     for (const [time, words] of times) {
       const at = this.x(time);
-      const side = at > this.width - 40 ? 'end' : 'middle';
-      this.put('text', { class: side, x: side === 'end' ? this.width - this.margin.right : at, y: this.height - 4 }, words);
+      const side = at > this.width - 40 ? 'end' : at < this.margin.left + 20 ? 'start' : 'middle';
+      const x = { start: this.margin.left, middle: at, end: this.width - this.margin.right }[side];
+      this.put('text', { class: side, x, y: this.height - 4 }, words);
     }
   }
 

@@ -2,7 +2,7 @@
 
 import {
   Chart, INTERVAL, KEY, PairedBar, Terms, clock, countOf, decimal, drawAccuracy, drawRecent, el, halfWidth,
-  isShown, key, known, latency, percent, replace, say, share, table, watch,
+  isShown, key, known, latency, percent, replace, say, scaleWords, share, table, watch,
 } from './charts.js';
 
 /** Windows that the chart of a card has room for. */
@@ -10,6 +10,8 @@ const CARD_WINDOWS = 20;
 const PICTURE_SECONDS = 2;
 /** Until a stream without a picture is asked for one again. */
 const PAUSE_SECONDS = 10;
+/** An older picture is not live: its time is told. */
+const OLD_SECONDS = 5;
 /** Cards are put in order at most this often: a page that jumps while it is read is of no use. */
 const SORT_SECONDS = 15;
 /** The page of a stream asks for its tables at most this often. */
@@ -102,9 +104,11 @@ class Picture {
     watch(this.node, () => this.refresh());
   }
 
-  allow(allowed) {
+  /** `now` is the node's clock: that of the browser may differ. */
+  update({ pictures: allowed, at: now }) {
     if (this.allowed && !allowed) this.tell('pictures are switched off on this node');
     this.allowed = allowed;
+    this.now = now;
   }
 
   async refresh() {
@@ -113,7 +117,7 @@ class Picture {
     try {
       const answer = await fetch(this.path, { signal: AbortSignal.timeout(10_000) });
       if (answer.ok) this.show(await answer.json());
-      else if (answer.status === 403) this.allow(false);
+      else if (answer.status === 403) this.update({ pictures: false, at: this.now });
       else this.tell(answer.status === 404 ? 'no picture yet' : `no picture: the node answers ${answer.status}`);
     } catch {
       this.tell('no picture: the node cannot be reached');
@@ -138,9 +142,9 @@ class Picture {
     this.frame.style.aspectRatio = `${width} / ${height}`;
     this.boxes.setAttribute('viewBox', `0 0 ${width} ${height}`);
     this.boxes.replaceChildren(...objects.flatMap((object) => this.box(object, width)));
-    const words = `${counted(objects)}, ${new Date(at * 1000).toLocaleTimeString()}`;
-    this.image.alt = `Picture of ${this.name}: ${words}`;
-    say(this.caption, words);
+    const old = this.now - at > OLD_SECONDS ? `from ${new Date(at * 1000).toLocaleTimeString()}: ` : '';
+    say(this.caption, old + counted(objects));
+    this.image.alt = `Picture of ${this.name}: ${this.caption.textContent}`;
   }
 
   box({ class: name, score, x1, y1, x2, y2 }, width) {
@@ -214,13 +218,13 @@ class Summary {
 
   update(stream, store) {
     this.store = store;
-    this.picture.allow(store.snapshot.pictures);
+    this.picture.update(store.snapshot);
     this.failure.hidden = !stream.failure;
     say(this.failure, stream.failure ? `Failed: ${stream.failure}` : '');
     this.tellScore(stream, store);
     for (const { kind, bar, text } of this.shares) {
       const { granted, used } = stream.shares[kind];
-      bar.set(granted, used, store.shareScale);
+      bar.set(granted, used, store.streamScale);
       say(text, `granted ${share(granted)}, used ${share(used)}`);
     }
     for (const [term, words] of FACTS) this.facts.set(term, words(stream));
@@ -236,7 +240,7 @@ class Summary {
     say(this.basis, accuracy ? `on ${countOf(accuracy.frames, 'labelled frame')} of window ${accuracy.window}` : 'no labelled frames yet');
     const before = store.windowsOf(this.name).findLast(({ previous }) => known(previous));
     this.score.set('plan expects', known(predicted) ? percent(predicted) : null);
-    const elsewhen = before && before.index !== accuracy?.window ? ` (window ${before.index})` : '';
+    const elsewhen = before && before.index !== accuracy?.window ? ` (window\u00a0${before.index})` : '';
     this.score.set('student before', before ? percent(before.previous) + elsewhen : null);
     this.score.set('truth', known(truth) ? percent(truth) : null);
   }
@@ -290,6 +294,7 @@ class Card {
     this.state = el('span', { class: 'badge' });
     this.device = el('span', { class: 'soft' });
     const { top, chart, rest } = this.summary.parts;
+    this.summary.picture.node.addEventListener('click', () => this.link.click());
     const head = el('header', { class: 'head' }, el('h3', {}, this.link), this.device, this.state);
     this.node = el('article', { class: 'panel card' }, head, ...top, ...chart, ...rest);
   }
@@ -324,7 +329,7 @@ export class Cards {
     const { streams, run_time: now } = this.store.snapshot;
     const changed = this.match(streams);
     for (const stream of streams) this.cards.get(stream.name).update(stream, this.store);
-    say(document.getElementById('streams-sum'), sumWords(streams));
+    say(document.getElementById('streams-sum'), `${sumWords(streams)}. Full width of the bars: ${scaleWords(this.store.streamScale)}.`);
     document.getElementById('filter-box').hidden = streams.length <= 8;
     if (changed || now < this.sortedAt || now - this.sortedAt > SORT_SECONDS) this.sort();
     if (changed) this.pick();
@@ -354,11 +359,15 @@ export class Cards {
     if (this.list.contains(focused)) focused.focus({ preventScroll: true });
   }
 
+  /** Whether a stream is among those that the filter asks for. */
+  wants(name) {
+    return name.toLowerCase().includes(this.filter.value.trim().toLowerCase());
+  }
+
   pick() {
-    const wanted = this.filter.value.trim().toLowerCase();
     let any = false;
     for (const { name, node } of this.cards.values()) {
-      node.hidden = !name.toLowerCase().includes(wanted);
+      node.hidden = !this.wants(name);
       any ||= !node.hidden;
     }
     document.getElementById('none-match').hidden = any || this.cards.size === 0;
@@ -435,14 +444,15 @@ export class Detail {
     const panel = (...children) => el('div', { class: 'panel stack' }, ...children);
     const charts = this.recent.map(({ title, chart: recent, readout }) => panel(el('h4', {}, title), recent.svg, readout));
     this.windows.node.append(this.segments.node, this.profiles.node);
+    this.body = el('div', { class: 'stack large', hidden: '' },
+      el('div', { class: 'two' }, panel(...top), panel(...rest)),
+      panel(el('h4', {}, 'Accuracy by window'), ...chart, accuracyLegend()),
+      el('div', { class: 'two' }, ...charts),
+      this.retrainings.node, this.decisions.node, this.windows.node);
     this.node.replaceChildren(
       el('a', { href: '#streams', class: 'back' }, 'All streams'),
       el('div', { class: 'head' }, this.title, this.state, this.note),
-      el('div', { class: 'stack large' },
-        el('div', { class: 'two' }, panel(...top), panel(...rest)),
-        panel(el('h4', {}, 'Accuracy by window'), ...chart, accuracyLegend()),
-        el('div', { class: 'two' }, ...charts),
-        this.retrainings.node, this.decisions.node, this.windows.node),
+      this.body,
     );
   }
 
@@ -493,6 +503,8 @@ export class Detail {
     const { snapshot } = this.store;
     if (!this.summary || !snapshot) return;
     const stream = snapshot.streams.find(({ name }) => name === this.name);
+    this.body.hidden = !stream;
+    this.state.hidden = !stream;
     if (!stream) {
       say(this.note, 'This node has no stream of this name now.');
       return;

@@ -1,0 +1,103 @@
+//! A node that runs takes a changed configuration: streams come, go and begin anew.
+
+use std::time::Duration;
+
+use super::build::Node;
+use crate::config::{Config, StreamConfig};
+
+impl Node {
+    /// Does what a configuration wants otherwise than the one that runs, as far as that goes without a
+    /// restart, and says what does not.
+    pub(super) fn reload(&mut self, config: &Config) {
+        let restart = needs_restart(&self.config, config);
+        if !restart.is_empty() {
+            let sections = restart.join(", ");
+            tracing::warn!(sections, "these have changed, and need a restart");
+        }
+        if self.cluster.is_some() {
+            tracing::warn!(
+                "streams of a cluster are not taken from a file while it runs: \
+                 `ekya stream add`, `remove` and `move` change them"
+            );
+            return;
+        }
+        let Changes { gone, come } = changes(&self.configured, &config.streams);
+        let (removed, added) = (gone.len(), come.len());
+        for name in gone {
+            self.remove_stream(&name);
+            self.configured.retain(|stream| stream.name != name);
+        }
+        for stream in come {
+            match self.add_stream(&stream, Duration::ZERO) {
+                Ok(()) => self.configured.push(stream),
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    tracing::error!(stream = stream.name, "the stream cannot come: {error:#}");
+                }
+            }
+        }
+        self.show_streams();
+        tracing::info!(removed, added, "the configuration was read again");
+    }
+}
+
+/// What becomes of streams.
+#[derive(Debug, PartialEq)]
+struct Changes {
+    /// Names of those that go: also those that come in another form.
+    gone: Vec<String>,
+    come: Vec<StreamConfig>,
+}
+
+fn changes(before: &[StreamConfig], after: &[StreamConfig]) -> Changes {
+    let stays = |stream: &StreamConfig, others: &[StreamConfig]| others.contains(stream);
+    let gone = before.iter().filter(|stream| !stays(stream, after));
+    let come = after.iter().filter(|stream| !stays(stream, before));
+    Changes {
+        gone: gone.map(|stream| stream.name.clone()).collect(),
+        come: come.cloned().collect(),
+    }
+}
+
+/// Sections that differ and that a running node does not take.
+fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let sections = [
+        ("[run]", before.run != after.run),
+        ("[[device]]", before.devices != after.devices),
+        ("[learning]", before.learning != after.learning),
+        ("[cluster]", before.cluster != after.cluster),
+        ("[serve]", before.serve != after.serve),
+    ];
+    let differ = sections.into_iter().filter(|(_, differs)| *differs);
+    differ.map(|(section, _)| section).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ValidConfig;
+
+    fn config(names: &[(&str, f64)], window: f64) -> ValidConfig {
+        let mut text = format!("[run]\nwindow_seconds = {window:?}\n");
+        for (name, weight) in names {
+            text += &format!(
+                "[[stream]]\nname = {name:?}\nweight = {weight:?}\nteacher = \"scene\"\n\
+                 source = {{ scene = {{ fps = 10.0 }} }}\n\
+                 student = {{ classifier = {{ weights = \"scene\" }} }}\n"
+            );
+        }
+        ValidConfig::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn only_what_differs_changes() {
+        let before = config(&[("a", 1.0), ("b", 1.0), ("c", 1.0)], 10.0);
+        let after = config(&[("d", 1.0), ("a", 1.0), ("b", 2.0)], 20.0);
+        let Changes { gone, come } = changes(&before.streams, &after.streams);
+        assert_eq!(gone, ["b", "c"]);
+        let come: Vec<_> = come.iter().map(|stream| stream.name.as_str()).collect();
+        assert_eq!(come, ["d", "b"]);
+        assert_eq!(needs_restart(&before, &after), ["[run]"]);
+        assert!(needs_restart(&before, &before).is_empty());
+    }
+}

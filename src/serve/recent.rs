@@ -120,8 +120,13 @@ fn push<const N: usize>(series: &mut [Series; N], values: [Option<f64>; N], leng
     for (series, value) in series.iter_mut().zip(values) {
         let missing = (length - 1).saturating_sub(series.0.len());
         series.0.extend(std::iter::repeat_n(None, missing));
-        series.0.push_back(value.map(|value| value as f32));
+        series.0.push_back(value.map(|value| rounded(value) as f32));
     }
+}
+
+/// To four digits: nobody sees more in a chart, and they would double what is sent.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 /// Makes each as long as all are; whether any holds a value still.

@@ -101,6 +101,7 @@ pub(super) fn router(shown: Shown, access: Access) -> Router {
         .route("/readyz", get(readyz))
         .route("/api/v1/snapshot", get(snapshot))
         .route("/api/v1/history", get(history))
+        .route("/api/v1/windows", get(accuracies))
         .route("/api/v1/plan", get(plan))
         .route("/api/v1/nodes", get(site))
         .route("/api/v1/streams/{name}", get(stream))
@@ -173,16 +174,31 @@ struct History {
 }
 
 async fn history(State(shown): State<Shown>) -> Response {
+    match newest_windows(&shown).await {
+        Ok(windows) => {
+            let recent = shown.0.recent.lock().view();
+            Json(History { recent, windows }).into_response()
+        }
+        Err(refused) => refused,
+    }
+}
+
+async fn accuracies(State(shown): State<Shown>) -> Response {
+    match newest_windows(&shown).await {
+        Ok(windows) => Json(windows).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+async fn newest_windows(shown: &Shown) -> Result<Vec<windows::Accuracies>, Response> {
     let past = Past {
         stream: None,
         windows: WINDOWS,
     };
-    let windows = match shown.0.live.scheduler.ask(past, WITHIN).await {
-        Ok(windows) => windows::accuracies(&windows),
-        Err(error) => return busy(&error),
-    };
-    let recent = shown.0.recent.lock().view();
-    Json(History { recent, windows }).into_response()
+    match shown.0.live.scheduler.ask(past, WITHIN).await {
+        Ok(windows) => Ok(windows::accuracies(&windows)),
+        Err(error) => Err(busy(&error)),
+    }
 }
 
 async fn plan(State(shown): State<Shown>) -> Response {

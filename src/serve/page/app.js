@@ -9,8 +9,6 @@ import { Cards, Detail, accuracyLegend, hashOf } from './streams.js';
 
 const HISTORY_POINTS = 15 * 60;
 const HISTORY_WINDOWS = 60;
-/** The history is large where streams are many: it is asked for anew at most this often. */
-const HISTORY_SECONDS = 60;
 /** After the end of a window, until its figures are final. */
 const SETTLE_SECONDS = 5;
 /** The node sends a tick a second; after this long without one the connection is given up. */
@@ -80,8 +78,8 @@ function takeSnapshot(snapshot) {
 function noteChange(before, { node, run_time: now, window }) {
   // Another version may come with another page.
   if (before.node.version !== node.version) location.reload();
-  else if (now < before.run_time) loadHistory(true);
-  else if (before.window.index !== window.index) setTimeout(loadHistory, SETTLE_SECONDS * 1000);
+  else if (now < before.run_time) loadHistory();
+  else if (before.window.index !== window.index) setTimeout(loadWindows, SETTLE_SECONDS * 1000);
 }
 
 /** Adds the second that a tick tells about, as the node's own history has it. */
@@ -93,7 +91,8 @@ function append({ times, devices, streams }, snapshot) {
     for (const { name, granted, used } of device.jobs) lengthen((jobs[name] ??= {}), { granted, used }, times.length);
   }
   for (const { name, rates, latency, true_accuracy } of snapshot.streams) {
-    const values = { answered: rates.answered, dropped: rates.dropped, latency_p99: latency?.p99 ?? null, true_accuracy };
+    const { answered, dropped } = rates;
+    const values = { answered, dropped, latency_p99: latency?.p99 ?? null, true_accuracy };
     lengthen((streams[name] ??= {}), values, times.length);
   }
   const all = [...Object.values(devices).flatMap(Object.values), ...Object.values(streams)];
@@ -125,7 +124,9 @@ function noteAccuracy(windows, { window, streams }) {
     }
     if (!entry) continue;
     const { measured, sd, frames } = accuracy;
-    const noted = (entry.streams[name] ??= { predicted: entry.index === window.index ? predicted : null, previous: null });
+    // The plan in force tells nothing about a window that is over.
+    const expected = entry.index === window.index ? predicted : null;
+    const noted = (entry.streams[name] ??= { predicted: expected, previous: null });
     Object.assign(noted, { measured, sd, frames });
   }
 }
@@ -153,17 +154,24 @@ async function ask(path) {
   throw Object.assign(new Error(error ?? `the node answers ${answer.status} to ${path}`), { status: answer.status });
 }
 
-let historyAt = -Infinity;
-
-async function loadHistory(now) {
-  if (!now && performance.now() - historyAt < HISTORY_SECONDS * 1000) return;
-  historyAt = performance.now();
+/** All that the charts begin with; large where streams are many. */
+async function loadHistory() {
   try {
     store.history = await ask('api/v1/history');
     draw();
   } catch (error) {
-    // A node without a history, or one that goes away right now: the ticks make the charts.
+    // A node that goes away right now: the ticks make the charts.
     console.info(`no history: ${error.message}`);
+  }
+}
+
+/** The figures of a window that is over, which no tick tells about any more. */
+async function loadWindows() {
+  try {
+    store.history.windows = await ask('api/v1/windows');
+    draw();
+  } catch (error) {
+    console.info(`no windows: ${error.message}`);
   }
 }
 
@@ -195,7 +203,7 @@ function listen(attempt = 0) {
   source.onerror = lose;
   source.addEventListener('tick', ({ data }) => {
     attempt = 0;
-    if (store.link.state === 'lost') loadHistory(true);
+    if (store.link.state === 'lost') loadHistory();
     setLink('live');
     expect();
     takeSnapshot(JSON.parse(data));
@@ -281,12 +289,14 @@ const jobWords = ({ name, kind }) => (name.endsWith(kind) ? name : `${name} (${k
 
 class JobRow {
   constructor(job, choose) {
-    this.button = el('button', { type: 'button', class: job.kind, title: `${job.name}: show it in the chart` }, jobWords(job));
+    const title = `${job.name}: show it in the chart`;
+    this.button = el('button', { type: 'button', class: job.kind, title }, jobWords(job));
     this.button.addEventListener('click', () => choose(job.name));
     this.bar = new PairedBar(job.kind);
     this.granted = el('td');
     this.used = el('td');
-    this.node = el('tr', {}, el('td', {}, this.button), el('td', { class: 'bars' }, this.bar.node), this.granted, this.used);
+    const bars = el('td', { class: 'bars' }, this.bar.node);
+    this.node = el('tr', {}, el('td', {}, this.button), bars, this.granted, this.used);
   }
 
   update({ name, granted, used }, chosen) {
@@ -381,10 +391,11 @@ class DevicePanel {
     const layers = kinds.map(({ kind, used }) => ({ look: `area ${kind}`, values: used }));
     const lines = [{ look: 'granted', values: all.granted }];
     const high = this.chosen ? store.shareScale : 1;
-    const at = drawRecent(chart, { times: store.history.times, now: store.snapshot.at, layers, lines, high, words: share });
-    const parts = kinds.filter(({ used }) => known(used[at])).map(({ kind, used }) => `${kind} ${share(used[at])}`).join(', ');
+    const { times } = store.history;
+    const at = drawRecent(chart, { times, now: store.snapshot.at, layers, lines, high, words: share });
+    const parts = kinds.filter(({ used }) => known(used[at])).map(({ kind, used }) => `${kind} ${share(used[at])}`);
     const what = this.chosen ? `${this.chosen}: ` : '';
-    const split = kinds.length > 1 ? ` (${parts})` : '';
+    const split = kinds.length > 1 ? ` (${parts.join(', ')})` : '';
     say(this.readout, `${what}granted ${share(all.granted[at])}, used ${share(all.used[at])}${split}`);
     chart.label(`Shares of ${this.chosen ?? this.name} over the last 15 minutes; ${this.readout.textContent}`);
   }
@@ -431,7 +442,8 @@ class Lane {
     for (const run of this.stream.retrainings) this.run(chart, run, now);
     chart.put('path', { class: 'now', d: `M${chart.x(now).toFixed(1)} 0V${LANE.height}` });
     chart.label(`Plan of ${this.name}: ${this.words(now)}`);
-    if (chart.pointed !== null) say(byId('plan-note'), `${this.name} at ${clock(chart.pointed)}: ${this.words(chart.pointed)}`);
+    const { pointed } = chart;
+    if (pointed !== null) say(byId('plan-note'), `${this.name} at ${clock(pointed)}: ${this.words(pointed)}`);
   }
 
   block(chart, segment, kind, below) {
@@ -454,11 +466,14 @@ class Lane {
     const within = ({ from, to }) => from <= time && time < (to ?? Infinity);
     const segment = this.stream.segments.find(within);
     const run = this.stream.retrainings.find(within);
-    const shares = segment
-      ? `inference ${share(segment.inference)}, training ${share(segment.training)}${segment.planned ? ', planned' : ''}` : 'nothing granted';
-    return run ? `${shares}; retraining with ${run.configuration}: ${run.outcome}${run.on ? ` on ${run.on}` : ''}` : shares;
+    const shares = segment ? segmentWords(segment) : 'nothing granted';
+    if (!run) return shares;
+    return `${shares}; retraining with ${run.configuration}: ${run.outcome}${run.on ? ` on ${run.on}` : ''}`;
   }
 }
+
+const segmentWords = ({ inference, training, planned }) =>
+  `inference ${share(inference)}, training ${share(training)}${planned ? ', planned' : ''}`;
 
 /** The plan is asked for every few seconds; what was planned then has become the past since. */
 function cutAt(segment, now) {
@@ -502,8 +517,8 @@ class Plan {
     if (names.join('\n') !== [...this.lanes.keys()].join('\n')) this.layOut(names);
     this.more.hidden = wanted.length <= LANES_FOLDED;
     say(this.more, this.all ? `Show the first ${LANES_FOLDED} streams only` : `Show all ${wanted.length} streams`);
-    const sums = plan.streams.flatMap(({ segments }) => segments.map(({ inference, training }) => inference + training));
-    this.scale = roundScale(sums.reduce((most, sum) => Math.max(most, sum), 0));
+    const segments = plan.streams.flatMap((stream) => stream.segments);
+    this.scale = roundScale(segments.reduce((most, one) => Math.max(most, one.inference + one.training), 0));
     this.axis.update();
     for (const stream of streams) this.lanes.get(stream.name).update(stream, this.scale);
     if (!this.list.matches(':hover')) this.tellScale();
@@ -538,12 +553,13 @@ function drawNodes(answer, error) {
 function nodePanel(name, node) {
   const title = el('h3', {}, name === store.snapshot.node.name ? `${name} (this node)` : name);
   if (known(node.silent)) {
-    return el('article', { class: 'panel card', 'data-state': 'failed' }, title, el('p', { class: 'failure' }, `Silent: ${node.silent}`));
+    const why = el('p', { class: 'failure' }, `Silent: ${node.silent}`);
+    return el('article', { class: 'panel card', 'data-state': 'failed' }, title, why);
   }
   const leader = node.leader?.name ?? node.leader;
-  const follows = `${node.address}, ${leader ? `follows ${leader}` : 'plans for itself'}${node.draining ? ', draining' : ''}`;
+  const follows = [node.address, leader ? `follows ${leader}` : 'plans for itself', node.draining && 'draining'];
   const lines = node.streams.map((stream) => el('li', {}, siteStreamWords(stream)));
-  return el('article', { class: 'panel card' }, title, el('p', { class: 'soft' }, follows),
+  return el('article', { class: 'panel card' }, title, el('p', { class: 'soft' }, follows.filter(Boolean).join(', ')),
     el('div', { class: 'devices' }, ...node.devices.flatMap(siteDevice)), el('ul', {}, ...lines));
 }
 
@@ -619,7 +635,8 @@ function skip(event) {
 function drawLegends() {
   const kind = (name) => key(name, `area ${name}`, KEY.box);
   byId('kinds').append(...KINDS.map(kind), key('granted', 'granted', KEY.line));
-  byId('plan-legend').append(kind('inference'), kind('training'), el('li', {}, 'lighter: planned'), el('li', {}, 'bar below: a retraining'));
+  const words = ['lighter: planned', 'bar below: a retraining'].map((text) => el('li', {}, text));
+  byId('plan-legend').append(kind('inference'), kind('training'), ...words);
   byId('accuracy-legend').replaceWith(accuracyLegend());
 }
 
@@ -630,7 +647,7 @@ document.addEventListener('visibilitychange', draw);
 drawLegends();
 route();
 listen();
-loadHistory(true);
+loadHistory();
 poll(byId('plan'), PLAN_SECONDS, 'api/v1/plan', (answer, error) => {
   if (error) return plan.tellError(error);
   store.plan = answer;

@@ -5,7 +5,7 @@ const MARGIN = { left: 44, right: 8, top: 7, bottom: 18 };
 /** Kinds of jobs, in the order in which they are stacked. */
 export const KINDS = ['inference', 'training', 'labelling', 'guest', 'other'];
 /** Half of a 95 % interval, in standard deviations. */
-export const INTERVAL = 1.96;
+const INTERVAL = 1.96;
 
 // Elements. Data enters as text only: names come from cameras, labels and other nodes.
 
@@ -169,7 +169,8 @@ export class Chart {
     charts.set(this.svg, this);
     resized.observe(this.svg);
     watch(this.svg, () => this.redraw());
-    this.svg.addEventListener('pointermove', (event) => this.point(event.clientX - this.svg.getBoundingClientRect().left));
+    const left = () => this.svg.getBoundingClientRect().left;
+    this.svg.addEventListener('pointermove', ({ clientX }) => this.point(clientX - left()));
     this.svg.addEventListener('pointerleave', () => this.point(null));
   }
 
@@ -250,8 +251,8 @@ export class Chart {
   }
 
   cursor(time) {
-    const x = known(time) ? this.x(time).toFixed(1) : 0;
-    this.put('path', { class: 'cursor', d: known(time) ? `M${x} ${this.margin.top}V${this.height - this.margin.bottom}` : '' });
+    const from = () => `M${this.x(time).toFixed(1)} ${this.margin.top}`;
+    this.put('path', { class: 'cursor', d: known(time) ? `${from()}V${this.height - this.margin.bottom}` : '' });
   }
 
   point(x) {
@@ -290,7 +291,8 @@ function thinned(times, columns, from, to, width) {
     });
   });
   const mean = (bucket, which) => (bucket.counts[which] ? bucket.sums[which] / bucket.counts[which] : null);
-  return buckets.map((bucket) => [Math.min((bucket.key + 0.5) * size, to), ...columns.map((_, which) => mean(bucket, which))]);
+  const middle = ({ key }) => Math.min((key + 0.5) * size, to);
+  return buckets.map((bucket) => [middle(bucket), ...columns.map((_, which) => mean(bucket, which))]);
 }
 
 const QUARTER = 15 * 60;
@@ -317,7 +319,8 @@ export function drawRecent(chart, { times, now, layers = [], lines = [], high, w
     });
     chart.area(look, outline);
   });
-  lines.forEach(({ look }, which) => chart.line(look, points.map((point) => [point[0], point[1 + layers.length + which]])));
+  const first = 1 + layers.length;
+  lines.forEach(({ look }, which) => chart.line(look, points.map((point) => [point[0], point[first + which]])));
   const pointed = chart.pointed;
   chart.cursor(pointed);
   if (pointed === null) return times.length - 1;
@@ -336,8 +339,11 @@ export function drawAccuracy(chart, { windows, truth, low, from, to }) {
   chart.line('truth', truth);
   const middle = (window) => (window.from + Math.min(window.to, to)) / 2;
   const points = (key) => windows.map((window) => [middle(window), window[key]]);
-  const marks = (key) => points(key).filter(([, value]) => known(value)).map(([time, value]) => [chart.x(time), chart.y(value)]);
-  const shape = (key, look, path) => chart.put('path', { class: look, d: marks(key).map(path).join('') });
+  const shape = (key, look, path) => {
+    const marks = points(key).filter(([, value]) => known(value));
+    const d = marks.map(([time, value]) => path([chart.x(time), chart.y(value)])).join('');
+    chart.put('path', { class: look, d });
+  };
 
   chart.line('previous', points('previous'));
   shape('previous', 'previous', ([x, y]) => `M${x - 2.5} ${y - 2.5}h5v5h-5z`);
@@ -368,4 +374,10 @@ export function key(words, look, path) {
   return el('li', {}, drawing, words);
 }
 
-export const KEY = { line: 'M1 7H23', box: 'M5 2H19V12H5Z', dot: 'M8 7a4 4 0 1 0 8 0a4 4 0 1 0 -8 0zM12 0V14', diamond: 'M12 2l5 5l-5 5l-5 -5z', square: 'M1 7H23M9 4h6v6h-6z' };
+export const KEY = {
+  line: 'M1 7H23',
+  box: 'M5 2H19V12H5Z',
+  dot: 'M8 7a4 4 0 1 0 8 0a4 4 0 1 0 -8 0zM12 0V14',
+  diamond: 'M12 2l5 5l-5 5l-5 -5z',
+  square: 'M1 7H23M9 4h6v6h-6z',
+};

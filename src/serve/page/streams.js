@@ -1,7 +1,7 @@
 // The streams: a card for each, and the page of one with the reasons for what was done with it.
 
 import {
-  Chart, INTERVAL, KEY, PairedBar, Terms, clock, countOf, decimal, drawAccuracy, drawRecent, el, halfWidth,
+  Chart, KEY, PairedBar, Terms, clock, countOf, decimal, drawAccuracy, drawRecent, el, halfWidth,
   isShown, key, known, latency, percent, replace, say, scaleWords, share, table, watch,
 } from './charts.js';
 
@@ -29,6 +29,9 @@ function accuracyWords({ index, measured, sd, predicted, previous }) {
   if (known(previous)) parts.push(`student before ${percent(previous)}`);
   return parts.join(', ');
 }
+
+const basisWords = (accuracy) =>
+  accuracy ? `on ${countOf(accuracy.frames, 'labelled frame')} of window ${accuracy.window}` : 'no labelled frames yet';
 
 function inferenceWords({ sample_every: step, resolution }) {
   const frames = step === 1 ? 'every frame' : `1 frame of ${step}`;
@@ -237,7 +240,7 @@ class Summary {
   tellScore({ accuracy, predicted, true_accuracy: truth }, store) {
     say(this.measured, percent(accuracy?.measured));
     say(this.interval, known(accuracy?.sd) ? halfWidth(accuracy.sd) : '');
-    say(this.basis, accuracy ? `on ${countOf(accuracy.frames, 'labelled frame')} of window ${accuracy.window}` : 'no labelled frames yet');
+    say(this.basis, basisWords(accuracy));
     const before = store.windowsOf(this.name).findLast(({ previous }) => known(previous));
     this.score.set('plan expects', known(predicted) ? percent(predicted) : null);
     const elsewhen = before && before.index !== accuracy?.window ? ` (window\u00a0${before.index})` : '';
@@ -329,7 +332,8 @@ export class Cards {
     const { streams, run_time: now } = this.store.snapshot;
     const changed = this.match(streams);
     for (const stream of streams) this.cards.get(stream.name).update(stream, this.store);
-    say(document.getElementById('streams-sum'), `${sumWords(streams)}. Full width of the bars: ${scaleWords(this.store.streamScale)}.`);
+    const scale = `Full width of the bars: ${scaleWords(this.store.streamScale)}.`;
+    say(document.getElementById('streams-sum'), `${sumWords(streams)}. ${scale}`);
     document.getElementById('filter-box').hidden = streams.length <= 8;
     if (changed || now < this.sortedAt || now - this.sortedAt > SORT_SECONDS) this.sort();
     if (changed) this.pick();
@@ -442,7 +446,7 @@ export class Detail {
   layOut() {
     const { top, chart, rest } = this.summary.parts;
     const panel = (...children) => el('div', { class: 'panel stack' }, ...children);
-    const charts = this.recent.map(({ title, chart: recent, readout }) => panel(el('h4', {}, title), recent.svg, readout));
+    const charts = this.recent.map((one) => panel(el('h4', {}, one.title), one.chart.svg, one.readout));
     this.windows.node.append(this.segments.node, this.profiles.node);
     this.body = el('div', { class: 'stack large', hidden: '' },
       el('div', { class: 'two' }, panel(...top), panel(...rest)),
@@ -457,7 +461,8 @@ export class Detail {
   }
 
   recentCharts() {
-    const shares = (kind) => this.recentChart(`Share of ${kind}: granted (line), used (area)`, (chart) => this.drawShares(chart, kind));
+    const shares = (kind) =>
+      this.recentChart(`Share of ${kind}: granted (line), used (area)`, (chart) => this.drawShares(chart, kind));
     return [
       shares('inference'),
       shares('training'),
@@ -478,7 +483,8 @@ export class Detail {
   drawShares(chart, kind) {
     const { granted, used } = this.store.jobHistory((job) => job.stream === this.name && job.kind === kind);
     const high = roundUp([...granted, ...used]);
-    const at = this.drawn(chart, high, share, [{ look: `area ${kind}`, values: used }], [{ look: 'granted', values: granted }]);
+    const at = this.drawn(chart, high, share,
+      [{ look: `area ${kind}`, values: used }], [{ look: 'granted', values: granted }]);
     return `granted ${share(granted[at])}, used ${share(used[at])}`;
   }
 
@@ -496,7 +502,8 @@ export class Detail {
   }
 
   drawn(chart, high, words, layers, lines) {
-    return drawRecent(chart, { times: this.store.history.times, now: this.store.snapshot.at, layers, lines, high, words });
+    const { history, snapshot } = this.store;
+    return drawRecent(chart, { times: history.times, now: snapshot.at, layers, lines, high, words });
   }
 
   update() {
@@ -568,7 +575,8 @@ function folded(title) {
 }
 
 function configurationWords(config) {
-  const parts = [countOf(config.epochs, 'epoch'), `batch ${config.batch_size}`, `${percent(config.data_fraction, 0)} of the data`];
+  const data = `${percent(config.data_fraction, 0)} of the data`;
+  const parts = [countOf(config.epochs, 'epoch'), `batch ${config.batch_size}`, data];
   if (known(config.learning_rate)) parts.push(`rate ${config.learning_rate}`);
   if (config.head_width) parts.push(`head ${config.head_width}`);
   if (known(config.layers_trained)) parts.push(`${config.layers_trained} layers trained`);
@@ -576,7 +584,8 @@ function configurationWords(config) {
   return parts.join(', ');
 }
 
-function outcomeWords({ to, promoted, rolled_back: back, cut_off: cut, serving_accuracy: serving, retrained_accuracy: retrained }) {
+function outcomeWords({ to, promoted, rolled_back: back, cut_off: cut, ...measured }) {
+  const { serving_accuracy: serving, retrained_accuracy: retrained } = measured;
   if (promoted) return known(back) ? `promoted, taken back at ${clock(back)}` : 'promoted';
   if (cut) return 'cut off before its end';
   if (!known(to)) return 'running';
@@ -587,12 +596,13 @@ function outcomeWords({ to, promoted, rolled_back: back, cut_off: cut, serving_a
 function differenceWords({ serving_accuracy: serving, retrained_accuracy: retrained, difference_sd: sd }) {
   if (!known(serving) || !known(retrained)) return '–';
   const difference = (retrained - serving) * 100;
-  return `${difference < 0 ? '−' : '+'}${Math.abs(difference).toFixed(1)}${known(sd) ? ` ± ${(INTERVAL * sd * 100).toFixed(1)}` : ''}`;
+  const signed = `${difference < 0 ? '−' : '+'}${Math.abs(difference).toFixed(1)}`;
+  return known(sd) ? `${signed} ${halfWidth(sd)}` : signed;
 }
 
 function retrainingTable(retrainings) {
-  const titles = ['from – to', 'outcome', 'accuracy predicted', 'retrained', 'serving', 'difference, points', 'chance to be better',
-    'GPU-seconds predicted', 'taken', 'examples', 'held out', 'configuration'];
+  const titles = ['from – to', 'outcome', 'accuracy predicted', 'retrained', 'serving', 'difference, points',
+    'chance to be better', 'GPU-seconds predicted', 'taken', 'examples', 'held out', 'configuration'];
   return table(titles, retrainings.map((one) => [
     `${clock(one.from)} – ${known(one.to) ? clock(one.to) : 'now'}`,
     text(outcomeWords(one)),
@@ -610,7 +620,8 @@ function decisionLog(decisions) {
 }
 
 function windowTable(windows) {
-  const titles = ['window', 'from – to', 'measured', 'frames labelled', 'predicted', 'truth', 'labelling, s', 'profiling, s', 'retrainings'];
+  const titles = ['window', 'from – to', 'measured', 'frames labelled', 'predicted', 'truth', 'labelling, s',
+    'profiling, s', 'retrainings'];
   return table(titles, windows.map((one) => [
     String(one.index), `${clock(one.from)} – ${clock(one.to)}`,
     `${percent(one.measured_accuracy)}${known(one.measured_sd) ? ` ${halfWidth(one.measured_sd)}` : ''}`,

@@ -483,8 +483,9 @@ fn act(command: Command) -> Result<()> {
 fn load(file: &Path) -> Result<ValidConfig> {
     let load = || {
         let config = ValidConfig::load(file)?;
-        // A teacher of the program's own is for programs that embed ekya.
+        // Teachers and sources of a program's own are for programs that embed ekya.
         config.check_own_teachers(&[])?;
+        config.check_own_sources(&[])?;
         Ok::<_, ConfigError>(config)
     };
     load().with_context(|| file.display().to_string())

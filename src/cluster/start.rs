@@ -126,6 +126,15 @@ impl Cluster {
         (self.node.clone(), self.actor.clone())
     }
 
+    /// Uses the certificate that is in the folder now, from the next connection on.
+    pub(crate) fn renew(&self, config: &ClusterConfig) {
+        let identity = Identity::load(&config.certs, &config.name);
+        match identity.and_then(|identity| self.node.rotate(&identity)) {
+            Ok(()) => tracing::info!("the certificate was read again"),
+            Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        }
+    }
+
     /// Asks for decisions.
     pub(crate) fn ask(&self) -> Ask {
         let actor = self.actor.clone();

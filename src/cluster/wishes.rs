@@ -5,6 +5,7 @@ use ekya_actors::{Ctx, Receive, Reply};
 use super::actor::ClusterActor;
 use super::assignments::Assignment;
 use super::custody::{Change, Waiting};
+use super::homes::admits;
 use super::messages::{Manage, Purpose};
 use crate::clock::unix_seconds;
 use crate::config::StreamConfig;
@@ -99,6 +100,11 @@ impl ClusterActor {
         };
         if to == self.me() {
             return hear(waits, Ok(()));
+        }
+        if !admits(&assignment.config.may_run_on(&self.me()), &to) {
+            let why =
+                format!("'{stream}' may not run on {to}: `stay` or `nodes` of its configuration");
+            return hear(waits, Err(why));
         }
         assignment.home.clone_from(&to);
         self.give(stream, to, assignment, Purpose::Run, waits, ctx);

@@ -14,7 +14,8 @@ impl Node {
             let sections = restart.join(", ");
             tracing::warn!(sections, "these have changed, and need a restart");
         }
-        if self.cluster.is_some() {
+        if let (Some(cluster), Some(config)) = (&self.cluster, &self.config.cluster) {
+            cluster.renew(config);
             tracing::warn!(
                 "streams of a cluster are not taken from a file while it runs: \
                  `ekya stream add`, `remove` and `move` change them"
@@ -23,21 +24,37 @@ impl Node {
         }
         let Changes { gone, come } = changes(&self.configured, &config.streams);
         let (removed, added) = (gone.len(), come.len());
+        let (before, stay) = std::mem::take(&mut self.configured)
+            .into_iter()
+            .partition::<Vec<_>, _>(|stream| gone.contains(&stream.name));
+        self.configured = stay;
         for name in gone {
             self.remove_stream(&name);
-            self.configured.retain(|stream| stream.name != name);
         }
         for stream in come {
-            match self.add_stream(&stream, Duration::ZERO) {
-                Ok(()) => self.configured.push(stream),
-                Err(error) => {
-                    let error = anyhow::Error::from(error);
-                    tracing::error!(stream = stream.name, "the stream cannot come: {error:#}");
-                }
+            let name = stream.name.clone();
+            if !self.takes_on(stream)
+                && let Some(before) = before.iter().find(|before| before.name == name)
+            {
+                self.takes_on(before.clone());
             }
         }
         self.show_streams();
         tracing::info!(removed, added, "the configuration was read again");
+    }
+
+    fn takes_on(&mut self, stream: StreamConfig) -> bool {
+        match self.add_stream(&stream, Duration::ZERO) {
+            Ok(()) => {
+                self.configured.push(stream);
+                true
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::error!(stream = stream.name, "the stream cannot come: {error:#}");
+                false
+            }
+        }
     }
 }
 

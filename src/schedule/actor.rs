@@ -152,6 +152,12 @@ impl SchedulerActor {
         }
     }
 
+    /// What serves the streams that have not gone, and what is known of them.
+    pub(super) fn here(&self) -> impl Iterator<Item = (&StreamSetup, &StreamState)> {
+        let all = self.setup.streams.iter().zip(&self.streams);
+        all.filter(|(_, state)| !state.gone)
+    }
+
     /// Whether students are retrained at all.
     pub(super) fn trains(&self) -> bool {
         self.policy.retraining != Retraining::Never
@@ -314,13 +320,15 @@ impl SchedulerActor {
             return self.finish();
         }
         let end = self.now();
-        for stream in &self.setup.streams {
+        for (stream, _) in self.here() {
             // What arrives from here on belongs to no window.
             stream.intake.close();
         }
         for stream in 0..self.streams.len() {
-            let samples = self.resample(stream, end, end + 1.0);
-            self.label(stream, samples, ctx);
+            if !self.streams[stream].gone {
+                let samples = self.resample(stream, end, end + 1.0);
+                self.label(stream, samples, ctx);
+            }
         }
         self.grant_labelling_only();
         // A teacher that hangs must not keep the record from being written.
@@ -333,7 +341,8 @@ impl SchedulerActor {
     }
 
     pub(super) fn finish_when_labelled(&mut self) {
-        if self.streams.iter().all(|stream| stream.labels.complete()) {
+        let mut here = self.streams.iter().filter(|stream| !stream.gone);
+        if here.all(|stream| stream.labels.complete()) {
             self.finish();
         }
     }

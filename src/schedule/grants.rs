@@ -318,12 +318,8 @@ impl SchedulerActor {
 
     fn grant_labelling(&self, grants: &mut [Vec<Grant>]) {
         for (device, grants) in grants.iter_mut().enumerate() {
-            let here = self
-                .setup
-                .streams
-                .iter()
-                .filter(|stream| stream.device == device);
-            let mut jobs: Vec<JobId> = here.map(|stream| stream.labelling_job).collect();
+            let here = self.here().filter(|(stream, _)| stream.device == device);
+            let mut jobs: Vec<JobId> = here.map(|(stream, _)| stream.labelling_job).collect();
             jobs.sort();
             jobs.dedup();
             let each = even_part(self.labelling_share(device), jobs.len());
@@ -334,7 +330,7 @@ impl SchedulerActor {
     pub(super) fn grant_labelling_only(&mut self) {
         self.sequence += 1;
         let mut grants: Vec<Vec<Grant>> = vec![Vec::new(); self.setup.devices.len()];
-        for stream in &self.setup.streams {
+        for (stream, _) in self.here() {
             grants[stream.device].push(self.grant(stream.inference_job, Share::ZERO));
             grants[stream.device].push(self.grant(stream.training_job, Share::ZERO));
         }

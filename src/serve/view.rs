@@ -419,6 +419,7 @@ impl TrainingView {
 pub(super) fn in_words(config: &RetrainingConfig) -> String {
     let frozen = match config.layers_frozen {
         0 => "all layers".to_owned(),
+        usize::MAX => "the head alone".to_owned(),
         frozen => format!("{frozen} blocks frozen"),
     };
     let head = match config.head_width {

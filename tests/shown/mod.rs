@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -76,7 +76,7 @@ impl Shown {
             }
         };
         // So that the node never waits for somebody to read.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
         Self {
             process,
             address,
@@ -90,19 +90,7 @@ impl Shown {
 
     /// Asks for a path, with these lines of header added.
     pub(crate) fn get_with(&self, path: &str, lines: &[&str]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-        let host = if lines.contains("Host:") {
-            String::new()
-        } else {
-            format!("Host: {}\r\n", self.address)
-        };
-        let request = format!("GET {path} HTTP/1.1\r\n{host}{lines}Connection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        Answer::of(&answer)
+        fetch(self.address, path, lines).unwrap()
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -144,6 +132,23 @@ impl Drop for Shown {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+/// Asks whoever listens there for a path, with these lines of header added.
+pub(crate) fn fetch(address: SocketAddr, path: &str, lines: &[&str]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    let host = if lines.contains("Host:") {
+        String::new()
+    } else {
+        format!("Host: {address}\r\n")
+    };
+    let request = format!("GET {path} HTTP/1.1\r\n{host}{lines}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(Answer::of(&answer))
 }
 
 impl Answer {

@@ -239,3 +239,39 @@ fn a_port_that_is_taken_or_open_to_all_is_refused() {
     let said = refused("nonsense");
     assert!(said.contains("an IP address and a port"), "{said}");
 }
+
+#[test]
+fn a_configuration_is_taken_while_the_node_runs() {
+    let node = Shown::run(SCENES);
+    let names = |snapshot: &Value| {
+        let streams = snapshot["streams"].as_array().unwrap();
+        let names = streams
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let before = node.until("answering", |snapshot| {
+        stream(snapshot, "gate")["frames"]["answered"].as_u64() > Some(5)
+    });
+    assert_eq!(names(&before), ["gate", "north / harbour"]);
+    // What is wrong changes nothing.
+    node.reload("[run]\nwindow = 3\n");
+    // The harbour goes, the market comes, and the gate notices nothing.
+    let mut market = SCENES.replace("north / harbour", "market");
+    market += "\n[learning]\nconfidence = 0.9\n";
+    node.reload(&market);
+    let after = node.until("changed", |snapshot| names(snapshot) == ["gate", "market"]);
+    let frames = |snapshot: &Value| stream(snapshot, "gate")["frames"]["answered"].as_u64();
+    assert!(frames(&after) >= frames(&before));
+    node.until("answering for the market", |snapshot| {
+        stream(snapshot, "market")["frames"]["answered"].as_u64() > Some(0)
+    });
+    assert_eq!(node.get(&format!("/api/v1/streams/{HARBOUR}")).status, 404);
+    let log = node.end();
+    assert!(log.contains("the configuration stays as it was"), "{log}");
+    assert!(
+        log.contains("need a restart sections=\"[learning]\""),
+        "{log}"
+    );
+    assert!(!log.contains("ERROR ekya::schedule"), "{log}");
+}

@@ -6,8 +6,11 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Longer than anything here takes.
@@ -41,6 +44,8 @@ pub(crate) struct Shown {
     process: Child,
     pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
+    /// Gives the rest of the log when the node has ended.
+    log: Option<JoinHandle<String>>,
 }
 
 /// What came back.
@@ -60,6 +65,8 @@ impl Shown {
             .args(["run", "--serve", "127.0.0.1:0", "--config"])
             .arg(&file)
             .env_remove("EKYA_TOKEN")
+            // A terminal that goes would end the node.
+            .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -76,11 +83,16 @@ impl Shown {
             }
         };
         // So that the node never waits for somebody to read.
-        std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
+        let rest = std::thread::spawn(move || {
+            let mut rest = String::new();
+            log.read_to_string(&mut rest).unwrap();
+            rest
+        });
         Self {
             process,
             address,
             folder,
+            log: Some(rest),
         }
     }
 
@@ -122,8 +134,21 @@ impl Shown {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+    /// Has the node read another configuration.
+    pub(crate) fn reload(&self, config: &str) {
+        fs::write(self.folder.path().join("site.toml"), config).unwrap();
+        self.signal(Signal::SIGHUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Ends the node in good order; what it has logged since it was shown.
+    pub(crate) fn end(mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        assert!(self.process.wait().unwrap().success());
+        self.log.take().unwrap().join().unwrap()
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum Soak {
     Devices,
     /// Every way in which a worker can die, a hundred times each (or as often as `EKYA_FAULTS` says).
     Faults,
+    /// A node that is killed 200 times at random moments (or as often as `EKYA_KILLS` says).
+    Kill,
     /// The streams of examples/scenes.toml for an hour; fails when their memory goes on growing.
     Memory,
 }
@@ -60,7 +62,8 @@ pub(crate) fn soak(soak: Soak, minutes: u64) -> Result<ExitCode> {
         Soak::Actors => actors(),
         Soak::Membership => membership(minutes),
         Soak::Devices => devices::devices(Duration::from_secs(60 * minutes)),
-        Soak::Faults => faults(),
+        Soak::Faults => often("faults", "EKYA_FAULTS", FAULTS),
+        Soak::Kill => often("killed", "EKYA_KILLS", KILLS),
         Soak::Memory => memory(Duration::from_secs(60 * minutes)),
     }
 }
@@ -94,11 +97,15 @@ fn membership(minutes: u64) -> Result<ExitCode> {
 /// How often each fault is tried, unless `EKYA_FAULTS` says otherwise; `cargo test` tries 5 times.
 const FAULTS: &str = "100";
 
-fn faults() -> Result<ExitCode> {
-    let mut command = run::cargo(["test", "--package", "ekya", "--test", "faults"]);
+/// How often a node is killed, unless `EKYA_KILLS` says otherwise; `cargo test` does it 10 times.
+const KILLS: &str = "200";
+
+/// A test as often as `variable` says, or else `usual`.
+fn often(test: &str, variable: &str, usual: &str) -> Result<ExitCode> {
+    let mut command = run::cargo(["test", "--package", "ekya", "--test", test]);
     command.args(["--", "--nocapture"]);
-    if std::env::var_os("EKYA_FAULTS").is_none() {
-        command.env("EKYA_FAULTS", FAULTS);
+    if std::env::var_os(variable).is_none() {
+        command.env(variable, usual);
     }
     run::must_pass(&mut command, "the error says what a fault came to")?;
     Ok(ExitCode::SUCCESS)

@@ -26,10 +26,31 @@ pub(super) struct Camera {
     /// Whether the running decoder has given a frame.
     connected: bool,
     started: bool,
-    /// The fault that was last warned of: the same one again is no news.
+    news: News,
+}
+
+/// What the log was told, so that a camera that is lost again and again does not flood it.
+#[derive(Default)]
+struct News {
+    /// The fault that was last warned of.
     warned: Option<Fault>,
     /// Whether it was warned of a loss and not yet said that the camera is back.
     missed: bool,
+}
+
+impl News {
+    /// Whether to warn of `fault`: it is another one than before, or the camera `was_well` since.
+    fn handle_loss(&mut self, fault: Fault, was_well: bool) -> bool {
+        let warn = was_well || self.warned != Some(fault);
+        self.warned = Some(fault);
+        self.missed |= warn;
+        warn
+    }
+
+    /// Whether to say that the camera is back.
+    fn handle_found(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
+    }
 }
 
 impl Camera {
@@ -42,8 +63,7 @@ impl Camera {
             opened: Instant::now(),
             connected: false,
             started: false,
-            warned: None,
-            missed: false,
+            news: News::default(),
         }
     }
 
@@ -62,7 +82,10 @@ impl Camera {
             match self.recovery.poll(self.opened.elapsed()) {
                 Step::Pause(left) => std::thread::sleep(left.min(STOP_CHECK)),
                 Step::Start => self.start(decoding),
-                Step::GiveUp => self.lost(decoding, Fault::Silent, "silent for too long"),
+                Step::GiveUp => {
+                    let silent = format!("no frame for {} s", decoding.config.silent_seconds);
+                    self.lost(decoding, Fault::Silent, &silent);
+                }
                 Step::Listen(left) => {
                     if let Some(rgb) = self.listen(decoding, left) {
                         return decoding.frame(rgb, self.opened.elapsed()).map(Some);
@@ -75,7 +98,7 @@ impl Camera {
 
     fn start(&mut self, decoding: &mut Decoding) {
         if std::mem::replace(&mut self.started, true) {
-            self.health.reconnects();
+            self.health.reconnecting();
         }
         match decoding.start() {
             Ok(()) => self.recovery.handle_start(self.opened.elapsed()),
@@ -109,7 +132,7 @@ impl Camera {
         let down = self.health.report().since.elapsed();
         self.connected = true;
         self.health.found();
-        if std::mem::take(&mut self.missed) {
+        if self.news.handle_found() {
             tracing::info!(input = %decoding.config.input, down_seconds = down.as_secs(), "the camera is back");
         }
     }
@@ -143,10 +166,8 @@ impl Camera {
         let loss = self.recovery.handle_loss(self.opened.elapsed());
         let (input, frames) = (&decoding.config.input, decoding.frames());
         let pause_ms = loss.pause.as_millis();
-        if loss.was_well || self.warned != Some(fault) {
+        if self.news.handle_loss(fault, loss.was_well) {
             tracing::warn!(%input, %fault, %reason, frames, pause_ms, "no frames from the camera, trying again for ever");
-            self.warned = Some(fault);
-            self.missed = true;
         } else {
             tracing::debug!(%input, %fault, %reason, frames, pause_ms, "no frames from the camera");
         }
@@ -165,4 +186,23 @@ fn seed(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_fault_again_is_no_news() {
+        let mut news = News::default();
+        assert!(news.handle_loss(Fault::Silent, false));
+        assert!(!news.handle_loss(Fault::Silent, false));
+        assert!(news.handle_loss(Fault::Unreachable, false));
+        assert!(news.handle_found());
+        // It flaps: neither the loss nor the return is said again.
+        assert!(!news.handle_loss(Fault::Unreachable, false));
+        assert!(!news.handle_found());
+        assert!(news.handle_loss(Fault::Unreachable, true));
+        assert!(news.handle_found());
+    }
 }

@@ -65,7 +65,7 @@ impl SourceHealth {
     }
 
     /// Another decoder is started.
-    pub(super) fn reconnects(&self) {
+    pub(super) fn reconnecting(&self) {
         self.0.lock().reconnects += 1;
     }
 
@@ -89,7 +89,7 @@ mod tests {
         health.found();
         health.lost(Fault::Silent, "no frame for 10 s".to_owned());
         let first = health.report();
-        health.reconnects();
+        health.reconnecting();
         health.lost(Fault::Unreachable, "refused".to_owned());
         let second = health.report();
         assert_eq!((second.connected, second.reconnects), (false, 1));

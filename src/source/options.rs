@@ -21,7 +21,10 @@ const SECRET_BYTES: usize = 8;
 /// Hardware decoding: a name such as `"vaapi"`, or ffmpeg's options before its input, as in
 /// `["-hwaccel", "cuda", "-hwaccel_device", "1"]` or `["-c:v", "h264_cuvid"]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "hwaccel must be a name such as \"vaapi\" or a list of ffmpeg's options"
+)]
 pub enum Hwaccel {
     /// One of `auto`, `amf`, `cuda`, `drm`, `qsv`, `rkmpp`, `vaapi`, `vdpau`, `vulkan`.
     Name(String),

@@ -1,4 +1,4 @@
-//! A video file, or a camera behind a URL, decoded by an `ffmpeg` process.
+//! A video file, or a camera behind a URL or a device, decoded by an `ffmpeg` process.
 //!
 //! Raw video in a pipe carries no timestamps: frame `i` of a file was taken at `i / fps`, a frame
 //! of a camera when it arrived.
@@ -407,6 +407,24 @@ mod tests {
             .is_ok()
         );
         assert!(camera.validate().is_ok());
+    }
+
+    #[test]
+    fn reading_and_decoding_are_read_from_toml_and_travel_as_json() {
+        let text = "input = \"rtsps://cam/1\"\nhwaccel = \"vaapi\"\ninput_options = { tls_verify = \"0\" }\n";
+        let config: VideoConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.hwaccel, Some(Hwaccel::Name("vaapi".to_owned())));
+        assert_eq!(config.input_options.0["tls_verify"], "0");
+        assert!(config.validate().is_ok());
+        for config in [config, VideoConfig::new("a.mp4")] {
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<VideoConfig>(&json).unwrap(), config);
+        }
+        let list =
+            toml::from_str::<VideoConfig>("input = \"a\"\nhwaccel = [\"-hwaccel\", \"cuda\"]\n");
+        assert!(list.unwrap().validate().is_ok());
+        let wrong = toml::from_str::<VideoConfig>("input = \"a\"\nhwaccel = 1\n").unwrap_err();
+        assert!(wrong.to_string().contains("such as"), "{wrong}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -21,6 +21,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpid, getppid};
 
+use super::invocation::Invocation;
 use super::{SourceError, StopFlag};
 
 /// Where `cargo xtask setup` puts the program, below the cache folder.
@@ -85,6 +86,24 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
+/// The major version of `program`, or `None` where it does not say: development builds have none.
+pub(super) fn release(program: &Path) -> Option<u32> {
+    let said = Command::new(program)
+        .arg("-version")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    release_in(&String::from_utf8_lossy(&said.stdout))
+}
+
+/// As in "ffmpeg version 5.1.9-0+deb12u1 …" or "ffmpeg version n9.0.2-…"; "N-109741-…" is a count of commits.
+fn release_in(said: &str) -> Option<u32> {
+    let version = said.strip_prefix("ffmpeg version ")?;
+    let version = version.strip_prefix('n').unwrap_or(version);
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
 /// One run of the decoder. It lives no longer than this value, this process, and the thread that
 /// started it (Linux sends the death signal when that thread ends). Not `Debug`: what the decoder
 /// said may hold a camera's password.
@@ -110,15 +129,23 @@ pub(super) enum Event {
 }
 
 impl Decoder {
-    /// Starts `program`; frames of `frame_bytes` are expected on its standard output.
+    /// Starts `program` and hands it its script; frames of `frame_bytes` are expected on its standard
+    /// output.
     ///
     /// # Errors
     /// Whatever the system says when it cannot be started.
-    pub(super) fn start(program: &Path, args: &[String], frame_bytes: usize) -> io::Result<Self> {
+    pub(super) fn start(
+        program: &Path,
+        invocation: &Invocation,
+        frame_bytes: usize,
+    ) -> io::Result<Self> {
         let mut command = Command::new(program);
         command
-            .args(args)
-            .stdin(Stdio::null())
+            .args(&invocation.args)
+            .stdin(match invocation.script {
+                Some(_) => Stdio::piped(),
+                None => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // A group of its own: Ctrl-C at the terminal is ours to handle, and a kill takes helpers along.
@@ -138,6 +165,11 @@ impl Decoder {
             });
         }
         let mut child = command.spawn()?;
+        if let (Some(mut stdin), Some(script)) = (child.stdin.take(), &invocation.script) {
+            // A script is smaller than a pipe, so this does not wait. One that has died at once does
+            // not read it; how it ended says more than this error would.
+            let _ = stdin.write_all(script.as_bytes());
+        }
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let stderr = child.stderr.take();
         // Refused where the limit is lower; the default size works too.
@@ -174,19 +206,21 @@ impl Decoder {
     pub(super) fn next(&mut self, patience: Duration, stop: &StopFlag) -> io::Result<Event> {
         let deadline = Instant::now() + patience;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
             if stop.is_set() {
                 return Ok(Event::Stopped);
             }
-            if left.is_zero() {
-                return Ok(Event::Silent);
-            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Looks once more when the time is over: this process may have been stopped meanwhile.
             let (frames, messages) = self.wait_readable(left.min(STOP_CHECK))?;
+            let late = left.is_zero();
             if messages {
                 self.read_messages();
             }
             if frames && let Some(event) = self.read_frame()? {
                 return Ok(event);
+            }
+            if late {
+                return Ok(Event::Silent);
             }
         }
     }
@@ -328,7 +362,7 @@ pub(super) struct Said {
 
 impl Said {
     /// The lines kept, oldest first.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> + Clone {
         self.lines.iter().map(String::as_str)
     }
 
@@ -429,6 +463,19 @@ mod tests {
         );
         let wrong = find(&[path, ("EKYA_FFMPEG", root.join("none"))]);
         assert!(wrong.is_err_and(|error| error.to_string().contains("EKYA_FFMPEG")));
+    }
+
+    #[test]
+    fn a_release_is_read_from_its_version() {
+        for (said, release) in [
+            ("ffmpeg version 5.1.9-0+deb12u1 Copyright (c)", Some(5)),
+            ("ffmpeg version n9.0.2-17-g2a571b6068 Copyright", Some(9)),
+            ("ffmpeg version 4.4.2-0ubuntu0.22.04.1", Some(4)),
+            ("ffmpeg version N-109741-gbbe95f7353", None),
+            ("", None),
+        ] {
+            assert_eq!(release_in(said), release, "{said}");
+        }
     }
 
     #[test]

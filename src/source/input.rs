@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// A path of a video file, or a URL of a camera.
+/// How the paths of Video4Linux devices begin.
+const DEVICES: [&str; 2] = ["/dev/video", "/dev/v4l/"];
+
+/// A path of a video file, a URL of a camera, or the device of a webcam.
 ///
 /// A camera's URL often carries its password, so the text itself is read only to start the decoder:
 /// `Debug` and `Display` show it without user, password and query. Serialised it is whole: for other
@@ -29,9 +32,16 @@ impl VideoInput {
         is_scheme.then(|| scheme.to_ascii_lowercase())
     }
 
-    /// The file, when this names one: a path, or a `file://` URL.
+    /// The device of a webcam, when this names one.
+    pub(super) fn device(&self) -> Option<&str> {
+        let is_device = DEVICES.iter().any(|prefix| self.0.starts_with(prefix));
+        is_device.then_some(&self.0)
+    }
+
+    /// The file, when this names one: a path that is no device's, or a `file://` URL.
     pub(super) fn file(&self) -> Option<PathBuf> {
         match self.scheme().as_deref() {
+            None if self.device().is_some() => None,
             None => Some(PathBuf::from(&self.0)),
             Some("file") => self
                 .0
@@ -67,6 +77,11 @@ impl VideoInput {
             text = text.replace(&secret, "***");
         }
         strip_user_info(&text)
+    }
+
+    /// Whether it has parts that must not be shown.
+    pub(super) fn has_secrets(&self) -> bool {
+        !self.secrets().is_empty()
     }
 
     /// The parts that must not be shown, longest first.
@@ -215,5 +230,8 @@ mod tests {
             Some("dir/a.mp4".into())
         );
         assert_eq!(VideoInput::from("rtsp://cam/1").file(), None);
+        let webcam = VideoInput::from("/dev/v4l/by-id/usb-cam");
+        assert_eq!((webcam.file(), webcam.device().is_some()), (None, true));
+        assert!(VideoInput::from("/dev/shm/a.mp4").file().is_some());
     }
 }

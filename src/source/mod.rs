@@ -2,11 +2,18 @@
 //!
 //! A source hands over frames in order; it does not pace them, queue them or drop them.
 
+mod camera;
+mod decoding;
+pub mod fault;
 pub mod ffmpeg;
 pub mod folder;
+pub mod health;
 pub mod input;
+mod invocation;
+pub mod options;
 pub mod own;
 pub mod push;
+mod recovery;
 pub mod scene;
 pub mod video;
 
@@ -16,6 +23,8 @@ use std::time::Duration;
 
 use ekya_models::{BBox, Image, Object};
 use thiserror::Error;
+
+use health::SourceHealth;
 
 /// One frame as a source hands it over.
 #[derive(Debug, Clone)]
@@ -63,6 +72,12 @@ pub trait Source: Send {
 
     /// Whether frames come when they come (a camera), rather than as fast as they are asked for.
     fn is_live(&self) -> bool;
+
+    /// How a camera is doing, for others to show while frames are taken; `None` for sources that are
+    /// never lost.
+    fn health(&self) -> Option<Arc<SourceHealth>> {
+        None
+    }
 }
 
 /// Asks whoever holds a clone to end soon; once set it stays set.

@@ -1,44 +1,38 @@
-//! A video file, or a camera behind a URL, decoded by an `ffmpeg` process.
+//! A video file, or a camera behind a URL or a device, decoded by an `ffmpeg` process.
 //!
 //! Raw video in a pipe carries no timestamps: frame `i` of a file was taken at `i / fps`, a frame
 //! of a camera when it arrived.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ekya_models::Image;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::camera::Camera;
+use super::decoding::Decoding;
 use super::ffmpeg::{self, Decoder, Event};
+use super::health::SourceHealth;
 pub use super::input::VideoInput;
+pub use super::options::{Hwaccel, InputOptions};
 use super::{Frame, Source, SourceError, StopFlag};
 
 /// How long the decoder may work on one frame of a file. Seeking through a damaged one takes a
 /// while; nothing takes a minute but a hang.
 const FILE_PATIENCE: Duration = Duration::from_secs(60);
-/// First pause before a camera's decoder is started again; doubled by every failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause. A decoder that ran for longer than this was healthy: pauses start anew.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often a pause looks at the stop flag.
-const STOP_CHECK: Duration = Duration::from_millis(100);
-/// Lines of the decoder that an error quotes.
-const QUOTED_LINES: usize = 5;
 /// Largest side of a picture, in pixels: 8K.
 const MAX_SIDE: usize = 8192;
+/// Longest URL of a camera.
+const MAX_URL_BYTES: usize = 2048;
 
 /// A video source, as configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VideoConfig {
-    /// Path of a file, or URL of a camera (`rtsp://…`; also what else ffmpeg reads). A URL is taken
-    /// to be live: frames come when they come, and its end is a fault to recover from.
+    /// Path of a file, URL of a camera (`rtsp://…`; also what else ffmpeg reads), or a webcam's device
+    /// (`/dev/video0`). URLs and devices are taken to be live: frames come when they come, and an end
+    /// is a fault to recover from.
     pub input: VideoInput,
     /// Width in pixels that pictures are scaled to, whatever the video's shape.
     #[serde(default = "default_width")]
@@ -46,7 +40,8 @@ pub struct VideoConfig {
     /// Height in pixels, likewise.
     #[serde(default = "default_height")]
     pub height: usize,
-    /// Frames a second of video, 0.1 to 240; frames are left out or repeated to reach it.
+    /// Frames a second of video, 0.1 to 240. Frames are left out to reach it, and those of a file
+    /// repeated; a camera that gives fewer gives fewer.
     #[serde(default = "default_fps")]
     pub fps: f64,
     /// Files only: by what factor the replay is slower than the video, at least 1. The source hands
@@ -57,6 +52,13 @@ pub struct VideoConfig {
     /// made again, 1 to 86400. A camera that sends on motion only is silent without being dead.
     #[serde(default = "default_silent_seconds")]
     pub silent_seconds: u32,
+    /// Decoding in hardware; absent is on the CPU. Where the hardware is lacking, a file fails and a
+    /// camera gives no frames, with a warning that says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hwaccel: Option<Hwaccel>,
+    /// More options of ffmpeg for reading the input; they win over those that are set without asking.
+    #[serde(default)]
+    pub input_options: InputOptions,
 }
 
 fn default_width() -> usize {
@@ -90,6 +92,8 @@ impl VideoConfig {
             fps: default_fps(),
             slowdown: default_slowdown(),
             silent_seconds: default_silent_seconds(),
+            hwaccel: None,
+            input_options: InputOptions::default(),
         }
     }
 
@@ -137,43 +141,39 @@ impl VideoConfig {
             self.silent_seconds,
             silence_fits,
             "1 to 86400",
+        )?;
+        self.validate_reading()
+    }
+
+    /// The settings that become ffmpeg's arguments.
+    fn validate_reading(&self) -> Result<(), SourceError> {
+        let url = self.input.raw();
+        let is_line = url.len() <= MAX_URL_BYTES && !url.contains(char::is_control);
+        let fits = is_line || !self.is_live();
+        check(
+            "input",
+            &self.input,
+            fits,
+            "a URL of one line, up to 2048 bytes",
+        )?;
+        if let Some(hwaccel) = &self.hwaccel {
+            let expected = "the name of a method (auto, amf, cuda, drm, qsv, rkmpp, vaapi, vdpau, \
+                            vulkan) or a list of ffmpeg's options before its input";
+            check("hwaccel", hwaccel, hwaccel.is_valid(), expected)?;
+        }
+        check(
+            "input_options",
+            format!("{:?}", self.input_options),
+            self.input_options.are_valid(),
+            "ffmpeg's options by name, as in { rtsp_transport = \"udp\" }, with values of one line",
         )
     }
 
-    /// Arguments of ffmpeg for this input.
-    fn ffmpeg_args(&self) -> Vec<String> {
-        let mut args = words("-hide_banner -nostdin -loglevel level+warning -threads 2");
-        match self.input.file() {
-            // With its protocol named, a file called "a:b.mp4" or "-.mp4" is still a file.
-            Some(path) => args.extend(["-i".to_owned(), format!("file:{}", path.display())]),
-            None => {
-                if self
-                    .input
-                    .scheme()
-                    .is_some_and(|scheme| scheme.starts_with("rtsp"))
-                {
-                    args.extend(words("-rtsp_transport tcp"));
-                }
-                // Cameras' clocks jump; arrival does not. Time limits are not left to ffmpeg: their
-                // option has other names and meanings from version to version.
-                args.extend(words(
-                    "-fflags +genpts+discardcorrupt -use_wallclock_as_timestamps 1",
-                ));
-                args.extend(["-i".to_owned(), self.input.raw().to_owned()]);
-            }
-        }
-        args.extend(words("-map 0:v:0 -vf"));
-        args.push(format!(
-            "fps={},scale={}:{}",
-            self.fps, self.width, self.height
-        ));
-        args.extend(words("-f rawvideo -pix_fmt rgb24 pipe:1"));
-        args
+    /// `text` (of the decoder) without anything secret.
+    pub(super) fn redact(&self, text: &str) -> String {
+        let text = self.input.redact(text);
+        self.input_options.redact(text)
     }
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split(' ').map(str::to_owned).collect()
 }
 
 fn check(
@@ -196,18 +196,13 @@ fn check(
 /// Frames of a video file or camera.
 ///
 /// The decoder starts with the first [`Source::next_frame`], on the thread that calls it, and dies
-/// with that thread; it is killed when this value is dropped.
+/// with that thread; it is killed when this value is dropped. A camera is never given up: it is
+/// connected to again until the stop flag is set.
 pub struct VideoSource {
-    config: VideoConfig,
-    program: PathBuf,
-    stop: StopFlag,
-    decoder: Option<Decoder>,
+    decoding: Decoding,
+    /// `None` for a file.
+    camera: Option<Camera>,
     ended: bool,
-    frames: u64,
-    opened: Instant,
-    started: Instant,
-    pauses: Pauses,
-    restarts: u64,
 }
 
 impl VideoSource {
@@ -222,166 +217,24 @@ impl VideoSource {
         if let Some(path) = config.input.file() {
             check_file(&path)?;
         }
+        let program = ffmpeg::find()?;
         Ok(Self {
-            pauses: Pauses::new(&config.input.to_string()),
-            program: ffmpeg::find()?,
-            config,
-            stop,
-            decoder: None,
+            camera: config.is_live().then(|| Camera::new(&config)),
+            decoding: Decoding::new(config, program, stop),
             ended: false,
-            frames: 0,
-            opened: Instant::now(),
-            started: Instant::now(),
-            restarts: 0,
         })
     }
 
     /// How often the decoder of a camera was started again.
     #[must_use]
     pub fn restarts(&self) -> u64 {
-        self.restarts
+        self.health().map_or(0, |health| health.report().reconnects)
     }
 
     /// Process id of the decoder while it runs.
     #[must_use]
     pub fn decoder_pid(&self) -> Option<u32> {
-        self.decoder.as_ref().map(Decoder::pid)
-    }
-
-    /// Waits for what the decoder does next, starting it when there is none.
-    fn next_event(&mut self) -> std::io::Result<Event> {
-        let decoder = match &mut self.decoder {
-            Some(decoder) => decoder,
-            none => {
-                self.started = Instant::now();
-                let bytes = self.config.width * self.config.height * 3;
-                none.insert(Decoder::start(
-                    &self.program,
-                    &self.config.ffmpeg_args(),
-                    bytes,
-                )?)
-            }
-        };
-        let patience = if self.config.is_live() {
-            Duration::from_secs(self.config.silent_seconds.into())
-        } else {
-            FILE_PATIENCE
-        };
-        decoder.next(patience, &self.stop)
-    }
-
-    fn next_of_file(&mut self) -> Result<Option<Frame>, SourceError> {
-        match self.next_event() {
-            Ok(Event::Frame(rgb)) => {
-                let at = Duration::from_secs_f64(self.frames as f64 / self.config.fps);
-                self.frame(rgb, at).map(Some)
-            }
-            Ok(Event::Stopped) => Ok(None),
-            Ok(Event::Ended) => self.end_of_file().map(|()| None),
-            Ok(Event::Silent) => Err(self.failed(&format!(
-                "no frame for {} s, decoder killed",
-                FILE_PATIENCE.as_secs()
-            ))),
-            Err(error) => Err(self.failed(&format!("{}: {error}", self.program.display()))),
-        }
-    }
-
-    /// What the end of the decoder's output means for a file.
-    fn end_of_file(&mut self) -> Result<(), SourceError> {
-        let reason = self.end_of_decoder();
-        let Some(decoder) = &self.decoder else {
-            return Ok(());
-        };
-        if let Some(reason) = reason {
-            return Err(self.failed(&reason));
-        }
-        if self.frames == 0 {
-            return Err(self.failed("no frame in it"));
-        }
-        if decoder.said().complained() {
-            let said = self.config.input.redact(&decoder.said().last(QUOTED_LINES));
-            tracing::warn!(input = %self.config.input, frames = self.frames, %said, "the video is damaged or cut off");
-        }
-        Ok(())
-    }
-
-    /// Waits for the decoder to exit; what was wrong with its end, if anything was.
-    fn end_of_decoder(&mut self) -> Option<String> {
-        let decoder = self.decoder.as_mut()?;
-        match decoder.finish() {
-            Ok(status) if !status.success() => {
-                Some(format!("the decoder failed ({})", describe(status)))
-            }
-            Ok(_) if decoder.partial_bytes() > 0 => {
-                Some("the decoder stopped inside a frame".to_owned())
-            }
-            Ok(_) => None,
-            Err(error) => Some(format!("cannot wait for the decoder: {error}")),
-        }
-    }
-
-    fn next_of_camera(&mut self) -> Result<Option<Frame>, SourceError> {
-        while !self.stop.is_set() {
-            let reason = match self.next_event() {
-                Ok(Event::Frame(rgb)) => return self.frame(rgb, self.opened.elapsed()).map(Some),
-                Ok(Event::Stopped) => break,
-                Ok(Event::Ended) => self
-                    .end_of_decoder()
-                    .unwrap_or_else(|| "the stream ended".to_owned()),
-                Ok(Event::Silent) => format!("no frame for {} s", self.config.silent_seconds),
-                Err(error) => format!("{}: {error}", self.program.display()),
-            };
-            self.restart(&reason);
-        }
-        Ok(None)
-    }
-
-    /// Ends the decoder and pauses before the next one.
-    fn restart(&mut self, reason: &str) {
-        let error = self.failed(reason);
-        self.decoder = None;
-        self.restarts += 1;
-        if self.started.elapsed() > LONGEST_PAUSE {
-            self.pauses.reset();
-        }
-        let pause = self.pauses.next();
-        tracing::warn!(%error, frames = self.frames, pause_ms = pause.as_millis(), "camera lost, connecting again");
-        let until = Instant::now() + pause;
-        while !self.stop.is_set() && Instant::now() < until {
-            std::thread::sleep(STOP_CHECK.min(until.saturating_duration_since(Instant::now())));
-        }
-    }
-
-    fn frame(&mut self, rgb: Vec<u8>, at: Duration) -> Result<Frame, SourceError> {
-        let image = Image::new(self.config.width, self.config.height, rgb)
-            .map_err(|error| self.failed(&error.to_string()))?;
-        let index = self.frames;
-        self.frames += 1;
-        Ok(Frame {
-            index,
-            at,
-            image: Arc::new(image),
-            regions: Vec::new(),
-            truth: None,
-        })
-    }
-
-    /// An error that quotes the decoder; all its words go to the debug log.
-    fn failed(&self, reason: &str) -> SourceError {
-        let mut reason = reason.to_owned();
-        if let Some(decoder) = &self.decoder {
-            for line in decoder.said().lines() {
-                tracing::debug!(input = %self.config.input, line = %self.config.input.redact(line), "decoder");
-            }
-            let said = decoder.said().last(QUOTED_LINES);
-            if !said.is_empty() {
-                reason = format!("{reason}; ffmpeg: {}", self.config.input.redact(&said));
-            }
-        }
-        SourceError::Decoder {
-            input: self.config.input.to_string(),
-            reason,
-        }
+        self.decoding.decoder.as_ref().map(Decoder::pid)
     }
 }
 
@@ -390,25 +243,65 @@ impl Source for VideoSource {
         if self.ended {
             return Ok(None);
         }
-        let next = if self.is_live() {
-            self.next_of_camera()
-        } else {
-            self.next_of_file()
+        let next = match &mut self.camera {
+            Some(camera) => camera.next(&mut self.decoding),
+            None => next_of_file(&mut self.decoding),
         };
         if !matches!(next, Ok(Some(_))) {
             self.ended = true;
-            self.decoder = None;
+            self.decoding.decoder = None;
         }
         next
     }
 
     fn is_live(&self) -> bool {
-        self.config.is_live()
+        self.camera.is_some()
+    }
+
+    fn health(&self) -> Option<Arc<SourceHealth>> {
+        self.camera
+            .as_ref()
+            .map(|camera| Arc::clone(camera.health()))
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    status.to_string().replace("exit status: ", "exit code ")
+fn next_of_file(file: &mut Decoding) -> Result<Option<Frame>, SourceError> {
+    if file.decoder.is_none() {
+        file.start()
+            .map_err(|error| file.failed(&error.to_string()))?;
+    }
+    match file.listen(FILE_PATIENCE) {
+        Ok(Event::Frame(rgb)) => {
+            let at = Duration::from_secs_f64(file.frames() as f64 / file.config.fps);
+            file.frame(rgb, at).map(Some)
+        }
+        Ok(Event::Stopped) => Ok(None),
+        Ok(Event::Ended) => end_of_file(file).map(|()| None),
+        Ok(Event::Silent) => {
+            let seconds = FILE_PATIENCE.as_secs();
+            Err(file.failed(&format!("no frame for {seconds} s, decoder killed")))
+        }
+        Err(error) => Err(file.failed(&error.to_string())),
+    }
+}
+
+/// What the end of the decoder's output means for a file.
+fn end_of_file(file: &mut Decoding) -> Result<(), SourceError> {
+    if let Some(reason) = file.end() {
+        return Err(file.failed(&reason));
+    }
+    if file.frames() == 0 {
+        return Err(file.failed("no frame in it"));
+    }
+    let complained = file
+        .decoder
+        .as_ref()
+        .is_some_and(|decoder| decoder.said().complained());
+    if complained {
+        let said = file.last_words().unwrap_or_default();
+        tracing::warn!(input = %file.config.input, frames = file.frames(), %said, "the video is damaged or cut off");
+    }
+    Ok(())
 }
 
 /// Says at once what ffmpeg would say late and in other words.
@@ -429,63 +322,9 @@ fn check_file(path: &Path) -> Result<(), SourceError> {
         .map_err(|error| failed(&error.to_string()))
 }
 
-/// Pauses between restarts: doubled from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], each up to a quarter
-/// shorter, so that cameras lost together do not come back in step.
-struct Pauses {
-    random: ChaCha8Rng,
-    next: Duration,
-}
-
-impl Pauses {
-    /// Different for each `name`, the same in each run.
-    fn new(name: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        Self {
-            random: ChaCha8Rng::seed_from_u64(hasher.finish()),
-            next: FIRST_PAUSE,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.next = FIRST_PAUSE;
-    }
-
-    fn next(&mut self) -> Duration {
-        let full = self.next;
-        self.next = (full * 2).min(LONGEST_PAUSE);
-        full.mul_f64(self.random.random_range(0.75..=1.0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_limit_and_start_anew() {
-        let mut pauses = Pauses::new("cam");
-        for full in [1, 2, 4, 8, 16, 30, 30] {
-            let full = Duration::from_secs(full);
-            let pause = pauses.next();
-            assert!(
-                pause <= full && pause >= full.mul_f64(0.74),
-                "{pause:?} of {full:?}"
-            );
-        }
-        pauses.reset();
-        assert!(pauses.next() <= FIRST_PAUSE);
-    }
-
-    #[test]
-    fn input_options_go_only_to_the_inputs_they_fit() {
-        let args = |input: &str| VideoConfig::new(input).ffmpeg_args().join(" ");
-        assert!(args("a.mp4").contains("-i file:a.mp4 "));
-        assert!(!args("a.mp4").contains("wallclock"));
-        assert!(args("rtsp://cam/1").contains("-rtsp_transport tcp"));
-        assert!(args("http://cam/1").contains("wallclock"));
-        assert!(!args("http://cam/1").contains("rtsp_transport"));
-    }
 
     #[test]
     fn settings_out_of_range_are_named() {
@@ -534,6 +373,27 @@ mod tests {
                 },
                 "silent_seconds",
             ),
+            (
+                VideoConfig {
+                    input: "rtsp://cam/1\nfile 'x'".into(),
+                    ..camera.clone()
+                },
+                "input",
+            ),
+            (
+                VideoConfig {
+                    hwaccel: Some(Hwaccel::Name("gpu".to_owned())),
+                    ..file.clone()
+                },
+                "hwaccel",
+            ),
+            (
+                VideoConfig {
+                    input_options: InputOptions([("-re".to_owned(), "1".to_owned())].into()),
+                    ..file.clone()
+                },
+                "input_options",
+            ),
         ] {
             let error = config.validate().unwrap_err().to_string();
             assert!(error.starts_with(setting), "{error}");
@@ -547,6 +407,24 @@ mod tests {
             .is_ok()
         );
         assert!(camera.validate().is_ok());
+    }
+
+    #[test]
+    fn reading_and_decoding_are_read_from_toml_and_travel_as_json() {
+        let text = "input = \"rtsps://cam/1\"\nhwaccel = \"vaapi\"\ninput_options = { tls_verify = \"0\" }\n";
+        let config: VideoConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.hwaccel, Some(Hwaccel::Name("vaapi".to_owned())));
+        assert_eq!(config.input_options.0["tls_verify"], "0");
+        assert!(config.validate().is_ok());
+        for config in [config, VideoConfig::new("a.mp4")] {
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<VideoConfig>(&json).unwrap(), config);
+        }
+        let list =
+            toml::from_str::<VideoConfig>("input = \"a\"\nhwaccel = [\"-hwaccel\", \"cuda\"]\n");
+        assert!(list.unwrap().validate().is_ok());
+        let wrong = toml::from_str::<VideoConfig>("input = \"a\"\nhwaccel = 1\n").unwrap_err();
+        assert!(wrong.to_string().contains("such as"), "{wrong}");
     }
 
     #[test]

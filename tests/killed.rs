@@ -48,7 +48,10 @@ fn every_stream_comes_back_with_its_newest_student() {
     let mut moments = ChaCha8Rng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let config = SCENES.replace("window_seconds = 2.0", &format!("window_seconds = 1.0\nstate = {state:?}"));
+    let config = SCENES.replace(
+        "window_seconds = 2.0",
+        &format!("window_seconds = 1.0\nstate = {state:?}"),
+    );
     assert!(config.contains("state ="));
     let (mut newest, mut promoted) = (vec![None; STREAMS.len()], 0);
     for kill in 0..kills {

@@ -37,6 +37,7 @@ use crate::schedule::{
 };
 use crate::serve::{Face, Live, Port, Server};
 use crate::source::StopFlag;
+use crate::source::health::SourceHealth;
 use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
 use crate::throughput::{Curves, Key, Store, describe};
 use crate::worker::{self, Host, HostedStudent, HostedTeacher, Hosting};
@@ -107,6 +108,8 @@ pub(super) struct NodeStream {
     pub(super) times: usize,
     /// Why the source failed.
     pub(super) failure: Arc<Mutex<Option<String>>>,
+    /// How its camera is doing, where it has one that may be lost and found.
+    health: Option<Arc<SourceHealth>>,
     /// The checkpoint that it continues from.
     pub(super) continued_from: Option<u64>,
     /// Counts what could not be kept in the state folder.
@@ -342,6 +345,7 @@ impl Node {
             slowdown: opened.slowdown,
             intake,
             device,
+            health: opened.source.health(),
             opened: Some(opened),
             setup: Some(setup),
             threads: Vec::new(),
@@ -572,6 +576,7 @@ impl Node {
             device: self.devices[stream.device].device.name().to_owned(),
             intake: Arc::clone(&stream.intake),
             failure: Arc::clone(&stream.failure),
+            health: stream.health.clone(),
             continued_from: stream.continued_from,
             not_kept: Arc::clone(&stream.not_kept),
         };

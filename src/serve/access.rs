@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
 use super::ServeError;
-use super::routes::refuse;
+use super::routes::Refusal;
 use crate::config::{ServeConfig, TOKEN_VARIABLE, is_private};
 
 /// What is asked for without showing anything: whether the node is well.
@@ -106,15 +106,16 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
         return next.run(request).await;
     }
     match access {
-        Access::Loopback => refuse(
+        Access::Loopback => Refusal::new(
             StatusCode::FORBIDDEN,
             "ask for localhost or 127.0.0.1: without a token, other names are not answered",
         ),
-        Access::Token { .. } => refuse(
+        Access::Token { .. } => Refusal::new(
             StatusCode::UNAUTHORIZED,
             "show the token: in a browser open /?token=TOKEN once, else send 'Authorization: Bearer TOKEN'",
         ),
     }
+    .into_response()
 }
 
 /// Gives the right token to the browser to keep, and has it ask again without.
@@ -123,7 +124,7 @@ fn greet(access: &Access, token: &str) -> Response {
         return (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response();
     };
     if !access.is_token(token) {
-        return refuse(StatusCode::UNAUTHORIZED, "this is not the token");
+        return Refusal::new(StatusCode::UNAUTHORIZED, "this is not the token").into_response();
     }
     let secure = if secure { "; Secure" } else { "" };
     let cookie = format!("{COOKIE_NAME}={token}; Path=/; HttpOnly; SameSite=Strict{secure}");

@@ -12,6 +12,7 @@ use crate::cluster::{ClusterActor, Overview, View};
 use crate::config::SchedulerConfig;
 use crate::record::AccuracyPoint;
 use crate::schedule::{Look, Looked, SchedulerActor};
+use crate::source::health::{HealthReport, SourceHealth};
 use crate::stream::Intake;
 
 /// Time for an actor of the node to say what it is doing; then the view does without.
@@ -27,6 +28,8 @@ pub(crate) struct Face {
     pub(crate) intake: Arc<Intake>,
     /// Why the source failed.
     pub(crate) failure: Arc<Mutex<Option<String>>>,
+    /// How its camera is doing, where it has one that may be lost and found.
+    pub(crate) health: Option<Arc<SourceHealth>>,
     /// The checkpoint that it continues from.
     pub(crate) continued_from: Option<u64>,
     /// Counts what could not be kept in the state folder.
@@ -37,6 +40,11 @@ impl Face {
     /// Accuracy against the truth in the last whole second, where the source knows the truth.
     pub(super) fn newest_truth(&self) -> Option<AccuracyPoint> {
         self.intake.with_log(|log| log.against_truth().last_whole())
+    }
+
+    /// How its camera is doing.
+    pub(super) fn camera(&self) -> Option<HealthReport> {
+        self.health.as_ref().map(|health| health.report())
     }
 
     pub(super) fn not_kept(&self) -> u64 {

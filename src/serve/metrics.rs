@@ -78,6 +78,7 @@ impl Metrics {
                 gauge!("ekya_window").set(looked.window as f64);
                 for look in &looked.streams {
                     record_stream(look);
+                    record_up(look, &faces);
                 }
             }
             if let Some(snapshot) = newest {
@@ -128,7 +129,6 @@ fn record_face(face: &Face) {
 
 fn record_stream(look: &StreamLook) {
     let stream = || look.name.clone();
-    gauge!("ekya_stream_up", "stream" => stream()).set(f64::from(u8::from(!look.ended)));
     gauge!("ekya_stream_sample_every", "stream" => stream()).set(f64::from(look.sample_every));
     gauge!("ekya_stream_resolution", "stream" => stream()).set(look.resolution);
     let accuracies = [
@@ -176,6 +176,19 @@ fn record_stream(look: &StreamLook) {
     gauge!("ekya_stream_retraining", "stream" => stream()).set(training);
 }
 
+/// Whether frames come: the source has not ended, and its camera is not lost.
+fn record_up(look: &StreamLook, faces: &[Face]) {
+    let mut faces = faces.iter().filter(|face| face.name == look.name);
+    let camera = faces.next().and_then(Face::camera);
+    let lost = camera.as_ref().is_some_and(|camera| !camera.connected);
+    let up = f64::from(u8::from(!look.ended && !lost));
+    gauge!("ekya_stream_up", "stream" => look.name.clone()).set(up);
+    if let Some(camera) = camera {
+        let reconnects = counter!("ekya_stream_reconnects_total", "stream" => look.name.clone());
+        reconnects.absolute(camera.reconnects);
+    }
+}
+
 fn record_leader(snapshot: &Snapshot) {
     let Some(name) = &snapshot.node.name else {
         return;
@@ -201,6 +214,10 @@ fn describe() {
 }
 
 const COUNTERS: &[(&str, &str)] = &[
+    (
+        "ekya_stream_reconnects_total",
+        "Times that a lost camera was connected to again, successfully or not",
+    ),
     (
         "ekya_frames_ingested_total",
         "Frames that a source has handed over",
@@ -270,7 +287,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("ekya_window", "Index of the open retraining window"),
     (
         "ekya_stream_up",
-        "Whether the source of a stream still sends frames, 0 or 1",
+        "Whether frames come: the source has not ended, its camera is not lost; 0 or 1",
     ),
     (
         "ekya_stream_retraining",

@@ -1,5 +1,6 @@
 //! A stream's newest answered frame, for people: with its boxes beside it, or as it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -14,7 +15,7 @@ use image::{ExtendedColorType, ImageEncoder as _, ImageError};
 use serde::Serialize;
 
 use super::live::Face;
-use super::routes::refuse;
+use super::routes::Refusal;
 use crate::stream::Shown;
 
 const QUALITY: u8 = 70;
@@ -46,42 +47,36 @@ struct ObjectView {
     y2: f32,
 }
 
-pub(super) async fn json(face: &Face) -> Response {
-    let Some(shown) = newest(face).await else {
-        return none_yet();
-    };
-    match encode(&shown.frame.image).await {
-        Ok(jpeg) => Json(PictureView::of(face, &shown, &jpeg)).into_response(),
-        Err(error) => failed(&error),
-    }
+pub(super) async fn json(face: &Face) -> Result<Response, Refusal> {
+    let shown = newest(face).await?;
+    let jpeg = encode(&shown.frame.image).await?;
+    Ok(Json(PictureView::of(face, &shown, &jpeg)).into_response())
 }
 
-pub(super) async fn jpeg(face: &Face) -> Response {
-    let Some(shown) = newest(face).await else {
-        return none_yet();
-    };
-    match encode(&shown.frame.image).await {
-        Ok(jpeg) => {
-            let headers = [(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")];
-            (headers, Bytes::from(jpeg)).into_response()
-        }
-        Err(error) => failed(&error),
-    }
+pub(super) async fn jpeg(face: &Face) -> Result<Response, Refusal> {
+    let shown = newest(face).await?;
+    let jpeg = encode(&shown.frame.image).await?;
+    let headers = [(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")];
+    Ok((headers, Bytes::from(jpeg)).into_response())
 }
 
-async fn newest(face: &Face) -> Option<Shown> {
+async fn newest(face: &Face) -> Result<Shown, Refusal> {
     for _ in 0..LOOKS {
         if let Some(shown) = face.intake.show() {
-            return Some(shown);
+            return Ok(shown);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    None
+    let what = "no frame was answered in the last two seconds";
+    Err(Refusal::new(StatusCode::NOT_FOUND, what))
 }
 
 /// Some milliseconds a megapixel: not on the thread that answers everybody.
-async fn encode(picture: &std::sync::Arc<Image>) -> Result<Vec<u8>, String> {
-    let picture = std::sync::Arc::clone(picture);
+async fn encode(picture: &Arc<Image>) -> Result<Vec<u8>, Refusal> {
+    let failed = |error: &dyn std::error::Error| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    };
+    let picture = Arc::clone(picture);
     let encoded = tokio::task::spawn_blocking(move || {
         let mut jpeg = Vec::new();
         let encoder = JpegEncoder::new_with_quality(&mut jpeg, QUALITY);
@@ -89,8 +84,8 @@ async fn encode(picture: &std::sync::Arc<Image>) -> Result<Vec<u8>, String> {
         encoder.write_image(picture.rgb(), width, height, ExtendedColorType::Rgb8)?;
         Ok(jpeg)
     });
-    let encoded = encoded.await.map_err(|error| error.to_string())?;
-    encoded.map_err(|error: ImageError| error.to_string())
+    let encoded = encoded.await.map_err(|error| failed(&error))?;
+    encoded.map_err(|error: ImageError| failed(&error))
 }
 
 impl PictureView {
@@ -113,15 +108,4 @@ impl PictureView {
             image: format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(jpeg)),
         }
     }
-}
-
-fn none_yet() -> Response {
-    refuse(
-        StatusCode::NOT_FOUND,
-        "no frame was answered in the last two seconds",
-    )
-}
-
-fn failed(error: &str) -> Response {
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, error)
 }

@@ -10,9 +10,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Json, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use axum::{Router, extract::Request, middleware::Next};
+use ekya_actors::AskError;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use parking_lot::Mutex;
@@ -21,13 +22,13 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::access::{Access, guard};
-use super::live::{Live, WITHIN};
+use super::live::{Face, Live, WITHIN};
 use super::metrics::Metrics;
 use super::nodes::nodes;
 use super::recent::{Recent, RecentView};
-use super::view::{Snapshot, Viewer};
+use super::view::{Snapshot, StreamView, Viewer};
 use super::{page, picture, windows};
-use crate::schedule::{Past, Planned};
+use crate::schedule::{Past, Planned, Windows};
 
 /// How often everything is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -87,6 +88,19 @@ impl Shown {
         let newest = self.0.newest.borrow();
         newest.as_ref().map(|(snapshot, _)| Arc::clone(snapshot))
     }
+
+    fn face(&self, name: &str) -> Result<Face, Refusal> {
+        self.0.live.stream(name).ok_or_else(Refusal::no_stream)
+    }
+
+    /// A stream whose frames may be seen.
+    fn pictured(&self, name: &str) -> Result<Face, Refusal> {
+        if self.0.pictures {
+            return self.face(name);
+        }
+        let what = "pictures are switched off on this node: [serve] pictures = false";
+        Err(Refusal::new(StatusCode::FORBIDDEN, what))
+    }
 }
 
 /// All paths.
@@ -115,8 +129,30 @@ pub(super) fn router(shown: Shown, access: Access) -> Router {
 }
 
 /// A refusal that says what to do.
-pub(super) fn refuse(status: StatusCode, what: &str) -> Response {
-    (status, Json(serde_json::json!({ "error": what }))).into_response()
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, what: impl Into<String>) -> Self {
+        Self(status, what.into())
+    }
+
+    fn no_stream() -> Self {
+        let what = "this node runs no stream of that name; /api/v1/snapshot lists them";
+        Self::new(StatusCode::NOT_FOUND, what)
+    }
+}
+
+impl From<AskError> for Refusal {
+    fn from(error: AskError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, what) = self;
+        (status, Json(serde_json::json!({ "error": what }))).into_response()
+    }
 }
 
 /// What a node says now is not true later.
@@ -129,8 +165,8 @@ async fn never_stored(request: Request, next: Next) -> Response {
     response
 }
 
-async fn unknown() -> Response {
-    refuse(
+async fn unknown() -> Refusal {
+    Refusal::new(
         StatusCode::NOT_FOUND,
         "there is no such page; / is the dashboard, /api/v1/snapshot the node as JSON, /metrics its metrics",
     )
@@ -156,14 +192,13 @@ async fn events(State(shown): State<Shown>) -> Sse<impl Stream<Item = Result<Eve
     Sse::new(ticks).keep_alive(KeepAlive::default())
 }
 
-async fn snapshot(State(shown): State<Shown>) -> Response {
-    match shown.newest() {
-        Some(snapshot) => Json(&*snapshot).into_response(),
-        None => refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the node has only just begun",
-        ),
-    }
+async fn snapshot(State(shown): State<Shown>) -> Result<Response, Refusal> {
+    let only_begun = || {
+        let what = "the node has only just begun; ask again in a second";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what)
+    };
+    let snapshot = shown.newest().ok_or_else(only_begun)?;
+    Ok(Json(&*snapshot).into_response())
 }
 
 #[derive(Serialize)]
@@ -173,103 +208,79 @@ struct History {
     windows: Vec<windows::Accuracies>,
 }
 
-async fn history(State(shown): State<Shown>) -> Response {
-    match newest_windows(&shown).await {
-        Ok(windows) => {
-            let recent = shown.0.recent.lock().view();
-            Json(History { recent, windows }).into_response()
-        }
-        Err(refused) => refused,
-    }
+async fn history(State(shown): State<Shown>) -> Result<Response, Refusal> {
+    let windows = newest_windows(&shown).await?;
+    let recent = shown.0.recent.lock().view();
+    Ok(Json(History { recent, windows }).into_response())
 }
 
-async fn accuracies(State(shown): State<Shown>) -> Response {
-    match newest_windows(&shown).await {
-        Ok(windows) => Json(windows).into_response(),
-        Err(refused) => refused,
-    }
+async fn accuracies(State(shown): State<Shown>) -> Result<Response, Refusal> {
+    Ok(Json(newest_windows(&shown).await?).into_response())
 }
 
-async fn newest_windows(shown: &Shown) -> Result<Vec<windows::Accuracies>, Response> {
+async fn newest_windows(shown: &Shown) -> Result<Vec<windows::Accuracies>, Refusal> {
     let past = Past {
         stream: None,
         windows: WINDOWS,
     };
-    match shown.0.live.scheduler.ask(past, WITHIN).await {
-        Ok(windows) => Ok(windows::accuracies(&windows)),
-        Err(error) => Err(busy(&error)),
-    }
+    let windows = shown.0.live.scheduler.ask(past, WITHIN).await?;
+    Ok(windows::accuracies(&windows))
 }
 
-async fn plan(State(shown): State<Shown>) -> Response {
-    match shown.0.live.scheduler.ask(Planned, WITHIN).await {
-        Ok(timeline) => {
-            let faces = shown.0.live.streams.lock().clone();
-            Json(windows::plan(&timeline, &faces)).into_response()
-        }
-        Err(error) => busy(&error),
-    }
+async fn plan(State(shown): State<Shown>) -> Result<Response, Refusal> {
+    let timeline = shown.0.live.scheduler.ask(Planned, WITHIN).await?;
+    let faces = shown.0.live.streams.lock().clone();
+    Ok(Json(windows::plan(&timeline, &faces)).into_response())
 }
 
 async fn site(State(shown): State<Shown>) -> Response {
     Json(nodes(&shown.0.live).await).into_response()
 }
 
-async fn stream(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
+#[derive(Serialize)]
+struct InFull<'a> {
+    stream: &'a StreamView,
+    windows: Vec<windows::WindowView>,
+}
+
+async fn stream(State(shown): State<Shown>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let snapshot = shown.newest();
     let mut streams = snapshot.iter().flat_map(|snapshot| &snapshot.streams);
-    let Some(stream) = streams.find(|stream| stream.name == name) else {
-        return no_stream();
-    };
-    match past(&shown, name).await {
-        Ok(windows) => Json(serde_json::json!({
-            "stream": stream,
-            "windows": windows::in_full(windows),
-        }))
-        .into_response(),
-        Err(refused) => refused,
-    }
+    let stream = streams.find(|stream| stream.name == name);
+    let stream = stream.ok_or_else(Refusal::no_stream)?;
+    let windows = windows::in_full(past(&shown, name).await?);
+    Ok(Json(InFull { stream, windows }).into_response())
 }
 
-async fn explain(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
-    if shown.0.live.stream(&name).is_none() {
-        return no_stream();
-    }
-    match past(&shown, name.clone()).await {
-        Ok(windows) => Json(windows::explain(name, windows)).into_response(),
-        Err(refused) => refused,
-    }
+async fn explain(
+    State(shown): State<Shown>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    shown.face(&name)?;
+    let windows = past(&shown, name.clone()).await?;
+    Ok(Json(windows::explain(name, windows)).into_response())
 }
 
-async fn past(shown: &Shown, name: String) -> Result<crate::schedule::Windows, Response> {
+async fn past(shown: &Shown, name: String) -> Result<Windows, Refusal> {
     let past = Past {
         stream: Some(name),
         windows: WINDOWS_IN_FULL,
     };
-    let asked = shown.0.live.scheduler.ask(past, WITHIN).await;
-    asked.map_err(|error| busy(&error))
+    Ok(shown.0.live.scheduler.ask(past, WITHIN).await?)
 }
 
-async fn picture_json(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
-    match pictured(&shown, &name) {
-        Ok(face) => picture::json(&face).await,
-        Err(refused) => refused,
-    }
+async fn picture_json(
+    State(shown): State<Shown>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    picture::json(&shown.pictured(&name)?).await
 }
 
-async fn picture_jpg(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
-    match pictured(&shown, &name) {
-        Ok(face) => picture::jpeg(&face).await,
-        Err(refused) => refused,
-    }
-}
-
-fn pictured(shown: &Shown, name: &str) -> Result<super::Face, Response> {
-    if !shown.0.pictures {
-        let why = "pictures are switched off on this node: [serve] pictures = false";
-        return Err(refuse(StatusCode::FORBIDDEN, why));
-    }
-    shown.0.live.stream(name).ok_or_else(no_stream)
+async fn picture_jpg(
+    State(shown): State<Shown>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    picture::jpeg(&shown.pictured(&name)?).await
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
@@ -291,23 +302,13 @@ async fn healthz() -> &'static str {
 }
 
 /// Whether the node does its work: what it does was seen a moment ago.
-async fn readyz(State(shown): State<Shown>) -> Response {
+async fn readyz(State(shown): State<Shown>) -> Result<&'static str, Refusal> {
     let now = shown.0.live.start.elapsed().as_secs_f64();
     let fresh = |snapshot: &Snapshot| now - snapshot.run_time < STALE_AFTER;
     if shown.newest().is_some_and(|snapshot| fresh(&snapshot)) {
-        "ready\n".into_response()
-    } else {
-        refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer")
+        return Ok("ready
+");
     }
-}
-
-fn no_stream() -> Response {
-    refuse(
-        StatusCode::NOT_FOUND,
-        "this node runs no stream of that name; /api/v1/snapshot lists them",
-    )
-}
-
-fn busy(error: &dyn std::error::Error) -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+    let what = "the node does not answer: its log says why";
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, what))
 }

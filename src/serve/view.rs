@@ -82,7 +82,10 @@ pub(super) struct StreamView {
     pub(super) name: String,
     pub(super) device: String,
     pub(super) state: StreamState,
+    /// Why it failed, or its camera is lost.
     pub(super) failure: Option<String>,
+    /// How often its camera was lost and connected to again, successfully or not.
+    pub(super) reconnects: u64,
     /// Since the start.
     pub(super) frames: FrameCounts,
     pub(super) rates: Rates,
@@ -109,6 +112,8 @@ pub(super) struct StreamView {
 #[serde(rename_all = "lowercase")]
 pub(super) enum StreamState {
     Running,
+    /// Its camera gives no frames; it is tried again and again.
+    Lost,
     Ended,
     Failed,
 }
@@ -278,11 +283,16 @@ impl Viewer {
     fn stream(&self, face: &Face, seen: &Seen, devices: &[DeviceView]) -> StreamView {
         let mut looks = seen.looked.iter().flat_map(|looked| &looked.streams);
         let look = looks.find(|look| look.name == face.name);
+        let camera = face.camera();
+        let lost = camera.as_ref().filter(|camera| !camera.connected);
         let failure = face.failure.lock().clone();
-        let state = match (&failure, look) {
-            (Some(_), _) => StreamState::Failed,
-            (None, Some(look)) if look.ended => StreamState::Ended,
-            _ => StreamState::Running,
+        let (state, failure) = match (failure, look) {
+            (Some(why), _) => (StreamState::Failed, Some(why)),
+            (None, Some(look)) if look.ended => (StreamState::Ended, None),
+            _ => match lost {
+                Some(camera) => (StreamState::Lost, Some(camera.reason.clone())),
+                None => (StreamState::Running, None),
+            },
         };
         let frames = face.intake.counts();
         StreamView {
@@ -290,6 +300,7 @@ impl Viewer {
             device: face.device.clone(),
             state,
             failure,
+            reconnects: camera.map_or(0, |camera| camera.reconnects),
             frames,
             rates: self.rates(&face.name, frames, seen),
             latency: self.latency(&face.name),

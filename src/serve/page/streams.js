@@ -223,7 +223,7 @@ class Summary {
     this.store = store;
     this.picture.update(store.snapshot);
     this.failure.hidden = !stream.failure;
-    say(this.failure, stream.failure ? `Failed: ${stream.failure}` : '');
+    say(this.failure, stream.failure ? `${stream.state === 'lost' ? 'Camera lost' : 'Failed'}: ${stream.failure}` : '');
     this.tellScore(stream, store);
     for (const { kind, bar, text } of this.shares) {
       const { granted, used } = stream.shares[kind];
@@ -396,7 +396,7 @@ function recentDrops({ history }, name) {
 }
 
 function sumWords(streams) {
-  const counted = ['running', 'ended', 'failed']
+  const counted = ['running', 'lost', 'ended', 'failed']
     .map((state) => [streams.filter((stream) => stream.state === state).length, state])
     .filter(([count]) => count > 0).map(([count, state]) => `${count} ${state}`);
   const measured = streams.map(({ accuracy }) => accuracy?.measured).filter(known);

@@ -19,7 +19,11 @@ const PROGRAMS: [&str; 3] = ["curl", "openssl", "python3"];
 /// Stands in for cargo: runs `ekya` where that is asked for, and looks up what examples there are.
 const CARGO: &str = r#"#!/bin/sh
 case "$*" in
-"run --bin ekya -- "*) shift 4; exec "$EKYA" "$@" ;;
+"run --bin ekya -- "*)
+    shift 4
+    # The port that these take where none is named is another's here.
+    case $1 in status | drain) set -- "$@" --node "127.0.0.1:$NODE" ;; esac
+    exec "$EKYA" "$@" ;;
 *"--example "*)
     name=${*##*--example }; name=${name%% *}
     for folder in examples ekya-sched/examples ekya-actors/examples; do
@@ -55,6 +59,8 @@ fn run(name: &str) {
     let commands = blocks(&page(name), "sh").join("\n");
     assert!(!commands.is_empty());
     let [http, first, second] = ports();
+    // Where a command fails, what runs beside it ends.
+    let commands = format!("trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}");
     let commands = commands
         .replace("window_seconds = 10.0", "window_seconds = 2.0")
         .replace("7480", &http)
@@ -74,6 +80,7 @@ fn run(name: &str) {
         .args(["300", "sh", "-eu", "-c", &commands])
         .current_dir(&folder)
         .env("PATH", path)
+        .env("NODE", &first)
         .env("ROOT", ROOT)
         .env("EKYA", env!("CARGO_BIN_EXE_ekya"))
         .stdin(Stdio::null())
@@ -82,7 +89,11 @@ fn run(name: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{said}\n{why}", output.status);
-    // A refusal of the API ends no command.
+    // A refusal of the API ends no command. One is asked for again, until the node is ready.
+    let said = said.replace(
+        "{\"error\":\"the node does not answer: its log says why\"}",
+        "",
+    );
     assert!(!said.contains("{\"error\""), "{said}");
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ekya::audit::{self, HumanLabels};
 use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
@@ -143,6 +143,19 @@ enum Command {
     Certs {
         #[command(subcommand)]
         command: Certs,
+    },
+    /// Print completions of commands and options for a shell.
+    #[command(after_help = "Example:\n  ekya completions bash > /etc/bash_completion.d/ekya")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages: ekya(1), and one a command.
+    #[command(after_help = "Example:\n  ekya man --out /usr/local/share/man/man1")]
+    Man {
+        /// Folder to write into, made when absent.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Check a configuration without running it.
     Check {
@@ -392,6 +405,15 @@ fn act(command: Command) -> Result<()> {
             before,
             checkpoints,
         } => state::erase(&state, &stream, before, checkpoints),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "ekya", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { out } => {
+            std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+            clap_mangen::generate_to(Cli::command(), &out)
+                .with_context(|| out.display().to_string())
+        }
         Command::Check { file } => {
             let config = load(&file)?;
             println!(

@@ -222,3 +222,26 @@ fn a_node_that_cannot_be_one_of_a_site_says_why() {
         "{text}"
     );
 }
+
+#[test]
+fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = ekya(&["completions", shell]);
+        let text = String::from_utf8(completions.stdout).unwrap();
+        assert!(
+            completions.status.success() && text.contains("drain"),
+            "{shell}: {text}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("man1");
+    let written = ekya(&["man", "--out", out.to_str().unwrap()]);
+    assert!(written.status.success());
+    for page in ["ekya.1", "ekya-run.1", "ekya-certs-issue.1"] {
+        let text = std::fs::read_to_string(out.join(page)).unwrap();
+        assert!(
+            text.starts_with(".ie") || text.contains(".TH"),
+            "{page}: {text}"
+        );
+    }
+}

@@ -101,7 +101,7 @@ impl ClusterActor {
         if to == self.me() {
             return hear(waits, Ok(()));
         }
-        if !admits(&assignment.config.may_run_on(&self.me()), &to) {
+        if !admits(&assignment.config.may_run_on(self.me()), &to) {
             let why =
                 format!("'{stream}' may not run on {to}: `stay` or `nodes` of its configuration");
             return hear(waits, Err(why));

@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 use super::beginning::Beginning;
 use super::feed::feed;
 use super::gpu;
-use super::lines::Sinks;
 use super::measured::kind;
 use super::models::take_over;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
@@ -36,6 +35,7 @@ use crate::schedule::{
     inference_job, training_job,
 };
 use crate::serve::{Face, Live, Port, Server};
+use crate::sink::{LabelledLine, LineSink, Outlets};
 use crate::source::StopFlag;
 use crate::source::health::SourceHealth;
 use crate::stream::{InferenceServer, Intake, SharedStudent, StreamLog};
@@ -135,7 +135,10 @@ pub(super) struct Node {
     /// Those of the program.
     teachers: Teachers,
     sources: Sources,
-    sinks: Option<Sinks>,
+    /// Where the results of frames go.
+    pub(super) outlets: Outlets,
+    /// Where labelled frames are written down.
+    labelled: Option<LineSink<LabelledLine>>,
     /// The other nodes of the site.
     pub(super) cluster: Option<Cluster>,
     /// Where the node is shown, until it is.
@@ -148,7 +151,8 @@ impl Node {
     /// Opens and loads everything; nothing runs yet but idle actors.
     pub(super) fn build(
         mut config: Config,
-        sinks: Option<Sinks>,
+        outlets: Outlets,
+        labelled: Option<LineSink<LabelledLine>>,
         teachers: Teachers,
         sources: Sources,
     ) -> Result<Self, NodeError> {
@@ -204,7 +208,8 @@ impl Node {
             state,
             teachers,
             sources,
-            sinks,
+            outlets,
+            labelled,
             cluster,
             port,
             server: None,
@@ -266,11 +271,8 @@ impl Node {
         let on = &self.devices[device];
         let job = Arc::new(on.device.job(inference_job(&stream.name)));
         let inference_id = job.id();
-        let log = StreamLog::new(
-            &stream.name,
-            metric(stream),
-            self.sinks.as_ref().map(|sinks| sinks.results.clone()),
-        );
+        let outlets = self.outlets.of_stream(&stream.name, &opened.classes);
+        let log = StreamLog::new(&stream.name, metric(stream), Some(outlets));
         let deadline = Duration::from_secs_f64(stream.inference.deadline_seconds);
         let intake = Arc::new(Intake::new(log, job, deadline));
         let job = on.device.job(training_job(&stream.name));
@@ -511,7 +513,7 @@ impl Node {
                 .collect(),
             start,
             done,
-            labelled: self.sinks.as_ref().map(|sinks| sinks.labelled.clone()),
+            labelled: self.labelled.clone(),
             on_window,
             ask: self.cluster.as_ref().map(Cluster::ask),
             guests: guests.clone(),

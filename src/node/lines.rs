@@ -2,16 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::run::NodeError;
-use crate::sink::{LabelledLine, LineSink, LineWriter, ResultLine};
-
-/// Where the lines of a run go.
-pub(super) struct Sinks {
-    pub(super) results: LineSink<ResultLine>,
-    pub(super) labelled: LineSink<LabelledLine>,
-}
+use crate::sink::{LabelledLine, LineSink, LineWriter, Outlets, QUEUE_LINES, Streams};
 
 /// The files that are being written.
 pub(super) struct Lines {
@@ -19,16 +11,24 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Begins both files in `out`, which is made when absent.
-    pub(super) fn create(out: &Path) -> Result<(Self, Sinks), NodeError> {
+    /// Begins both files in `out`, which is made when absent: one with the results, one for labelled
+    /// frames.
+    pub(super) fn create(
+        out: &Path,
+        outlets: &mut Outlets,
+    ) -> Result<(Self, LineSink<LabelledLine>), NodeError> {
         std::fs::create_dir_all(out).map_err(|error| write_error(out, &error))?;
-        let (results, results_file) = begin(out.join("results.jsonl"))?;
-        let (labelled, labelled_file) = begin(out.join("labelled.jsonl"))?;
-        let files = [results_file, labelled_file];
-        Ok((Self { files }, Sinks { results, labelled }))
+        let path = out.join("results.jsonl");
+        let writer = LineWriter::start(&path, outlets.add(Streams::All, QUEUE_LINES));
+        let results = writer.map_err(|error| write_error(&path, &error))?;
+        let labelled_path = out.join("labelled.jsonl");
+        let created = LineSink::create(&labelled_path);
+        let (sink, labelled) = created.map_err(|error| write_error(&labelled_path, &error))?;
+        let files = [(path, results), (labelled_path, labelled)];
+        Ok((Self { files }, sink))
     }
 
-    /// Waits until every line is written; all sinks must be gone.
+    /// Waits until every line is written; the outlets must be closed, and all sinks gone.
     pub(super) fn finish(self) -> Result<(), NodeError> {
         for (path, writer) in self.files {
             let lost = writer
@@ -41,14 +41,6 @@ impl Lines {
         }
         Ok(())
     }
-}
-
-type Begun<L> = (LineSink<L>, (PathBuf, LineWriter));
-
-fn begin<L: Serialize + Send + 'static>(path: PathBuf) -> Result<Begun<L>, NodeError> {
-    let created = LineSink::create(&path);
-    let (sink, writer) = created.map_err(|error| write_error(&path, &error))?;
-    Ok((sink, (path, writer)))
 }
 
 pub(super) fn write_error(path: &Path, error: &dyn std::error::Error) -> NodeError {

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, never};
 use ekya_models::{ModelError, Teacher};
 
 use crate::config::ValidConfig;
+use crate::sink::{Outlets, Results, Streams};
 use crate::source::{Source, SourceError, StopFlag};
 
 /// Makes a teacher for streams of these classes: the labels that it gives name a class by its index
@@ -42,6 +43,7 @@ pub struct RunOptions {
     pub(super) teachers: Teachers,
     pub(super) sources: Sources,
     pub(super) reloads: Receiver<ValidConfig>,
+    pub(super) outlets: Outlets,
 }
 
 impl RunOptions {
@@ -55,6 +57,7 @@ impl RunOptions {
             teachers: Teachers::new(),
             sources: Sources::new(),
             reloads: never(),
+            outlets: Outlets::default(),
         }
     }
 
@@ -109,6 +112,30 @@ impl RunOptions {
     pub fn reloads(mut self, configurations: Receiver<ValidConfig>) -> Self {
         self.reloads = configurations;
         self
+    }
+
+    /// The result of every frame of the streams that are named, or of all, from the moment it settles
+    /// until the run ends. `room` results may wait (at least 1); whoever is slower loses the oldest.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use ekya::{config::ValidConfig, node::{self, RunOptions}, sink::Streams};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = ValidConfig::load("site.toml".as_ref())?;
+    /// let mut options = RunOptions::new();
+    /// let mut all = options.subscribe(Streams::All, 100);
+    /// let gate = options.subscribe("gate", 10);
+    /// std::thread::spawn(move || {
+    ///     while let Some(result) = all.next_timeout(Duration::MAX) {
+    ///         println!("{} {}: {:?}", result.stream, result.frame, result.objects);
+    ///     }
+    /// });
+    /// node::run(&config, options)?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn subscribe(&mut self, streams: impl Into<Streams>, room: usize) -> Results {
+        Results::new(self.outlets.add(streams.into(), room))
     }
 }
 

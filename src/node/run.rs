@@ -102,9 +102,12 @@ pub enum NodeError {
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
     check(config, &options)?;
     let config = (**config).clone();
-    let lines = options.out.as_deref().map(Lines::create).transpose()?;
-    let (lines, sinks) = lines.unzip();
-    let mut node = Node::build(config, sinks, options.teachers, options.sources)?;
+    let mut outlets = options.outlets;
+    let out = options.out.as_deref();
+    let lines = out.map(|out| Lines::create(out, &mut outlets));
+    let (lines, labelled) = lines.transpose()?.unzip();
+    let (teachers, sources) = (options.teachers, options.sources);
+    let mut node = Node::build(config, outlets, labelled, teachers, sources)?;
 
     let (done, journal) = bounded(1);
     let (command, commands) = bounded(COMMANDS_MAX);
@@ -210,6 +213,8 @@ impl Node {
                 tracing::error!(device = on.device.name(), "an inference thread panicked");
             }
         }
+        // Every frame has settled.
+        self.outlets.close();
         let mut windows = journal.into_windows();
         let streams = self.streams.iter().enumerate();
         let mut streams: Vec<StreamRecord> = streams

@@ -6,7 +6,7 @@ use super::intake::{Answer, Fate};
 use super::sampler::{Sample, SampleSchedule};
 use super::score::{Metric, Timeline};
 use crate::clock::unix_seconds;
-use crate::sink::{LineSink, ResultLine};
+use crate::sink::StreamOutlets;
 use crate::source::Frame;
 
 /// A frame whose fate is known.
@@ -24,34 +24,34 @@ pub struct Settled {
 
 /// The log of one stream.
 pub struct StreamLog {
-    stream: Arc<str>,
+    stream: String,
     metric: Metric,
     against_truth: Timeline,
     schedule: Option<SampleSchedule>,
     samples: Vec<Sample>,
     on_burst: Option<Box<dyn FnOnce() + Send>>,
-    sink: Option<LineSink<ResultLine>>,
+    outlets: Option<StreamOutlets>,
 }
 
 impl StreamLog {
-    /// An empty log of the stream of that name.
+    /// An empty log of the stream of that name, whose results go to these outlets.
     #[must_use]
-    pub fn new(stream: &str, metric: Metric, sink: Option<LineSink<ResultLine>>) -> Self {
+    pub fn new(stream: &str, metric: Metric, outlets: Option<StreamOutlets>) -> Self {
         Self {
-            stream: stream.into(),
+            stream: stream.to_owned(),
             metric,
             against_truth: Timeline::default(),
             schedule: None,
             samples: Vec::new(),
             on_burst: None,
-            sink,
+            outlets,
         }
     }
 
     /// Scores, samples and passes on one frame.
     pub(super) fn record(&mut self, settled: Settled) {
-        if let Some(sink) = &self.sink {
-            sink.send(ResultLine::of(&self.stream, &settled));
+        if let Some(outlets) = &self.outlets {
+            outlets.send(&settled);
         }
         if let Some(truth) = &settled.frame.truth {
             let answers = settled

@@ -43,7 +43,11 @@ pub(super) fn pack(state: &Path, stream: &str, frames_max: u64) -> io::Result<Ve
         }
     }
     for path in newest_frames(&folder.frames, frames_max)? {
-        append(&mut archive, FRAMES, &path)?;
+        match append(&mut archive, FRAMES, &path) {
+            // The keeper, which does not wait for this, has just let it go. Nothing was written of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            appended => appended?,
+        }
     }
     archive.into_inner()
 }

@@ -1,8 +1,8 @@
 //! What a node shows over HTTP, on one port: the dashboard, an API of JSON, metrics, and whether it is
 //! well. Only looks: nothing here changes what the node does.
 //!
-//! A thread of its own looks once a second ([`live`]) and keeps the last 15 minutes ([`recent`]); all who
-//! watch are sent the same [`view`] of that.
+//! A thread of its own looks once a second (`live`) and keeps the last 15 minutes (`recent`); all who
+//! watch are sent the same `view` of that.
 
 mod access;
 mod live;

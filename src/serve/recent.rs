@@ -49,15 +49,13 @@ struct StreamSeries {
 impl Recent {
     /// Adds a second.
     pub(super) fn add(&mut self, snapshot: &Snapshot) {
-        self.times.push_back(snapshot.at);
-        if self.times.len() > POINTS {
-            self.times.pop_front();
-        }
+        self.begin(snapshot.at);
+        let length = self.times.len();
         for device in &snapshot.devices {
             for job in &device.jobs {
                 let key = (device.name.clone(), job.name.clone());
-                let values = [Some(job.granted), Some(job.used)];
-                push(self.jobs.entry(key).or_default(), values, self.times.len());
+                let series = self.jobs.entry(key).or_insert_with(|| empty(length));
+                set(series, [Some(job.granted), Some(job.used)]);
             }
         }
         for stream in &snapshot.streams {
@@ -67,17 +65,22 @@ impl Recent {
                 stream.latency.map(|latency| latency.p99),
                 stream.true_accuracy,
             ];
-            let series = self.streams.entry(stream.name.clone()).or_default();
-            push(series, values, self.times.len());
+            let key = stream.name.clone();
+            let series = self.streams.entry(key).or_insert_with(|| empty(length));
+            set(series, values);
         }
-        self.settle();
     }
 
-    /// What was not added to has no value of this second; what has none at all is forgotten.
-    fn settle(&mut self) {
-        let length = self.times.len();
-        self.jobs.retain(|_, series| keep(series, length));
-        self.streams.retain(|_, series| keep(series, length));
+    /// Begins a second, of which nothing has a value yet, and forgets the one 15 minutes before, with
+    /// what has had no value since.
+    fn begin(&mut self, at: f64) {
+        self.times.push_back(at);
+        let surplus = self.times.len() > POINTS;
+        if surplus {
+            self.times.pop_front();
+        }
+        self.jobs.retain(|_, series| advance(series, surplus));
+        self.streams.retain(|_, series| advance(series, surplus));
     }
 
     pub(super) fn view(&self) -> RecentView {
@@ -115,12 +118,17 @@ impl Series {
     }
 }
 
-/// Adds the newest value of each, the seconds before which it was not there filled up.
-fn push<const N: usize>(series: &mut [Series; N], values: [Option<f64>; N], length: usize) {
-    for (series, value) in series.iter_mut().zip(values) {
-        let missing = (length - 1).saturating_sub(series.0.len());
-        series.0.extend(std::iter::repeat_n(None, missing));
-        series.0.push_back(value.map(|value| rounded(value) as f32));
+/// Series of so many seconds, none of which has a value.
+fn empty<const N: usize>(length: usize) -> [Series; N] {
+    std::array::from_fn(|_| Series(std::iter::repeat_n(None, length).collect()))
+}
+
+/// Gives each its value of the newest second.
+fn set<const N: usize>(series: &mut [Series; N], values: [Option<f64>; N]) {
+    for (Series(series), value) in series.iter_mut().zip(values) {
+        if let Some(newest) = series.back_mut() {
+            *newest = value.map(|value| rounded(value) as f32);
+        }
     }
 }
 
@@ -129,15 +137,12 @@ fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
-/// Makes each as long as all are; whether any holds a value still.
-fn keep<const N: usize>(series: &mut [Series; N], length: usize) -> bool {
+/// Makes each a second longer, or lets its oldest go for that; whether any holds a value still.
+fn advance<const N: usize>(series: &mut [Series; N], surplus: bool) -> bool {
     for Series(values) in series.iter_mut() {
-        let surplus = values.len().saturating_sub(length);
-        values.drain(..surplus);
-        if values.len() < length {
-            values.push_back(None);
-            let surplus = values.len().saturating_sub(length);
-            values.drain(..surplus);
+        values.push_back(None);
+        if surplus {
+            values.pop_front();
         }
     }
     series
@@ -153,15 +158,13 @@ mod tests {
     fn what_comes_late_or_goes_has_holes_and_is_forgotten_in_the_end() {
         let mut recent = Recent::default();
         let second = |streams: &[&str], recent: &mut Recent| {
-            recent.times.push_back(0.0);
-            if recent.times.len() > POINTS {
-                recent.times.pop_front();
-            }
+            recent.begin(0.0);
+            let length = recent.times.len();
             for stream in streams {
-                let series = recent.streams.entry((*stream).to_owned()).or_default();
-                push(series, [Some(1.0), None, None, None], recent.times.len());
+                let key = (*stream).to_owned();
+                let series = recent.streams.entry(key).or_insert_with(|| empty(length));
+                set(series, [Some(1.0), None, None, None]);
             }
-            recent.settle();
         };
         second(&["a"], &mut recent);
         second(&["a", "b"], &mut recent);

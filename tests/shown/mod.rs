@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -44,8 +44,8 @@ pub(crate) struct Shown {
     process: Child,
     pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
-    /// Gives the rest of the log when the node has ended.
-    log: Option<JoinHandle<String>>,
+    /// Lines of its log since it was shown.
+    log: Receiver<String>,
 }
 
 /// What came back.
@@ -83,16 +83,16 @@ impl Shown {
             }
         };
         // So that the node never waits for somebody to read.
-        let rest = std::thread::spawn(move || {
-            let mut rest = String::new();
-            log.read_to_string(&mut rest).unwrap();
-            rest
+        let (lines, said) = channel();
+        std::thread::spawn(move || {
+            let mut log = log.lines().map_while(Result::ok);
+            log.try_for_each(|line| lines.send(line))
         });
         Self {
             process,
             address,
             folder,
-            log: Some(rest),
+            log: said,
         }
     }
 
@@ -140,6 +140,16 @@ impl Shown {
         self.signal(Signal::SIGHUP);
     }
 
+    /// Waits until the log says that.
+    pub(crate) fn until_said(&self, what: &str) {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap();
+            if line.contains(what) {
+                return;
+            }
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
     }
@@ -148,7 +158,9 @@ impl Shown {
     pub(crate) fn end(mut self) -> String {
         self.signal(Signal::SIGTERM);
         assert!(self.process.wait().unwrap().success());
-        self.log.take().unwrap().join().unwrap()
+        self.log
+            .iter()
+            .fold(String::new(), |log, line| log + &line + "\n")
     }
 }
 

@@ -4,6 +4,8 @@
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod markdown;
+
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ekya::config::ValidConfig;
+use markdown::blocks;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What the commands need beside ekya.
@@ -38,15 +41,6 @@ esac
 
 fn page(name: &str) -> String {
     fs::read_to_string(format!("{ROOT}/docs/{name}.md")).unwrap()
-}
-
-/// The fenced blocks in that language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    let parts = text.split(&fence).skip(1);
-    parts
-        .map(|part| part.split_once("\n```").unwrap().0.to_owned())
-        .collect()
 }
 
 /// Runs all commands of a page in an empty folder, with windows of two seconds and ports of its own.

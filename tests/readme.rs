@@ -2,27 +2,18 @@
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod markdown;
+
 use std::process::Command;
 
 use ekya::config::ValidConfig;
+use markdown::blocks;
 
 const README: &str = include_str!("../README.md");
 
-/// The lines of the fenced blocks in that language.
-fn blocks(language: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut rest = README;
-    while let Some((_, after)) = rest.split_once(&format!("```{language}\n")) {
-        let (block, after) = after.split_once("\n```").unwrap();
-        blocks.push(block.to_owned());
-        rest = after;
-    }
-    blocks
-}
-
 #[test]
 fn configurations_are_valid() {
-    let blocks = blocks("toml");
+    let blocks = blocks(README, "toml");
     assert!(!blocks.is_empty());
     for block in blocks {
         ValidConfig::parse(&block).unwrap_or_else(|error| panic!("{error}\n{block}"));
@@ -37,7 +28,10 @@ fn the_scenes_of_the_examples_are_valid() {
 #[test]
 fn commands_and_their_options_exist() {
     let mut seen = 0;
-    for line in blocks("console").iter().flat_map(|block| block.lines()) {
+    for line in blocks(README, "console")
+        .iter()
+        .flat_map(|block| block.lines())
+    {
         let Some(command) = line.strip_prefix("$ cargo run --bin ekya -- ") else {
             continue;
         };

@@ -5,12 +5,10 @@
 mod shown;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
 use std::process::Command;
 
 use serde_json::Value;
-use shown::{PATIENCE, SCENES, Shown};
+use shown::{SCENES, Shown};
 
 /// Name of a stream as it stands in a path.
 const HARBOUR: &str = "north%20%2F%20harbour";
@@ -94,19 +92,7 @@ fn a_running_node_is_shown() {
 #[test]
 fn whoever_watches_is_told_every_second() {
     let node = Shown::run(SCENES);
-    let mut watcher = TcpStream::connect(node.address).unwrap();
-    watcher.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        watcher,
-        "GET /events HTTP/1.1\r\nHost: {}\r\n\r\n",
-        node.address
-    )
-    .unwrap();
-    let lines = BufReader::new(watcher).lines().map(Result::unwrap);
-    let ticks: Vec<Value> = lines
-        .filter_map(|line| Some(serde_json::from_str(line.strip_prefix("data: ")?).unwrap()))
-        .take(3)
-        .collect();
+    let ticks: Vec<Value> = node.ticks().take(3).collect();
     let times: Vec<f64> = ticks
         .iter()
         .map(|tick| tick["at"].as_f64().unwrap())

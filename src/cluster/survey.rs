@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ekya_actors::security::Identity;
-use ekya_actors::{DeviceState, Node, NodeState, Ref};
+use ekya_actors::{DeviceState, MemberState, Node, NodeState, Ref};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -119,7 +119,7 @@ async fn survey_all(node: &Node, first: (NodeState, Overview)) -> Survey {
     let members = first.0.members.clone();
     let mut looks = BTreeMap::from([(first.0.who.name.to_string(), Ok(first))]);
     for member in members {
-        let looked = look(node, &member.address).await;
+        let looked = look_at(node, &member).await;
         looks.insert(member.name, looked);
     }
     tokio::time::sleep(MEASURED).await;
@@ -130,13 +130,30 @@ async fn survey_all(node: &Node, first: (NodeState, Overview)) -> Survey {
     Survey { nodes }
 }
 
+/// A member of the site: by the connection that there is, as a node has with the others, since to dial
+/// would put another in its place.
+async fn look_at(node: &Node, member: &MemberState) -> Result<(NodeState, Overview), String> {
+    let peers = node.peers();
+    let mut connected = peers.iter().filter(|peer| peer.is_connected);
+    if connected.any(|peer| *peer.who.name == *member.name) {
+        in_time(ask(node, &member.name)).await
+    } else {
+        look(node, &member.address).await
+    }
+}
+
 async fn look(node: &Node, address: &str) -> Result<(NodeState, Overview), String> {
-    let looked = tokio::time::timeout(WITHIN, async {
+    in_time(async {
         let name = connect(node, address).await?;
         ask(node, &name).await
-    });
+    })
+    .await
+}
+
+async fn in_time<T>(looking: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let late = |_| Err(format!("no answer within {WITHIN:?}"));
-    looked.await.unwrap_or_else(late)
+    let looked = tokio::time::timeout(WITHIN, looking).await;
+    looked.unwrap_or_else(late)
 }
 
 async fn ask(node: &Node, name: &str) -> Result<(NodeState, Overview), String> {

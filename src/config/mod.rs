@@ -22,7 +22,7 @@ use thiserror::Error;
 pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
 pub use cluster::ClusterConfig;
 pub use scheduler::SchedulerConfig;
-pub use serve::{ServeConfig, TOKEN_VARIABLE, is_private};
+pub use serve::{ServeConfig, TOKEN_VARIABLE};
 
 use crate::source::folder::FolderConfig;
 use crate::source::input::strip_user_info;

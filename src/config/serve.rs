@@ -1,6 +1,6 @@
 //! The HTTP port of a node.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -52,12 +52,6 @@ impl ServeConfig {
     }
 }
 
-/// Whether nobody but this machine reaches that address.
-#[must_use]
-pub fn is_private(address: IpAddr) -> bool {
-    address.is_loopback()
-}
-
 /// Checks what can be checked without reading files.
 pub(super) fn check(config: &Config) -> Checked {
     let Some(serve) = &config.serve else {
@@ -80,7 +74,7 @@ pub(super) fn check(config: &Config) -> Checked {
         },
         "certificate and key go together",
     )?;
-    let loopback = serve.address().is_some_and(|one| is_private(one.ip()));
+    let loopback = serve.address().is_some_and(|one| one.ip().is_loopback());
     let has_token = serve.token_file.is_some() || std::env::var_os(TOKEN_VARIABLE).is_some();
     require(
         loopback || has_token,

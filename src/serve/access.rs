@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 
 use axum::extract::{Request, State};
@@ -17,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ServeError;
 use super::routes::Refusal;
-use crate::config::{ServeConfig, TOKEN_VARIABLE, is_private};
+use crate::config::{ServeConfig, TOKEN_VARIABLE};
 
 /// What is asked for without showing anything: whether the node is well.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -48,7 +49,7 @@ impl Access {
             None => std::env::var(TOKEN_VARIABLE).ok(),
         };
         let Some(token) = token else {
-            let private = config.address().is_some_and(|one| is_private(one.ip()));
+            let private = config.address().is_some_and(|one| one.ip().is_loopback());
             // Checked with the configuration, but then the variable may have been there.
             return if private {
                 Ok(Self::Loopback)
@@ -163,7 +164,9 @@ fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address = host.parse().is_ok_and(is_private);
+    let address = host
+        .parse()
+        .is_ok_and(|address: IpAddr| address.is_loopback());
     address || host.eq_ignore_ascii_case("localhost")
 }
 

@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder
 use metrics_util::MetricKindMask;
 
 use super::live::{Face, Live, WITHIN};
-use super::view::Snapshot;
+use super::view::{Snapshot, StreamState};
 use crate::schedule::{Look, StreamLook};
 use crate::stream::Timing;
 
@@ -78,7 +78,10 @@ impl Metrics {
                 gauge!("ekya_window").set(looked.window as f64);
                 for look in &looked.streams {
                     record_stream(look);
-                    record_up(look, &faces);
+                    let face = faces.iter().find(|face| face.name == look.name);
+                    if let Some(face) = face {
+                        record_up(look, face);
+                    }
                 }
             }
             if let Some(snapshot) = newest {
@@ -177,11 +180,10 @@ fn record_stream(look: &StreamLook) {
 }
 
 /// Whether frames come: the source has not ended, and its camera is not lost.
-fn record_up(look: &StreamLook, faces: &[Face]) {
-    let mut faces = faces.iter().filter(|face| face.name == look.name);
-    let camera = faces.next().and_then(Face::camera);
-    let lost = camera.as_ref().is_some_and(|camera| !camera.connected);
-    let up = f64::from(u8::from(!look.ended && !lost));
+fn record_up(look: &StreamLook, face: &Face) {
+    let camera = face.camera();
+    let (state, _) = StreamState::of(face, Some(look), camera.as_ref());
+    let up = f64::from(u8::from(state == StreamState::Running));
     gauge!("ekya_stream_up", "stream" => look.name.clone()).set(up);
     if let Some(camera) = camera {
         let reconnects = counter!("ekya_stream_reconnects_total", "stream" => look.name.clone());

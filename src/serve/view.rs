@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::live::{Face, Live, Seen};
 use crate::record::{Decision, FrameCounts};
 use crate::schedule::{MeasuredLook, StreamLook, inference_job, training_job};
+use crate::source::health::HealthReport;
 use crate::stream::Timing;
 
 /// Rates are those of so many looks, a second apart: minibatches may take longer than a second.
@@ -116,6 +117,26 @@ pub(super) enum StreamState {
     Lost,
     Ended,
     Failed,
+}
+
+impl StreamState {
+    /// How a stream is doing, and why it does not run.
+    pub(super) fn of(
+        face: &Face,
+        look: Option<&StreamLook>,
+        camera: Option<&HealthReport>,
+    ) -> (Self, Option<String>) {
+        if let Some(why) = face.failure.lock().clone() {
+            return (Self::Failed, Some(why));
+        }
+        if look.is_some_and(|look| look.ended) {
+            return (Self::Ended, None);
+        }
+        match camera.filter(|camera| !camera.connected) {
+            Some(camera) => (Self::Lost, Some(camera.reason.clone())),
+            None => (Self::Running, None),
+        }
+    }
 }
 
 /// Frames a second.
@@ -284,16 +305,7 @@ impl Viewer {
         let mut looks = seen.looked.iter().flat_map(|looked| &looked.streams);
         let look = looks.find(|look| look.name == face.name);
         let camera = face.camera();
-        let lost = camera.as_ref().filter(|camera| !camera.connected);
-        let failure = face.failure.lock().clone();
-        let (state, failure) = match (failure, look) {
-            (Some(why), _) => (StreamState::Failed, Some(why)),
-            (None, Some(look)) if look.ended => (StreamState::Ended, None),
-            _ => match lost {
-                Some(camera) => (StreamState::Lost, Some(camera.reason.clone())),
-                None => (StreamState::Running, None),
-            },
-        };
+        let (state, failure) = StreamState::of(face, look, camera.as_ref());
         let frames = face.intake.counts();
         StreamView {
             name: face.name.clone(),

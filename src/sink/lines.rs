@@ -99,7 +99,7 @@ fn write_all<L: Serialize>(out: &mut impl Write, lines: &mut Receiver<L>) -> io:
 }
 
 /// Cuts off what follows the last line feed: the beginning of a line that a full disk cut short.
-pub(super) fn cut_to_whole_lines(file: &mut File) -> io::Result<()> {
+fn cut_to_whole_lines(file: &mut File) -> io::Result<()> {
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut byte = [0];
     while end > 0 {

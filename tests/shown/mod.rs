@@ -116,22 +116,26 @@ impl Shown {
         answer.json()
     }
 
-    /// Asks for snapshots until one is as it should be.
+    /// What whoever watches is told, a snapshot a second.
+    pub(crate) fn ticks(&self) -> impl Iterator<Item = Value> {
+        let mut watcher = TcpStream::connect(self.address).unwrap();
+        watcher.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        watcher.write_all(request.as_bytes()).unwrap();
+        let lines = BufReader::new(watcher).lines().map(Result::unwrap);
+        lines.filter_map(|line| Some(serde_json::from_str(line.strip_prefix("data: ")?).unwrap()))
+    }
+
+    /// Watches until a snapshot is as it should be.
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
-        loop {
-            let answer = self.get("/api/v1/snapshot");
-            // At the very beginning there is none.
-            if answer.status == 200 {
-                let snapshot = answer.json();
-                if holds(&snapshot) {
-                    return snapshot;
-                }
-                assert!(began.elapsed() < PATIENCE, "not {what}: {snapshot:#}");
+        for snapshot in self.ticks() {
+            if holds(&snapshot) {
+                return snapshot;
             }
-            // Another comes a second later; there is no other event to wait for from outside.
-            std::thread::sleep(Duration::from_millis(200));
+            assert!(began.elapsed() < PATIENCE, "not {what}: {snapshot:#}");
         }
+        panic!("the node has ended before it was {what}");
     }
 
     /// Has the node read another configuration.

@@ -26,31 +26,24 @@ const CORES: f64 = 0.6;
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Everything, one after the other.
-pub(crate) fn measure() -> Value {
+/// Everything, one after the other, or only the fault of this name.
+pub(crate) fn measure(only: Option<&str>) -> Value {
     let mut bench = Bench::start();
-    let follower = bench.killed(false);
-    let leader = bench.killed(true);
-    let partition = bench.cut_off(Duration::from_secs(60));
-    let stopped = bench.stopped(Duration::from_secs(30));
-    let restarts = bench.restarted_one_by_one();
-    let lines = logs::lines(&bench.site);
-    let mut seconds = logs::seconds_to_all(&lines, NODES);
-    seconds.sort_by(f64::total_cmp);
-    let quantile = |q: f64| seconds.get(((seconds.len() - 1) as f64 * q).round() as usize);
-    json!({
-        "confined": bench.confined,
-        "plans": seconds.len(),
-        "plan_to_all_p50_seconds": quantile(0.5),
-        "plan_to_all_p99_seconds": quantile(0.99),
-        "plan_to_all_longest_seconds": seconds.last(),
-        "older_terms_heeded": logs::steps_back(&lines),
-        "follower_killed": follower,
-        "leader_killed": leader,
-        "partition": partition,
-        "stopped": stopped,
-        "restarts": restarts,
-    })
+    let is_wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mut measured = serde_json::Map::new();
+    let faults: [(&str, fn(&mut Bench) -> Value); 5] = [
+        ("follower_killed", |bench| bench.killed(false)),
+        ("leader_killed", |bench| bench.killed(true)),
+        ("partition", |bench| bench.cut_off(Duration::from_secs(60))),
+        ("stopped", |bench| bench.stopped(Duration::from_secs(30))),
+        ("restarts", Bench::restarted_one_by_one),
+    ];
+    for (name, fault) in faults.into_iter().filter(|(name, _)| is_wanted(name)) {
+        measured.insert(name.to_owned(), fault(&mut bench));
+    }
+    measured.insert("confined".to_owned(), bench.confined.into());
+    measured.insert("plans".to_owned(), bench.plans());
+    Value::Object(measured)
 }
 
 struct Bench {
@@ -246,12 +239,27 @@ impl Bench {
             self.wait_until_well(other);
         }
         let to = unix_time();
-        for node in 0..NODES {
-            self.site.end(node);
-        }
         json!({
             "longest_without_answers_seconds": longest_gaps(&settled(&self.site), from, to),
             "seconds": to - from,
+        })
+    }
+
+    /// How plans have spread until now.
+    fn plans(&self) -> Value {
+        let lines = logs::lines(&self.site);
+        let mut seconds = logs::seconds_to_all(&lines, NODES);
+        seconds.sort_by(f64::total_cmp);
+        let quantile = |q: f64| {
+            let last = seconds.len().checked_sub(1)?;
+            seconds.get((last as f64 * q).round() as usize)
+        };
+        json!({
+            "count": seconds.len(),
+            "to_all_p50_seconds": quantile(0.5),
+            "to_all_p99_seconds": quantile(0.99),
+            "to_all_longest_seconds": seconds.last(),
+            "older_terms_heeded": logs::steps_back(&lines),
         })
     }
 

@@ -59,14 +59,14 @@ fn rows_of_three(figures: &Value) -> Vec<Row> {
         .filter_map(|(_, gap)| gap.as_f64())
         .fold(f64::NAN, f64::max);
     vec![
-        row("plan_to_every_node_p50", "plan_to_all_p50_seconds", "s").at_most(0.05),
-        row("plan_to_every_node_p99", "plan_to_all_p99_seconds", "s").at_most(0.05),
+        row("plan_to_every_node_p50", "plans/to_all_p50_seconds", "s").at_most(0.05),
+        row("plan_to_every_node_p99", "plans/to_all_p99_seconds", "s").at_most(0.05),
         row(
             "plan_to_every_node_longest",
-            "plan_to_all_longest_seconds",
+            "plans/to_all_longest_seconds",
             "s",
         ),
-        row("older_terms_heeded", "older_terms_heeded", "times").at_most(0.0),
+        row("older_terms_heeded", "plans/older_terms_heeded", "times").at_most(0.0),
         row(
             "follower_killed_until_answered_elsewhere",
             "follower_killed/answered_elsewhere_seconds",

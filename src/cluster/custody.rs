@@ -11,19 +11,14 @@ use super::assignments::{Assignment, Assignments};
 use super::copies::{self, Copied, Copies};
 use super::handover::hand_over;
 use super::homes::{Roll, admits, keeper};
-use super::messages::{Manage, Offer, Purpose, Rolled};
+use super::messages::{Manage, Offer, Purpose, Refusal, Rolled};
+use super::tries::{Activity, Tries};
 use crate::schedule::{Event, Found};
 
 /// How often whoever leads hears what a node runs and keeps, where nothing has changed.
 const ROLL_EVERY: Duration = Duration::from_secs(5);
 /// Frames are copied so often; a new checkpoint at once.
 const COPY_EVERY: Duration = Duration::from_secs(60);
-/// After a failure it is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-/// So often that time is doubled.
-const LONGEST_PAUSE: u32 = 4;
-/// So often a stream that runs elsewhere, too, is kept for what it has learnt.
-const TRIES: u32 = 3;
 /// Streams that come at a time; more wait until their nodes offer them again.
 pub(super) const COMING_MAX: usize = 4;
 
@@ -36,10 +31,8 @@ pub(super) struct Custody {
     pub(super) busy: BTreeSet<String>,
     /// What was copied to another node, by stream.
     copied: BTreeMap<String, CopiedTo>,
-    /// What could not be done, how often, and when it is tried again.
-    failed: BTreeMap<String, (u32, Instant)>,
-    /// How often each stream was to be given up that runs elsewhere, too.
-    yields: BTreeMap<String, u32>,
+    /// What could not be done.
+    tries: Tries,
     said: Option<(Roll, Instant)>,
 }
 
@@ -59,8 +52,7 @@ impl Custody {
             state,
             busy: BTreeSet::new(),
             copied: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            yields: BTreeMap::new(),
+            tries: Tries::default(),
             said: None,
         }
     }
@@ -74,18 +66,14 @@ impl Custody {
     }
 
     /// Whether something may be begun with a stream now.
-    pub(super) fn is_free(&self, stream: &str) -> bool {
-        let failed = self.failed.get(stream);
-        let due = failed.is_none_or(|(_, again)| *again <= Instant::now());
-        due && !self.busy.contains(stream)
+    pub(super) fn is_free(&self, stream: &str, activity: Activity) -> bool {
+        !self.busy.contains(stream) && self.tries.is_due(stream, activity, Instant::now())
     }
 
-    /// Counts that a stream, which runs elsewhere, too, is about to be given up here; whether that is to
-    /// be done in any case now, with or without what it has learnt.
-    pub(super) fn is_last_try(&mut self, stream: &str) -> bool {
-        let tries = self.yields.entry(stream.to_owned()).or_default();
-        *tries += 1;
-        *tries >= TRIES
+    /// A stream, which runs elsewhere, too, is about to be given up here; whether that is to be done in
+    /// any case now, with or without what it has learnt.
+    pub(super) fn yields_in_any_case(&mut self, stream: &str) -> bool {
+        self.tries.yields_in_any_case(stream, Instant::now())
     }
 
     /// Counts another move of a stream that runs here: what is copied from here on is later than what the
@@ -123,7 +111,8 @@ impl Custody {
 /// What has come of something that took its time.
 pub(super) struct Settled {
     stream: String,
-    result: Result<Change, String>,
+    activity: Activity,
+    result: Result<Change, Refusal>,
     /// Whoever waits to hear.
     waits: Option<Waiting>,
 }
@@ -135,10 +124,10 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    pub(super) fn hear(self, answer: Result<(), String>) {
+    pub(super) fn hear(self, answer: Result<(), Refusal>) {
         match self {
             Self::Node(reply) => reply.send(answer),
-            Self::Person(reply) => reply.send(answer),
+            Self::Person(reply) => reply.send(answer.map_err(|why| why.to_string())),
         }
     }
 }
@@ -172,7 +161,7 @@ impl ClusterActor {
             .collect();
         for (stream, assignment) in given {
             let means = self.means();
-            self.begin(&stream, None, ctx, move |_| async move {
+            self.begin(&stream, Activity::Move, None, ctx, move |_| async move {
                 means.run(&assignment).await?;
                 Ok(Change::Runs(assignment))
             });
@@ -186,7 +175,7 @@ impl ClusterActor {
             .map(|(stream, assignment)| (stream.clone(), assignment.clone()))
             .collect();
         for (stream, assignment) in streams {
-            if assignment.config.stay || !self.custody.is_free(&stream) {
+            if assignment.config.stay || !self.custody.is_free(&stream, Activity::Copy) {
                 continue;
             }
             let nodes = &assignment.config.nodes;
@@ -214,6 +203,7 @@ impl ClusterActor {
     /// Another one leads, who has heard nothing yet.
     pub(super) fn say_the_roll_again(&mut self) {
         self.custody.said = None;
+        self.custody.tries.forget_yields();
     }
 
     fn copy_if_new(
@@ -234,22 +224,29 @@ impl ClusterActor {
             return;
         }
         let (means, to, assignment) = (self.means(), to.to_owned(), assignment.clone());
-        self.begin(stream, None, ctx, move |stream| async move {
-            let epoch = assignment.epoch;
-            hand_over(&means, &stream, &to, assignment, Purpose::Keep).await?;
-            Ok(Change::CopiedTo(to, version, epoch))
-        });
+        self.begin(
+            stream,
+            Activity::Copy,
+            None,
+            ctx,
+            move |stream| async move {
+                let epoch = assignment.epoch;
+                hand_over(&means, &stream, &to, assignment, Purpose::Keep).await?;
+                Ok(Change::CopiedTo(to, version, epoch))
+            },
+        );
     }
 
     /// Begins something that takes its time; the actor hears of its end.
     pub(super) fn begin<F>(
         &mut self,
         stream: &str,
+        activity: Activity,
         waits: Option<Waiting>,
         ctx: &mut Ctx<Self>,
         work: impl FnOnce(String) -> F,
     ) where
-        F: Future<Output = Result<Change, String>> + Send + 'static,
+        F: Future<Output = Result<Change, Refusal>> + Send + 'static,
     {
         let work = work(stream.to_owned());
         let name = stream.to_owned();
@@ -257,6 +254,7 @@ impl ClusterActor {
             Settled {
                 result: work.await,
                 stream: name,
+                activity,
                 waits,
             }
         });
@@ -270,25 +268,27 @@ impl Handler<Settled> for ClusterActor {
     fn handle(&mut self, settled: Settled, ctx: &mut Ctx<Self>) {
         let Settled {
             stream,
+            activity,
             result,
             waits,
         } = settled;
         self.custody.busy.remove(&stream);
-        let times = self
-            .custody
-            .failed
-            .remove(&stream)
-            .map_or(0, |(times, _)| times);
         let answer = match result {
             Ok(change) => {
+                self.custody.tries.succeeded(&stream, activity);
                 self.settle(&stream, change);
                 Ok(())
             }
             Err(why) => {
-                let pause = RETRY * 2_u32.pow(times.min(LONGEST_PAUSE));
-                tracing::warn!(stream, why, "tried again in {} s", pause.as_secs());
-                let failed = (times + 1, Instant::now() + pause);
-                self.custody.failed.insert(stream, failed);
+                let (now, chance) = (Instant::now(), rand::random());
+                let what = (&*stream, activity);
+                let pause = self.custody.tries.failed(what, &why, now, chance);
+                match &why {
+                    Refusal::Busy => tracing::debug!(stream, ?activity, ?pause, "busy there"),
+                    Refusal::Failed(why) => {
+                        tracing::warn!(stream, why, "tried again in {} s", pause.as_secs());
+                    }
+                }
                 Err(why)
             }
         };
@@ -308,7 +308,7 @@ impl ClusterActor {
                 custody.assign(stream, assignment, "runs here");
             }
             Change::Gone(assignment) => {
-                custody.yields.remove(stream);
+                custody.tries.yielded(stream);
                 custody.assign(stream, assignment, "runs elsewhere");
             }
             Change::Keeps(copied) => custody.copies.add(stream, copied),

@@ -8,7 +8,8 @@ use super::copies::{self, Copied};
 use super::custody::{COMING_MAX, Change, Waiting};
 use super::homes::Order;
 use super::means::Means;
-use super::messages::{Act, Offer, Purpose};
+use super::messages::{Act, Offer, Purpose, Refusal};
+use super::tries::Activity;
 use crate::clock::unix_seconds;
 
 /// Gives another node what there is of a stream.
@@ -18,7 +19,7 @@ pub(super) async fn hand_over(
     to: &str,
     assignment: Assignment,
     purpose: Purpose,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let bundle = means.pack(stream, purpose).await?;
     let revision = unix_seconds();
     // Strings and finite numbers: always JSON.
@@ -59,7 +60,7 @@ impl ClusterActor {
         let Some(copied) = self.custody.copies.get(stream).cloned() else {
             return;
         };
-        if runs || !self.custody.is_free(stream) {
+        if runs || !self.custody.is_free(stream, Activity::Move) {
             return;
         }
         let assignment = Assignment {
@@ -68,21 +69,27 @@ impl ClusterActor {
             ..copied.assignment
         };
         let means = self.means();
-        self.begin(stream, None, ctx, move |stream| async move {
-            let (state, name) = (means.state.clone(), stream.clone());
-            means
-                .on_disk(move || copies::promote(&state, &name))
-                .await?;
-            let ran = means.run(&assignment).await;
-            if let Err(why) = ran {
-                let state = means.state.clone();
+        self.begin(
+            stream,
+            Activity::Move,
+            None,
+            ctx,
+            move |stream| async move {
+                let (state, name) = (means.state.clone(), stream.clone());
                 means
-                    .on_disk(move || copies::put_back(&state, &stream))
+                    .on_disk(move || copies::promote(&state, &name))
                     .await?;
-                return Err(why);
-            }
-            Ok(Change::Runs(assignment))
-        });
+                let ran = means.run(&assignment).await;
+                if let Err(why) = ran {
+                    let state = means.state.clone();
+                    means
+                        .on_disk(move || copies::put_back(&state, &stream))
+                        .await?;
+                    return Err(why.into());
+                }
+                Ok(Change::Runs(assignment))
+            },
+        );
     }
 
     /// Hands a stream over to another node: to be run there, or what it has learnt, where it runs
@@ -96,7 +103,8 @@ impl ClusterActor {
         else {
             return;
         };
-        if !self.custody.is_free(stream) || (assignment.config.stay && purpose == Purpose::Run) {
+        let is_bound = assignment.config.stay && purpose == Purpose::Run;
+        if is_bound || !self.custody.is_free(stream, Activity::Move) {
             return;
         }
         let mut assignment = assignment.clone();
@@ -116,19 +124,25 @@ impl ClusterActor {
     ) {
         let means = self.means();
         // It runs there in any case, and need not run here for ever.
-        let ends_in_any_case = purpose == Purpose::Merge && self.custody.is_last_try(stream);
-        self.begin(stream, waits, ctx, move |stream| async move {
-            let given = hand_over(&means, &stream, &to, assignment.clone(), purpose).await;
-            if let Err(why) = given {
-                if !ends_in_any_case {
-                    return Err(why);
+        let ends_in_any_case = purpose == Purpose::Merge && self.custody.yields_in_any_case(stream);
+        self.begin(
+            stream,
+            Activity::Move,
+            waits,
+            ctx,
+            move |stream| async move {
+                let given = hand_over(&means, &stream, &to, assignment.clone(), purpose).await;
+                if let Err(why) = given {
+                    if !ends_in_any_case {
+                        return Err(why);
+                    }
+                    tracing::warn!(stream, to, %why, "what was learnt here stays here");
                 }
-                tracing::warn!(stream, to, why, "what was learnt here stays here");
-            }
-            means.end(stream).await?;
-            assignment.runs = false;
-            Ok(Change::Gone(assignment))
-        });
+                means.end(stream).await?;
+                assignment.runs = false;
+                Ok(Change::Gone(assignment))
+            },
+        );
     }
 }
 
@@ -136,15 +150,18 @@ impl ClusterActor {
 impl Receive<Offer> for ClusterActor {
     fn receive(&mut self, offer: Offer, reply: Reply<Offer>, ctx: &mut Ctx<Self>) {
         let Ok(mut assignment) = serde_json::from_str::<Assignment>(&offer.assignment) else {
-            return reply.send(Err("its configuration is not understood here".to_owned()));
+            let why = "its configuration is not understood here";
+            return reply.send(Err(Refusal::Failed(why.to_owned())));
         };
         let stream = offer.stream.clone();
-        let is_coming = self.custody.busy.contains(&stream);
-        if is_coming || self.custody.busy.len() >= COMING_MAX {
-            return reply.send(Err("busy; offer it again later".to_owned()));
-        }
         let known = self.custody.assignments.get(&stream);
         let runs = known.is_some_and(|known| known.runs);
+        // A copy of what runs here is none: after a partition the other one will soon run it no more.
+        let is_no_copy = runs && offer.purpose == Purpose::Keep;
+        let is_coming = self.custody.busy.contains(&stream);
+        if is_no_copy || is_coming || self.custody.busy.len() >= COMING_MAX {
+            return reply.send(Err(Refusal::Busy));
+        }
         if offer.purpose == Purpose::Merge {
             self.custody.be_later_than(&stream, assignment.epoch);
         }
@@ -157,7 +174,11 @@ impl Receive<Offer> for ClusterActor {
         } = offer;
         let from = self.sender(reply.peer().as_deref());
         let waits = Some(Waiting::Node(reply));
-        self.begin(&stream, waits, ctx, move |stream| async move {
+        let activity = match purpose {
+            Purpose::Keep => Activity::Copy,
+            Purpose::Run | Purpose::Merge => Activity::Move,
+        };
+        self.begin(&stream, activity, waits, ctx, move |stream| async move {
             match purpose {
                 Purpose::Keep => {
                     let bundle = means.fetch(&payload).await?;

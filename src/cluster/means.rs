@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::actor::ClusterActor;
 use super::assignments::Assignment;
 use super::bundle::{self, BUNDLE_MAX};
-use super::messages::{Offer, Purpose};
+use super::messages::{Offer, Purpose, Refusal};
 use super::peers::CLUSTER;
 use crate::node::{Command, Done};
 
@@ -129,14 +129,16 @@ impl Means {
         to: &str,
         bundle: Vec<u8>,
         offer: impl FnOnce(Payload) -> Offer,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let kept = self.node.keep(bundle.into(), TRAVEL_WITHIN + START_WITHIN);
         let payload = kept.map_err(|error| error.to_string())?;
         let asked = async {
             let found = self.node.find(CLUSTER, to).await;
             let actor: Ref<ClusterActor> = found.map_err(|error| error.to_string())?;
             let answer = actor.ask(offer(payload.clone()), TRAVEL_WITHIN + START_WITHIN);
-            answer.await.map_err(|error| error.to_string())?
+            answer
+                .await
+                .map_err(|error| Refusal::Failed(error.to_string()))?
         };
         let answer = asked.await;
         self.node.drop_payload(&payload);

@@ -2,6 +2,7 @@
 
 use ekya_actors::{Message, Payload, Wire};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::homes::{Order, Roll};
 use super::leadership::{Claim, Leader};
@@ -76,8 +77,25 @@ pub(super) struct Offer {
 }
 
 impl Message for Offer {
-    type Reply = Result<(), String>;
-    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/offer", 1));
+    type Reply = Result<(), Refusal>;
+    const WIRE: Option<Wire<Self>> = Some(Wire::new("ekya/offer", 2));
+}
+
+/// Why a node does not do what it is asked to do with a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+pub(super) enum Refusal {
+    /// It is at something else with it.
+    #[error("busy with the stream; try again in a moment")]
+    Busy,
+    /// It could not.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
 }
 
 /// To a lender: retrain a student. Answered by a stream.

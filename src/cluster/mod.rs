@@ -29,6 +29,7 @@ mod seeds;
 mod start;
 mod survey;
 mod term;
+mod tries;
 mod wishes;
 
 pub use actor::{ACTOR, ClusterActor};

@@ -6,7 +6,8 @@ use super::actor::ClusterActor;
 use super::assignments::Assignment;
 use super::custody::{Change, Waiting};
 use super::homes::admits;
-use super::messages::{Manage, Purpose};
+use super::messages::{Manage, Purpose, Refusal};
+use super::tries::Activity;
 use crate::clock::unix_seconds;
 use crate::config::StreamConfig;
 
@@ -26,12 +27,16 @@ impl ClusterActor {
     fn add(&mut self, config: &str, waits: Waiting, ctx: &mut Ctx<Self>) {
         let config = match serde_json::from_str::<StreamConfig>(config) {
             Ok(config) => config,
-            Err(error) => return waits.hear(Err(format!("no configuration of a stream: {error}"))),
+            Err(error) => {
+                let why = format!("no configuration of a stream: {error}");
+                return waits.hear(Err(Refusal::Failed(why)));
+            }
         };
         let stream = config.name.clone();
         let known = self.custody.assignments.get(&stream);
         if known.is_some_and(|known| known.runs) {
-            return waits.hear(Err(format!("'{stream}' runs here already")));
+            let why = format!("'{stream}' runs here already");
+            return waits.hear(Err(Refusal::Failed(why)));
         }
         let assignment = Assignment {
             epoch: known.map_or(0, |known| known.epoch + 1),
@@ -41,14 +46,20 @@ impl ClusterActor {
             config,
         };
         let means = self.means();
-        self.begin(&stream, Some(waits), ctx, move |_| async move {
-            means.run(&assignment).await?;
-            Ok(Change::Runs(assignment))
-        });
+        self.begin(
+            &stream,
+            Activity::Move,
+            Some(waits),
+            ctx,
+            move |_| async move {
+                means.run(&assignment).await?;
+                Ok(Change::Runs(assignment))
+            },
+        );
     }
 
     /// The assignment of a stream that runs here, one move later.
-    fn running(&self, stream: &str) -> Result<Assignment, String> {
+    fn running(&self, stream: &str) -> Result<Assignment, Refusal> {
         let known = self
             .custody
             .assignments
@@ -56,9 +67,7 @@ impl ClusterActor {
             .filter(|known| known.runs);
         let known = known.ok_or_else(|| format!("'{stream}' does not run here"))?;
         if self.custody.busy.contains(stream) {
-            return Err(format!(
-                "'{stream}' is being copied or moved; try again in a moment"
-            ));
+            return Err(Refusal::Busy);
         }
         let epoch = known.epoch + 1;
         Ok(Assignment {
@@ -73,11 +82,17 @@ impl ClusterActor {
             Err(why) => return waits.hear(Err(why)),
         };
         let means = self.means();
-        self.begin(stream, Some(waits), ctx, move |stream| async move {
-            means.end(stream).await?;
-            (assignment.runs, assignment.home) = (false, String::new());
-            Ok(Change::Gone(assignment))
-        });
+        self.begin(
+            stream,
+            Activity::Move,
+            Some(waits),
+            ctx,
+            move |stream| async move {
+                means.end(stream).await?;
+                (assignment.runs, assignment.home) = (false, String::new());
+                Ok(Change::Gone(assignment))
+            },
+        );
     }
 
     /// Gives a stream to another node, whose it is from then on, on the word of a person or of whoever
@@ -104,7 +119,7 @@ impl ClusterActor {
         if !admits(&assignment.config.may_run_on(self.me()), &to) {
             let why =
                 format!("'{stream}' may not run on {to}: `stay` or `nodes` of its configuration");
-            return hear(waits, Err(why));
+            return hear(waits, Err(Refusal::Failed(why)));
         }
         assignment.home.clone_from(&to);
         self.give(stream, to, assignment, Purpose::Run, waits, ctx);

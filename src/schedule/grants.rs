@@ -3,9 +3,9 @@
 //! Part of each device is set aside for the teacher as long as labels are wanted, and as much again
 //! while profiles are being made; the plan shares out the rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use ekya_actors::{Ctx, Grant, JobId, JobUsage};
+use ekya_actors::{Ctx, Grant, JobId};
 use ekya_sched::Share;
 
 use super::actor::{SchedulerActor, StreamSetup};
@@ -221,9 +221,8 @@ impl SchedulerActor {
         }
         self.grant_labelling(&mut grants);
         self.grant_guests(&mut grants);
-        for ((device, actor), mut grants) in self.setup.devices.iter().zip(grants) {
+        for ((_, actor), mut grants) in self.setup.devices.iter().zip(grants) {
             spare_a_sliver(&mut grants, &self.setup.streams);
-            fit(&mut grants, &device.usage());
             if let Err(error) = actor.tell(ApplyGrants(grants)) {
                 tracing::error!(%error, "a device does not take grants");
             }
@@ -429,25 +428,6 @@ fn even_part(share: Share, parts: usize) -> Share {
     Share::from_micro(share.micro() / u32::try_from(parts.max(1)).unwrap_or(u32::MAX))
 }
 
-/// Makes shares of one device smaller, in proportion, where they do not fit beside what jobs that the
-/// grants do not name have of it now: the device would refuse them all. So it is when a stream has come
-/// that the decisions do not know, or they were made when the device had more to hand out.
-fn fit(grants: &mut [Grant], now: &[JobUsage]) {
-    let named: BTreeSet<JobId> = grants.iter().map(|grant| grant.job).collect();
-    let others = now.iter().filter(|used| !named.contains(&used.job));
-    let kept: u64 = others.map(|used| u64::from(used.share.micro())).sum();
-    let room = u64::from(Share::WHOLE.micro()).saturating_sub(kept);
-    let wanted = grants.iter().map(|grant| u64::from(grant.share.micro()));
-    let sum: u64 = wanted.sum();
-    if sum > room {
-        for grant in grants {
-            // Below a whole device.
-            let micro = u64::from(grant.share.micro()) * room / sum;
-            grant.share = Share::from_micro(micro as u32);
-        }
-    }
-}
-
 /// What inference gets when the plan has nothing for it: enough to be dispatched when the device
 /// would be idle otherwise, since a share of zero pauses a job.
 const SLIVER: Share = Share::from_micro(1000);
@@ -462,60 +442,6 @@ fn spare_a_sliver(grants: &mut [Grant], streams: &[StreamSetup]) {
         if let Some(largest) = grants.iter_mut().max_by_key(|grant| grant.share) {
             largest.share = largest.share.saturating_sub(SLIVER);
             grants[index].share = SLIVER;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use ekya_actors::{Device, JobHandle};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Grants to jobs of a device, among others that have shares already.
-    fn fitted(shares: &[u32], others: &[u32]) -> Vec<u32> {
-        let device = Device::new("cpu0", 1);
-        let share = |micro: &u32| Share::from_micro(*micro);
-        let kept = (others.iter()).map(|micro| device.job_with("another job", share(micro)));
-        let _kept: Vec<_> = kept.collect::<Result<_, _>>().unwrap();
-        let jobs: Vec<_> = shares.iter().map(|_| device.job("a job")).collect();
-        let grant = |(job, micro): (&JobHandle, &u32)| Grant {
-            job: job.id(),
-            share: share(micro),
-            term: 1,
-            sequence: 1,
-            expires: None,
-        };
-        let mut grants: Vec<_> = jobs.iter().zip(shares).map(grant).collect();
-        fit(&mut grants, &device.usage());
-        device.grant_all(&grants).unwrap();
-        grants.iter().map(|grant| grant.share.micro()).collect()
-    }
-
-    #[test]
-    fn what_is_too_much_shrinks_in_proportion() {
-        assert_eq!(
-            fitted(&[600_000, 300_000, 300_000], &[]),
-            [500_000, 250_000, 250_000]
-        );
-        assert_eq!(fitted(&[600_000, 400_000], &[]), [600_000, 400_000]);
-        assert!(fitted(&[], &[]).is_empty());
-    }
-
-    #[test]
-    fn a_stream_that_no_decision_knows_yet_keeps_its_share() {
-        assert_eq!(fitted(&[600_000, 400_000], &[150_000]), [510_000, 340_000]);
-        assert_eq!(fitted(&[500_000], &[150_000]), [500_000]);
-    }
-
-    proptest! {
-        #[test]
-        fn a_device_takes_what_was_made_to_fit(
-            shares in prop::collection::vec(0..=1_000_000_u32, 0..12),
-            others in prop::collection::vec(0..=200_000_u32, 0..5),
-        ) {
-            fitted(&shares, &others);
         }
     }
 }

@@ -3,6 +3,7 @@
 mod certs;
 mod compare;
 mod demo;
+mod plan;
 mod signals;
 mod site;
 mod state;
@@ -18,6 +19,7 @@ use ekya::audit::{self, HumanLabels};
 use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
+use ekya::report::Report;
 use ekya::source::folder::FolderConfig;
 use ekya::train::{self, Effort};
 use ekya_actors::security::{Role, Who};
@@ -196,6 +198,32 @@ enum Command {
         /// Seed of the drawing.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// Say how many cameras fit on devices such as those of a finished run, and what one more costs.
+    ///
+    /// Plans the run's windows again with other numbers of cameras, by the scheduler that nodes plan with,
+    /// on what was measured and profiled in the run. What it prints is the accuracy that was measured plus
+    /// what the plans expect to be different: no measurement, and for cameras like those of the run.
+    #[command(
+        after_help = "Examples:\n  ekya run --config site.toml --windows 6 --out run1\n  ekya plan run1\n  ekya plan run1 --accuracy 0.8 --devices 2"
+    )]
+    Plan {
+        /// Folder of `run --out`, of two windows or more under the scheduler ekya.
+        run: PathBuf,
+        #[command(flatten)]
+        question: plan::Question,
+    },
+    /// Write a page with charts of finished runs, report.html: one file that needs nothing else.
+    #[command(
+        after_help = "Example:\n  ekya run --config site.toml --windows 6 --out run1\n  ekya report run1"
+    )]
+    Report {
+        /// Folders of `run --out`; several are compared.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Folder for report.html and summary.json; absent: that of the first run.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Compare schedulers on four procedural scenes that drift differently.
     Demo {
@@ -462,6 +490,8 @@ fn act(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Plan { run, question } => plan::plan(&run, &question),
+        Command::Report { runs, out } => report(&runs, out.as_deref()),
         Command::Demo { out, full, seeds } => {
             compare::run(demo::comparisons(full, seeds)?, &out, &signals::stop()?)
         }
@@ -511,6 +541,17 @@ fn load(file: &Path) -> Result<ValidConfig> {
         Ok::<_, ConfigError>(config)
     };
     load().with_context(|| file.display().to_string())
+}
+
+/// Writes a report of finished runs.
+fn report(runs: &[PathBuf], out: Option<&Path>) -> Result<()> {
+    let read = |run: &PathBuf| anyhow::Ok((None, plan::read(run)?));
+    let records = runs.iter().map(read).collect::<Result<_>>()?;
+    let out = out.unwrap_or(&runs[0]);
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    Report { records }.write(out)?;
+    println!("report: {}", out.join("report.html").display());
+    Ok(())
 }
 
 /// Configurations that may wait while a node takes one.

@@ -18,6 +18,9 @@ pub struct RunRecord {
     pub seed: u64,
     /// Length of a retraining window.
     pub window_seconds: f64,
+    /// Part of each device that is set aside for labels and profiles; absent in older records.
+    #[serde(default)]
+    pub overhead_share: Option<Share>,
     /// Devices of the node.
     pub devices: Vec<DeviceRecord>,
     /// Streams, in the order of the configuration.
@@ -140,6 +143,12 @@ pub struct WindowStream {
     pub labelling_seconds: f64,
     /// Device seconds spent on profiling.
     pub profiling_seconds: f64,
+    /// Accuracy of the serving student where every frame is answered, when the profiler predicted last.
+    #[serde(default)]
+    pub student_accuracy: Option<f64>,
+    /// Inference configurations, as measured last before that.
+    #[serde(default)]
+    pub inference: Vec<InferenceRecord>,
     /// What the profiler predicted last, configuration by configuration.
     pub profiles: Vec<ProfileRecord>,
     /// Shares over the window.
@@ -148,6 +157,19 @@ pub struct WindowStream {
     pub retrainings: Vec<RetrainingRecord>,
     /// What was decided and why, in order.
     pub decisions: Vec<Decision>,
+}
+
+/// One inference configuration as it was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct InferenceRecord {
+    /// Every how many frames one is answered.
+    pub sample_every: u32,
+    /// Side of the network's input, relative to full.
+    pub resolution: f64,
+    /// What is left of the student's accuracy.
+    pub accuracy_factor: f64,
+    /// Share of the device that it needs to keep up with the source.
+    pub share: Share,
 }
 
 /// One configuration as the profiler saw it.

@@ -9,8 +9,8 @@ use super::messages::Refusal;
 const RETRY: Duration = Duration::from_secs(5);
 /// So often that time is doubled.
 const LONGEST_PAUSE: u32 = 4;
-/// Where another node is busy with the stream it is tried again after half to all of this. Two that are
-/// busy with offering it to each other would refuse each other for ever, if both waited equally long.
+/// A stream whose other node is busy with it is offered again after half to all of this. Two that are busy
+/// with offering it to each other would refuse each other for ever, if both waited equally long.
 const RETRY_BUSY: Duration = Duration::from_secs(1);
 /// A stream that runs elsewhere, too, is kept so long for what it has learnt.
 const YIELD_WITHIN: Duration = Duration::from_secs(8);
@@ -61,9 +61,11 @@ impl Tries {
     ) -> Duration {
         let key = (stream.to_owned(), activity);
         let times = self.failed.get(&key).map_or(0, |failed| failed.times);
-        let (times, pause) = match why {
-            Refusal::Busy => (times, RETRY_BUSY.mul_f64(0.5 + 0.5 * chance)),
-            Refusal::Failed(_) => (times + 1, RETRY * 2_u32.pow(times.min(LONGEST_PAUSE))),
+        let (times, pause) = match (why, activity) {
+            (Refusal::Busy, Activity::Move) => (times, RETRY_BUSY.mul_f64(0.5 + 0.5 * chance)),
+            // Nobody waits for a copy, and whoever makes one is busy.
+            (Refusal::Busy, Activity::Copy) => (times, RETRY),
+            (Refusal::Failed(_), _) => (times + 1, RETRY * 2_u32.pow(times.min(LONGEST_PAUSE))),
         };
         let again = now + pause;
         self.failed.insert(key, Failed { times, again });
@@ -115,12 +117,14 @@ mod tests {
     #[test]
     fn a_busy_node_is_asked_again_soon_and_not_at_the_same_time() {
         let (mut tries, now) = (Tries::default(), Instant::now());
+        let moved = ("gate", Activity::Move);
         for chance in [0.0, 1.0, 0.0] {
-            let pause = tries.failed(COPY, &Refusal::Busy, now, chance);
+            let pause = tries.failed(moved, &Refusal::Busy, now, chance);
             assert_eq!(pause, RETRY_BUSY.mul_f64(0.5 + 0.5 * chance));
+            assert_eq!(tries.failed(COPY, &Refusal::Busy, now, chance), RETRY);
         }
         // It is no failure.
-        assert_eq!(tries.failed(COPY, &failed(), now, 0.0), RETRY);
+        assert_eq!(tries.failed(moved, &failed(), now, 0.0), RETRY);
     }
 
     #[test]

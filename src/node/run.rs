@@ -229,6 +229,7 @@ impl Node {
             scheduler: config.run.scheduler.to_string(),
             seed: config.run.seed,
             window_seconds: config.run.window_seconds,
+            overhead_share: Some(config.learning.overhead_share),
             devices,
             streams,
             windows,

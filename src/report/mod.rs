@@ -8,7 +8,7 @@ mod palette;
 pub mod statistics;
 mod summary;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 mod table;
 
 use std::path::Path;

@@ -12,7 +12,7 @@ const WINDOWS: usize = 5;
 const WINDOW: f64 = 20.0;
 
 /// A record for every seed, load and scheduler, repeatable.
-pub(super) fn records(
+pub(crate) fn records(
     seeds: &[u64],
     loads: &[Option<&str>],
     schedulers: &[&str],
@@ -39,6 +39,7 @@ fn record(scheduler: &str, seed: u64, load: usize) -> RunRecord {
         scheduler: scheduler.to_owned(),
         seed,
         window_seconds: WINDOW,
+        overhead_share: Some(Share::from_micro(300_000)),
         devices: vec![DeviceRecord {
             name: "cpu0".to_owned(),
             cores: 2,
@@ -139,6 +140,15 @@ fn window_stream(scheduler: &str, index: usize, stream: usize, from: f64) -> Win
         predicted_accuracy: retrains.then_some(0.72),
         labelling_seconds: 1.2,
         profiling_seconds: if scheduler == "ekya" { 2.1 } else { 0.0 },
+        student_accuracy: Some(0.7),
+        inference: [(1, 1.0, 120_000), (2, 0.93, 60_000), (4, 0.8, 30_000)]
+            .map(|(sample_every, accuracy_factor, micro)| InferenceRecord {
+                sample_every,
+                resolution: 1.0,
+                accuracy_factor,
+                share: Share::from_micro(micro),
+            })
+            .to_vec(),
         profiles: vec![ProfileRecord {
             config: RetrainingConfig::default(),
             end_accuracy: 0.78,

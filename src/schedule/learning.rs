@@ -3,7 +3,7 @@
 use ekya_actors::Ctx;
 use ekya_models::Student;
 use ekya_profiler::comparison::{Refusal, Verdict};
-use ekya_profiler::inference::Measurement;
+use ekya_profiler::inference::{InferenceProfile, Measurement};
 use ekya_profiler::{Departure, Progress};
 use ekya_sched::RetrainingOption;
 
@@ -15,7 +15,7 @@ use crate::learn::{
     Elsewhere, LearnError, Order, Outcome, Prepare, Prepared, RolledBack, TrainerOrder,
 };
 use crate::planning::Place;
-use crate::record::{ProfileRecord, RetrainingRecord};
+use crate::record::{InferenceRecord, ProfileRecord, RetrainingRecord};
 use crate::stream::Serve;
 
 /// Of a window's samples, the part that must be newly labelled before another retraining is
@@ -138,6 +138,7 @@ impl SchedulerActor {
                     prepared.options = vec![(index, nominal)];
                 }
                 self.streams[stream].prepared(&prepared, now);
+                self.journal_student(stream);
                 if prepared.accuracy.is_some() && self.compare_found(stream, ctx) {
                     return self.plan(ctx);
                 }
@@ -167,6 +168,23 @@ impl SchedulerActor {
         let spent = prepared.gpu_seconds;
         self.journal
             .count(stream, |tally| tally.profiling_seconds += spent);
+    }
+
+    /// Writes down what is known of the serving student.
+    fn journal_student(&mut self, stream: usize) {
+        let state = &self.streams[stream];
+        let record = |profile: &InferenceProfile| InferenceRecord {
+            sample_every: profile.sample_every,
+            resolution: profile.resolution,
+            accuracy_factor: profile.option.accuracy_factor,
+            share: profile.option.share,
+        };
+        let inference = state.inference.iter().map(record).collect();
+        let accuracy = state.accuracy;
+        if let Some(entry) = self.journal.now(stream) {
+            entry.inference = inference;
+            entry.student_accuracy = Some(accuracy);
+        }
     }
 
     pub(super) fn retrain(

@@ -13,6 +13,7 @@ mod cluster;
 mod devices;
 mod figures;
 mod fit;
+mod operations;
 mod profiler;
 mod promotion;
 mod rivals;
@@ -32,6 +33,9 @@ pub(crate) enum Bench {
     /// Several nodes: how long the leader plans and how much each says and hears, as nodes are added; and
     /// three real ones that are killed, cut off, stopped and restarted (not with --quick).
     Cluster(Options),
+    /// A node from outside: latency of frames, eight cameras (where EKYA_DATA is set, not with --quick), the
+    /// dashboard with 100 streams, a restart.
+    Operations(Options),
     /// The schedulers of ekya-sched: time, memory and growth of a plan.
     Sched(Options),
     /// The profiler: predictions beside retrainings that are really done, on scenes and, where
@@ -68,6 +72,7 @@ impl Bench {
             Self::Actors(actors) => actors.rivals.as_deref(),
             Self::Cluster(_)
             | Self::Devices(_)
+            | Self::Operations(_)
             | Self::Sched(_)
             | Self::Profiler(_)
             | Self::Promotion(_) => None,
@@ -86,6 +91,7 @@ pub(crate) fn bench(bench: &Bench) -> Result<ExitCode> {
         Bench::Actors(ActorsOptions { options, .. }) => (actors::rows(options.quick)?, options),
         Bench::Cluster(options) => (cluster::rows(options.quick)?, options),
         Bench::Devices(options) => (devices::rows(options.quick)?, options),
+        Bench::Operations(options) => (operations::rows(options.quick)?, options),
         Bench::Sched(options) => (sched::rows(options.quick)?, options),
         Bench::Profiler(options) => (profiler::rows(options.quick)?, options),
         Bench::Promotion(options) => (promotion::rows(options.quick)?, options),

@@ -11,7 +11,7 @@ use crate::process::Node;
 
 const STREAMS: usize = 100;
 /// So slow that the procedural scenes leave room for what is looked at.
-const FPS: f64 = 0.5;
+const FPS: f64 = 1.0;
 const LOOKED_AT: Duration = Duration::from_secs(30);
 /// The thread that serves.
 const THREAD: &str = "serve";
@@ -23,8 +23,8 @@ pub(crate) fn measure() -> Value {
     let address = free.local_addr().unwrap().to_string();
     drop(free);
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(folder.path(), &config(), &["--serve", &address]);
-    let page = node.wait("the page", |_| get(&address, "/"));
+    let mut node = Node::start(folder.path(), &config(), &["--serve", &address]);
+    let page = node.wait("the page", |_| whole_page(&address));
     node.wait("all streams", |_| {
         let snapshot: Value = serde_json::from_slice(&get(&address, "/api/v1/snapshot")?).ok()?;
         let streams = snapshot.get("streams")?.as_array()?;
@@ -35,7 +35,7 @@ pub(crate) fn measure() -> Value {
     let looked_at = spent(&node, || bytes = look(&address));
     node.end();
     json!({
-        "page_bytes": page.len(),
+        "page_bytes": page,
         "event_bytes_a_second": bytes as f64 / LOOKED_AT.as_secs_f64(),
         "cores_while_nobody_looks": idle,
         "cores_while_one_looks": looked_at,
@@ -48,6 +48,17 @@ fn spent(node: &Node, meanwhile: impl FnOnce()) -> f64 {
     let before = seconds();
     meanwhile();
     (seconds() - before) / LOOKED_AT.as_secs_f64()
+}
+
+/// Bytes of the page with all files that it names.
+fn whole_page(address: &str) -> Option<usize> {
+    let page = String::from_utf8(get(address, "/")?).ok()?;
+    let named = page.split('"').filter(|text| {
+        let is_file = text.ends_with(".js") || text.ends_with(".css");
+        is_file && !text.contains(char::is_whitespace)
+    });
+    let files = named.map(|file| get(address, &format!("/{file}")).map(|bytes| bytes.len()));
+    Some(page.len() + files.sum::<Option<usize>>()?)
 }
 
 /// The body of an answer; nothing while nobody answers.

@@ -34,7 +34,7 @@ pub(crate) fn measure() -> Value {
          student = {{ classifier = {{ weights = \"scene\" }} }}\n"
     );
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::start(folder.path(), &config, &[]);
+    let mut node = Node::start(folder.path(), &config, &[]);
     let settled = node.wait("frames", |node| {
         let settled = node.settled();
         (settled.len() as u64 > FRAMES).then_some(settled)

@@ -73,14 +73,17 @@ impl Node {
     }
 
     /// Waits until something is found.
-    pub(crate) fn wait<R>(&self, what: &str, find: impl Fn(&Self) -> Option<R>) -> R {
+    pub(crate) fn wait<R>(&mut self, what: &str, find: impl Fn(&Self) -> Option<R>) -> R {
         let begin = Instant::now();
         loop {
             if let Some(found) = find(self) {
                 return found;
             }
-            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(begin.elapsed() < PATIENCE, "{what}\n{}", log());
+            let has_ended = self.process.try_wait().unwrap().is_some();
+            if has_ended || begin.elapsed() > PATIENCE {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                panic!("{what}\n{log}");
+            }
             thread::sleep(LOOK);
         }
     }

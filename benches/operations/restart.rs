@@ -16,16 +16,18 @@ pub(crate) fn measure() -> Value {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let arguments = ["--state", state.to_str().unwrap()];
-    let node = Node::start(folder.path(), &config(), &arguments);
+    let mut node = Node::start(folder.path(), &config(), &arguments);
     node.wait("checkpoints of all", |_| {
         (0..STREAMS)
             .all(|stream| has_checkpoint(&state, stream))
             .then_some(())
     });
     node.end();
-    let node = Node::start(folder.path(), &config(), &arguments);
+    let mut node = Node::start(folder.path(), &config(), &arguments);
     let seconds = node.wait("answers of all", |node| {
-        let settled = node.settled();
+        let mut settled = node.settled();
+        // The file may still be that of the first process.
+        settled.retain(|one| one.known_at > node.started);
         let first = first_answers(&settled);
         (first.len() == STREAMS).then(|| first.into_values().fold(0.0, f64::max) - node.started)
     });

@@ -71,7 +71,7 @@ fn config(data: &Path) -> String {
         text += &format!(
             "\n[[stream]]\nname = \"c{camera}\"\n\
              source = {{ video = {{ input = {video:?}, width = 640, height = 360, fps = {FPS:?}, \
-             input_options = {{ stream_loop = "-1" }} }} }}\n\
+             input_options = {{ stream_loop = \"-1\" }} }} }}\n\
              student = {{ fastestdet = {{ weights = {student:?}, classes = [\"person\", \"car\"], \
              input_side = {INPUT_SIDE} }} }}\n\
              teacher = {{ yolox = {{ model = {teacher:?} }} }}\n"

@@ -26,12 +26,15 @@ const CORES: f64 = 0.6;
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Has a site suffer something, and says how it went.
+type Fault = fn(&mut Bench) -> Value;
+
 /// Everything, one after the other, or only the fault of this name.
 pub(crate) fn measure(only: Option<&str>) -> Value {
     let mut bench = Bench::start();
     let is_wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut measured = serde_json::Map::new();
-    let faults: [(&str, fn(&mut Bench) -> Value); 5] = [
+    let faults: [(&str, Fault); 5] = [
         ("follower_killed", |bench| bench.killed(false)),
         ("leader_killed", |bench| bench.killed(true)),
         ("partition", |bench| bench.cut_off(Duration::from_secs(60))),

@@ -7,6 +7,7 @@
 //! [`node::run`] runs a [`config::ValidConfig`] and returns a [`record::RunRecord`]. Without the
 //! default feature `torch` only sources, records and reports are there, and libtorch is not needed.
 
+pub(crate) mod pauses;
 pub mod planning;
 pub mod record;
 pub mod report;
@@ -32,6 +33,8 @@ pub mod node;
 pub mod rehearse;
 #[cfg(feature = "torch")]
 pub mod schedule;
+#[cfg(feature = "torch")]
+pub(crate) mod secret;
 #[cfg(feature = "torch")]
 pub mod serve;
 #[cfg(feature = "torch")]

@@ -7,6 +7,7 @@
 //! [`node::run`] runs a [`config::ValidConfig`] and returns a [`record::RunRecord`]. Without the
 //! default feature `torch` only sources, records and reports are there, and libtorch is not needed.
 
+pub mod export;
 pub(crate) mod pauses;
 pub mod planning;
 pub mod record;

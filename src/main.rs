@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ekya::audit::{self, HumanLabels};
-use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::config::{Config, ConfigError, LearningConfig, OutputTo, SchedulerConfig, ValidConfig};
 use ekya::export::{self, RunResults};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
@@ -587,7 +587,13 @@ fn run(
     if let Some(out) = out {
         options = options.out(out);
     }
+    let lines_on_stdout = config.outputs.iter().any(|one| one.to == OutputTo::Stdout);
     let record = node::run(config, options)?;
-    println!("{}", compare::describe(&record));
+    let summary = compare::describe(&record);
+    if lines_on_stdout {
+        eprintln!("{summary}");
+    } else {
+        println!("{summary}");
+    }
     Ok(())
 }

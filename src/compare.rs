@@ -47,6 +47,8 @@ pub(crate) fn run(comparisons: Vec<Comparison>, out: &Path, stop: &StopFlag) -> 
             config.run.scheduler = scheduler;
             config.run.state = None;
             config.cluster = None;
+            // They are for those who wait for results, not for trials.
+            config.outputs.clear();
         })?;
         let title = title(comparison, scheduler, number + 1, total);
         let record = run_one(

@@ -120,5 +120,6 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         streams: drifts.into_iter().enumerate().map(stream).collect(),
         cluster: None,
         serve: None,
+        outputs: Vec::new(),
     }
 }

@@ -8,6 +8,8 @@
 //! default feature `torch` only sources, records and reports are there, and libtorch is not needed.
 
 pub mod capacity;
+pub mod export;
+pub(crate) mod pauses;
 pub mod planning;
 pub mod record;
 pub mod report;
@@ -33,6 +35,8 @@ pub mod node;
 pub mod rehearse;
 #[cfg(feature = "torch")]
 pub mod schedule;
+#[cfg(feature = "torch")]
+pub(crate) mod secret;
 #[cfg(feature = "torch")]
 pub mod serve;
 #[cfg(feature = "torch")]

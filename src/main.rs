@@ -9,19 +9,21 @@ mod site;
 mod state;
 mod status;
 
-use std::io::IsTerminal as _;
+use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ekya::audit::{self, HumanLabels};
-use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::config::{Config, ConfigError, LearningConfig, OutputTo, SchedulerConfig, ValidConfig};
+use ekya::export::{self, RunResults};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
 use ekya::report::Report;
 use ekya::source::folder::FolderConfig;
 use ekya::train::{self, Effort};
+use ekya::write::fill_atomically;
 use ekya_actors::security::{Role, Who};
 use ekya_models::Architecture;
 
@@ -225,6 +227,26 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Convert a finished run's results into a form that evaluation tools read.
+    ///
+    /// `coco` is a data set of one stream: a picture a frame, a category a class, an annotation with its
+    /// score a detection. `supervision` is the CSV of Supervision's CSVSink, a row a detection.
+    #[command(
+        after_help = "Examples:\n  ekya export run1 --format coco --stream gate -o gate.json\n  ekya export run1 --format supervision > detections.csv"
+    )]
+    Export {
+        /// Folder of `run --out`.
+        run: PathBuf,
+        /// The form.
+        #[arg(long)]
+        format: Format,
+        /// Name of the stream; all, where the form has room for several.
+        #[arg(long)]
+        stream: Option<String>,
+        /// File to write; standard output where none is named.
+        #[arg(short, long)]
+        out: Option<PathBuf>,
+    },
     /// Compare schedulers on four procedural scenes that drift differently.
     Demo {
         /// Folder for report.html, summary.json and the runs.
@@ -282,6 +304,15 @@ enum Command {
         #[arg(long, default_value_t = 6)]
         teacher_epochs: usize,
     },
+}
+
+/// Forms of results.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// A data set as COCO's.
+    Coco,
+    /// CSV as Supervision's.
+    Supervision,
 }
 
 /// How a node is one among others. Overrides what the configuration says under [cluster].
@@ -492,6 +523,12 @@ fn act(command: Command) -> Result<()> {
         }
         Command::Plan { run, question } => plan::plan(&run, &question),
         Command::Report { runs, out } => report(&runs, out.as_deref()),
+        Command::Export {
+            run,
+            format,
+            stream,
+            out,
+        } => export(&RunResults::open(&run, stream.as_deref())?, format, out),
         Command::Demo { out, full, seeds } => {
             compare::run(demo::comparisons(full, seeds)?, &out, &signals::stop()?)
         }
@@ -530,6 +567,18 @@ fn act(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn export(results: &RunResults, format: Format, out: Option<PathBuf>) -> Result<()> {
+    let write = |out: &mut dyn Write| match format {
+        Format::Coco => export::coco(results, out),
+        Format::Supervision => export::supervision(results, out),
+    };
+    match out {
+        Some(path) => fill_atomically(&path, |file| write(&mut BufWriter::new(file)))?,
+        None => write(&mut BufWriter::new(std::io::stdout().lock()))?,
+    }
+    Ok(())
 }
 
 fn load(file: &Path) -> Result<ValidConfig> {
@@ -579,7 +628,13 @@ fn run(
     if let Some(out) = out {
         options = options.out(out);
     }
+    let lines_on_stdout = config.outputs.iter().any(|one| one.to == OutputTo::Stdout);
     let record = node::run(config, options)?;
-    println!("{}", compare::describe(&record));
+    let summary = compare::describe(&record);
+    if lines_on_stdout {
+        eprintln!("{summary}");
+    } else {
+        println!("{summary}");
+    }
     Ok(())
 }

@@ -40,7 +40,19 @@ pub(crate) fn advice(source: &io::Error) -> &'static str {
 /// # Errors
 /// [`WriteError`] when the folder does not exist or may not be written to, or the disk is full.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    write(path, bytes, Readers::All)
+    write(path, Readers::All, |file| content(path, bytes, file))
+}
+
+/// The same for content that is made while it is written, by `fill` into a file that is not there yet for
+/// others.
+///
+/// # Errors
+/// As [`write_atomically`], and those of `fill`.
+pub fn fill_atomically<E: From<WriteError>>(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    write(path, Readers::All, fill)
 }
 
 /// The same for a secret: nobody but its owner can read the file, at any moment.
@@ -48,7 +60,20 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn write_privately(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    write(path, bytes, Readers::Owner)
+    write(path, Readers::Owner, |file| content(path, bytes, file))
+}
+
+fn content(path: &Path, bytes: &[u8], file: &mut File) -> Result<(), WriteError> {
+    file.write_all(bytes)
+        .map_err(failed(path, "write its content"))
+}
+
+fn failed(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| WriteError {
+        path: path.to_path_buf(),
+        step,
+        source,
+    }
 }
 
 /// Who may read a new file, as far as the process's mask lets them.
@@ -58,14 +83,12 @@ enum Readers {
     Owner,
 }
 
-fn write(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), WriteError> {
-    let failed = |step| {
-        move |source| WriteError {
-            path: path.to_path_buf(),
-            step,
-            source,
-        }
-    };
+fn write<E: From<WriteError>>(
+    path: &Path,
+    readers: Readers,
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = |step| failed(path, step);
     // `parent` of a bare file name is the empty path, which no system call takes for the current one.
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -73,9 +96,7 @@ fn write(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), WriteError> 
     };
     let mut temporary =
         temporary_in(folder, readers).map_err(failed("create a temporary file in its folder"))?;
-    temporary
-        .write_all(bytes)
-        .map_err(failed("write its content"))?;
+    fill(temporary.as_file_mut())?;
     temporary
         .as_file()
         .sync_all()
@@ -83,7 +104,8 @@ fn write(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), WriteError> 
     temporary
         .persist(path)
         .map_err(|error| failed("give the new file its name")(error.error))?;
-    sync_folder(folder).map_err(failed("get its name to the disk"))
+    sync_folder(folder).map_err(failed("get its name to the disk"))?;
+    Ok(())
 }
 
 /// A temporary file with the permissions that the file is to have; `tempfile`'s own are for its owner

@@ -34,7 +34,8 @@ fn every_query_has_an_answer() {
     if !is_there("prometheus") {
         return;
     }
-    let node = Shown::run(SCENES);
+    let output = "[[output]]\nto = { file = { path = \"results.jsonl\" } }\n";
+    let node = Shown::run(&format!("{SCENES}{output}"));
     let prometheus = Prometheus::start(node.address);
     node.until("measured, predicted and promoted", |snapshot| {
         let streams = snapshot["streams"].as_array().unwrap();

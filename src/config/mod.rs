@@ -7,6 +7,7 @@ mod classifier;
 mod cluster;
 mod learning;
 mod locate;
+mod output;
 mod paths;
 mod scheduler;
 mod serve;
@@ -21,6 +22,10 @@ use thiserror::Error;
 
 pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
 pub use cluster::ClusterConfig;
+pub use output::{
+    BrokerAddress, FileOutputConfig, MQTT_PASSWORD_VARIABLE, MqttOutputConfig, OutputConfig,
+    OutputTo, SocketOutputConfig,
+};
 pub use scheduler::SchedulerConfig;
 pub use serve::{ServeConfig, TOKEN_VARIABLE};
 
@@ -54,6 +59,9 @@ pub struct Config {
     /// What is shown over HTTP; absent shows nothing.
     #[serde(default)]
     pub serve: Option<ServeConfig>,
+    /// Where the results of frames go, beside the folder of a run.
+    #[serde(default, rename = "output")]
+    pub outputs: Vec<OutputConfig>,
 }
 
 /// What to run and for how long.

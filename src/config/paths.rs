@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    BUILT_IN_WEIGHTS, Config, ConfigError, DetectorTeacherConfig, OnnxTeacherConfig, SourceConfig,
-    StudentConfig, TeacherConfig,
+    BUILT_IN_WEIGHTS, Config, ConfigError, DetectorTeacherConfig, OnnxTeacherConfig, OutputConfig,
+    SourceConfig, StudentConfig, TeacherConfig,
 };
 
 /// Looks an environment variable up.
@@ -32,6 +32,9 @@ pub(super) fn resolve(
         for file in files.into_iter().flatten() {
             path(file, folder, &variable)?;
         }
+    }
+    for file in config.outputs.iter_mut().flat_map(OutputConfig::paths) {
+        path(file, folder, &variable)?;
     }
     for stream in &mut config.streams {
         match &mut stream.source {

@@ -9,7 +9,7 @@ use super::locate::Step;
 use super::{
     ClassifierConfig, Config, DetectorConfig, DeviceConfig, InferenceConfig, Isolation,
     LearningConfig, OnnxTeacherConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig,
-    StudentConfig, TeacherConfig, cluster, serve,
+    StudentConfig, TeacherConfig, cluster, output, serve,
 };
 
 /// A hundred years.
@@ -68,7 +68,7 @@ pub(super) fn check(config: &Config) -> Checked {
         )?;
         stream(config, index, one)?;
     }
-    Ok(())
+    output::check(config)
 }
 
 fn run(run: &RunConfig, configurations: usize) -> Checked {

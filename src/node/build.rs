@@ -566,6 +566,7 @@ impl Node {
             streams: Mutex::new(self.faces()),
             scheduler: scheduler.clone(),
             cluster: self.cluster.as_ref().map(Cluster::inside),
+            outputs: self.outlets.tallies(),
         }
     }
 

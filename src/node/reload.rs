@@ -84,6 +84,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("[learning]", before.learning != after.learning),
         ("[cluster]", before.cluster != after.cluster),
         ("[serve]", before.serve != after.serve),
+        ("[[output]]", before.outputs != after.outputs),
     ];
     let differ = sections.into_iter().filter(|(_, differs)| *differs);
     differ.map(|(section, _)| section).collect()
@@ -92,7 +93,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ValidConfig;
+    use crate::config::{OutputConfig, OutputTo, ValidConfig};
 
     fn config(names: &[(&str, f64)], window: f64) -> ValidConfig {
         let mut text = format!("[run]\nwindow_seconds = {window:?}\n");
@@ -106,6 +107,14 @@ mod tests {
         ValidConfig::parse(&text).unwrap()
     }
 
+    fn stdout() -> OutputConfig {
+        OutputConfig {
+            name: None,
+            to: OutputTo::Stdout,
+            streams: None,
+        }
+    }
+
     #[test]
     fn only_what_differs_changes() {
         let before = config(&[("a", 1.0), ("b", 1.0), ("c", 1.0)], 10.0);
@@ -116,5 +125,8 @@ mod tests {
         assert_eq!(come, ["d", "b"]);
         assert_eq!(needs_restart(&before, &after), ["[run]"]);
         assert!(needs_restart(&before, &before).is_empty());
+        let output = |config: &mut Config| config.outputs = vec![stdout()];
+        let after = before.clone().with(output).unwrap();
+        assert_eq!(needs_restart(&before, &after), ["[[output]]"]);
     }
 }

@@ -20,6 +20,7 @@ use crate::record::{
 };
 use crate::schedule::{Event, Journal};
 use crate::serve::ServeError;
+use crate::sink::{OutputError, Outputs};
 use crate::source::{SourceError, StopFlag};
 use crate::write::{WriteError, write_atomically};
 
@@ -76,6 +77,9 @@ pub enum NodeError {
     /// What the node does cannot be shown.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// Results cannot go where they should.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -103,6 +107,9 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     check(config, &options)?;
     let config = (**config).clone();
     let mut outlets = options.outlets;
+    // Before anything is begun anew: another node may have the same outputs. Dropped after the node, whose
+    // end closes the outlets.
+    let outputs = Outputs::start(&config.outputs, &mut outlets)?;
     let out = options.out.as_deref();
     let lines = out.map(|out| Lines::create(out, &mut outlets));
     let (lines, labelled) = lines.transpose()?.unzip();
@@ -125,6 +132,7 @@ pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeE
     drop(command);
     let interrupted = options.stop.is_set();
     let record = node.wind_up(journal, interrupted);
+    drop(outputs);
     if let (Some(out), Some(lines)) = (&options.out, lines) {
         write_record(out, &record)?;
         lines.finish()?;

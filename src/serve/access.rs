@@ -4,8 +4,6 @@
 //! only requests to a name of the loopback are answered: else a page from elsewhere could have its own
 //! name resolve to this machine, and read along.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -19,14 +17,13 @@ use sha2::{Digest as _, Sha256};
 use super::ServeError;
 use super::routes::Refusal;
 use crate::config::{ServeConfig, TOKEN_VARIABLE};
+use crate::secret::read_secret;
 
 /// What is asked for without showing anything: whether the node is well.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 const COOKIE_NAME: &str = "ekya_token";
 /// Shorter ones can be guessed.
 const TOKEN_MIN: usize = 16;
-/// A token is a line, not a file.
-const TOKEN_MAX: u64 = 4096;
 
 /// Who may look.
 #[derive(Clone)]
@@ -171,10 +168,10 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn read_token(path: &Path) -> Result<String, ServeError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(TOKEN_MAX).read_to_string(&mut text));
-    read.map_err(|error| secret("token_file", format!("{}: {error}", path.display())))?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    let token = read_secret(path);
+    let token =
+        token.map_err(|error| secret("token_file", format!("{}: {error}", path.display())))?;
+    Ok(token.trim().to_owned())
 }
 
 pub(super) fn secret(key: &'static str, reason: impl Into<String>) -> ServeError {

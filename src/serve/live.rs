@@ -12,6 +12,7 @@ use crate::cluster::{ClusterActor, Overview, View};
 use crate::config::SchedulerConfig;
 use crate::record::AccuracyPoint;
 use crate::schedule::{Look, Looked, SchedulerActor};
+use crate::sink::Tally;
 use crate::source::health::{HealthReport, SourceHealth};
 use crate::stream::Intake;
 
@@ -64,6 +65,8 @@ pub(crate) struct Live {
     pub(crate) scheduler: Ref<SchedulerActor>,
     /// This node among others, and its cluster actor.
     pub(crate) cluster: Option<(Node, Ref<ClusterActor>)>,
+    /// How the outputs are doing.
+    pub(crate) outputs: Vec<Arc<Tally>>,
 }
 
 /// What was seen at one moment.

@@ -1,6 +1,6 @@
 //! Metrics in the form that Prometheus reads. Values are those of the moment at which they are asked for;
-//! what has gone is left out a minute later. Labels are names of streams, devices, jobs, peers and kinds:
-//! no addresses, which may hold passwords.
+//! what has gone is left out a minute later. Labels are names of streams, devices, jobs, outputs, peers and
+//! kinds: no addresses, which may hold passwords.
 
 use std::sync::Once;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use metrics_util::MetricKindMask;
 use super::live::{Face, Live, WITHIN};
 use super::view::{Snapshot, StreamState};
 use crate::schedule::{Look, StreamLook};
+use crate::sink::Tally;
 use crate::stream::Timing;
 
 /// Upper bounds of the buckets of times, in seconds: a camera sends a frame every 33 to 1,000 ms.
@@ -73,6 +74,9 @@ impl Metrics {
             record_node(live);
             for face in &faces {
                 record_face(face);
+            }
+            for tally in &live.outputs {
+                record_output(tally);
             }
             if let Some(looked) = looked {
                 gauge!("ekya_window").set(looked.window as f64);
@@ -179,6 +183,14 @@ fn record_stream(look: &StreamLook) {
     gauge!("ekya_stream_retraining", "stream" => stream()).set(training);
 }
 
+fn record_output(tally: &Tally) {
+    let output = || tally.name().to_owned();
+    counter!("ekya_output_written_total", "output" => output()).absolute(tally.written());
+    counter!("ekya_output_lost_total", "output" => output()).absolute(tally.lost());
+    let up = f64::from(u8::from(tally.is_up()));
+    gauge!("ekya_output_up", "output" => output()).set(up);
+}
+
 /// Whether frames come: the source has not ended, and its camera is not lost.
 fn record_up(look: &StreamLook, face: &Face) {
     let camera = face.camera();
@@ -257,6 +269,14 @@ const COUNTERS: &[(&str, &str)] = &[
         "Times that a student or the training memory could not be written to the state folder",
     ),
     (
+        "ekya_output_written_total",
+        "Results that an output has written, or messages that a broker has acknowledged",
+    ),
+    (
+        "ekya_output_lost_total",
+        "Results that an output has lost, because they were not taken in time",
+    ),
+    (
         "ekya_device_minibatches_total",
         "Minibatches that a job has run on a device",
     ),
@@ -290,6 +310,10 @@ const GAUGES: &[(&str, &str)] = &[
     (
         "ekya_stream_up",
         "Whether frames come: the source has not ended, its camera is not lost; 0 or 1",
+    ),
+    (
+        "ekya_output_up",
+        "Whether results leave the node by an output, 0 or 1",
     ),
     (
         "ekya_stream_retraining",

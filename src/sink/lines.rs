@@ -100,6 +100,12 @@ fn write_all<L: Serialize>(out: &mut impl Write, lines: &mut Receiver<L>) -> io:
 
 /// Cuts off what follows the last line feed: the beginning of a line that a full disk cut short.
 fn cut_to_whole_lines(file: &mut File) -> io::Result<()> {
+    let end = end_of_whole_lines(file)?;
+    file.set_len(end)
+}
+
+/// Where the last whole line ends.
+pub(super) fn end_of_whole_lines(file: &mut File) -> io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut byte = [0];
     while end > 0 {
@@ -110,7 +116,7 @@ fn cut_to_whole_lines(file: &mut File) -> io::Result<()> {
         }
         end -= 1;
     }
-    file.set_len(end)
+    Ok(end)
 }
 
 #[cfg(test)]

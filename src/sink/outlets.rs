@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::queue::{Receiver, Sender, queue};
+use super::queue::{Receiver, Sender, queue, queue_counting};
 use super::result::FrameResult;
+use super::tally::Tally;
 use crate::stream::Settled;
 
 /// Which streams somebody wants the results of.
@@ -46,13 +47,17 @@ struct Outlet {
 
 /// All outlets of a node; they end with it, whoever has some of them still.
 #[derive(Debug, Default)]
-pub(crate) struct Outlets(Vec<Arc<Outlet>>);
+pub(crate) struct Outlets {
+    all: Vec<Arc<Outlet>>,
+    /// Of those that a configuration names.
+    tallies: Vec<Arc<Tally>>,
+}
 
 /// The outlets of one stream.
 #[derive(Debug)]
 pub struct StreamOutlets {
     stream: Arc<str>,
-    classes: Vec<Arc<str>>,
+    classes: Arc<[Arc<str>]>,
     outlets: Vec<Arc<Outlet>>,
 }
 
@@ -60,13 +65,32 @@ impl Outlets {
     /// Another outlet, in which `room` results of these streams may wait.
     pub(crate) fn add(&mut self, streams: Streams, room: usize) -> ResultQueue {
         let (queue, results) = queue(room);
-        self.0.push(Arc::new(Outlet { streams, queue }));
+        self.all.push(Arc::new(Outlet { streams, queue }));
         results
+    }
+
+    /// The same, for an output of that name, which counts in the tally.
+    pub(super) fn add_output(
+        &mut self,
+        name: &str,
+        streams: Streams,
+        room: usize,
+    ) -> (ResultQueue, Arc<Tally>) {
+        let tally = Tally::new(name);
+        let (queue, results) = queue_counting(room, tally.lost_counter());
+        self.all.push(Arc::new(Outlet { streams, queue }));
+        self.tallies.push(Arc::clone(&tally));
+        (results, tally)
+    }
+
+    /// How the outputs are doing that a configuration names.
+    pub(crate) fn tallies(&self) -> Vec<Arc<Tally>> {
+        self.tallies.clone()
     }
 
     /// Those that want a stream of this name and these classes.
     pub(crate) fn of_stream(&self, name: &str, classes: &[String]) -> StreamOutlets {
-        let wanting = self.0.iter().filter(|outlet| outlet.streams.has(name));
+        let wanting = self.all.iter().filter(|outlet| outlet.streams.has(name));
         StreamOutlets {
             stream: name.into(),
             classes: classes.iter().map(|class| class.as_str().into()).collect(),
@@ -76,7 +100,7 @@ impl Outlets {
 
     /// Ends all: whoever empties them gets what waits, and then learns that it was all.
     pub(crate) fn close(&self) {
-        for outlet in &self.0 {
+        for outlet in &self.all {
             outlet.queue.close();
         }
     }

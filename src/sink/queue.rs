@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ struct Shared<T> {
     state: Mutex<State<T>>,
     /// Told when an item has come or the queue was closed.
     changed: Condvar,
+    /// Counts what is lost, here and wherever else somebody counts in it.
+    lost: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -30,7 +33,6 @@ struct State<T> {
     items: VecDeque<T>,
     /// Most items that wait, at least 1.
     room: usize,
-    lost: u64,
     /// Nothing more comes.
     closed: bool,
     /// Nobody receives any more.
@@ -41,10 +43,14 @@ struct State<T> {
 
 /// A queue in which `room` items (at least 1) may wait.
 pub(crate) fn queue<T>(room: usize) -> (Sender<T>, Receiver<T>) {
+    queue_counting(room, Arc::default())
+}
+
+/// The same, which adds what it loses to `lost`.
+pub(crate) fn queue_counting<T>(room: usize, lost: Arc<AtomicU64>) -> (Sender<T>, Receiver<T>) {
     let state = State {
         items: VecDeque::new(),
         room: room.max(1),
-        lost: 0,
         closed: false,
         left: false,
         waker: None,
@@ -52,6 +58,7 @@ pub(crate) fn queue<T>(room: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         state: Mutex::new(state),
         changed: Condvar::new(),
+        lost,
     });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
@@ -65,12 +72,13 @@ impl<T> Sender<T> {
             return;
         }
         if state.closed {
-            state.lost += 1;
+            drop(state);
+            self.0.count_lost(1);
             return;
         }
         // What is lost is dropped when nobody waits for the lock any more.
         let oldest = if state.items.len() == state.room {
-            state.lost += 1;
+            self.0.count_lost(1);
             state.items.pop_front()
         } else {
             None
@@ -85,6 +93,11 @@ impl<T> Sender<T> {
         let mut state = self.0.state.lock();
         state.closed = true;
         self.0.tell(state);
+    }
+
+    /// Items that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.state.lock().items.len()
     }
 
     /// Whether the receiver has gone.
@@ -140,6 +153,34 @@ impl<T> Receiver<T> {
         Poll::Pending
     }
 
+    /// Waits until the queue is closed, whatever is in it, or `limit` is over; whether it is closed.
+    pub(crate) fn is_closed_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut state = self.0.state.lock();
+        while !state.closed && !self.0.changed.wait_until(&mut state, until).timed_out() {}
+        state.closed
+    }
+
+    /// Waits in a task until the queue is closed, whatever is in it.
+    pub(crate) async fn closed(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.0.state.lock();
+            if state.closed {
+                return Poll::Ready(());
+            }
+            state.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Gives up what waits, which counts as lost, and what is yet to come, which does not.
+    pub(crate) fn give_up(self) {
+        let mut state = self.0.state.lock();
+        state.left = true;
+        self.0.count_lost(state.items.len());
+    }
+
     /// Whether nothing waits just now.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.state.lock().items.is_empty()
@@ -153,7 +194,7 @@ impl<T> Receiver<T> {
 
     /// Items that were lost so far.
     pub(crate) fn lost(&self) -> u64 {
-        self.0.state.lock().lost
+        self.0.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -176,6 +217,10 @@ impl<T> Drop for Receiver<T> {
 }
 
 impl<T> Shared<T> {
+    fn count_lost(&self, count: usize) {
+        self.lost.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     /// Wakes whoever waits, when it can have the lock.
     fn tell(&self, mut state: parking_lot::MutexGuard<'_, State<T>>) {
         let waker = state.waker.take();
@@ -260,6 +305,28 @@ mod tests {
         assert_eq!(receiver.recv_timeout(Duration::MAX), Some(1));
         sender.close();
         assert_eq!(receiver.recv_timeout(Duration::MAX), None);
+    }
+
+    #[test]
+    fn an_end_is_heard_of_while_items_wait() {
+        let (sender, mut receiver) = queue(4);
+        sender.send(1);
+        assert!(!receiver.is_closed_within(Duration::from_millis(1)));
+        assert!(receiver.closed().now_or_never().is_none());
+        sender.close();
+        assert!(receiver.is_closed_within(Duration::from_secs(60)));
+        assert!(receiver.closed().now_or_never().is_some());
+        assert_eq!(receiver.recv(), Some(1));
+    }
+
+    #[test]
+    fn what_is_given_up_is_lost() {
+        let lost = Arc::default();
+        let (sender, receiver) = queue_counting(2, Arc::clone(&lost));
+        (0..3).for_each(|item| sender.send(item));
+        receiver.give_up();
+        sender.send(4);
+        assert_eq!(lost.load(Ordering::Relaxed), 3);
     }
 
     #[test]

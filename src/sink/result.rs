@@ -35,6 +35,9 @@ pub struct FrameResult {
     /// The answer in force at the frame's time: its own, or the last one before it.
     #[serde(rename = "detections")]
     pub objects: Vec<DetectedObject>,
+    /// Names of the stream's classes.
+    #[serde(skip)]
+    pub(super) classes: Arc<[Arc<str>]>,
 }
 
 /// An object that a student has found.
@@ -53,7 +56,7 @@ pub struct DetectedObject {
 
 impl FrameResult {
     /// The result of a settled frame of a stream with these classes.
-    pub(super) fn of(stream: &Arc<str>, classes: &[Arc<str>], settled: &Settled) -> Self {
+    pub(super) fn of(stream: &Arc<str>, classes: &Arc<[Arc<str>]>, settled: &Settled) -> Self {
         let answer = settled.answer.as_deref();
         let own = answer.filter(|_| settled.fate == Fate::Answered);
         let objects = answer.map_or(&[][..], |answer| &answer.objects).iter();
@@ -75,7 +78,18 @@ impl FrameResult {
             student: answer.map(|answer| answer.student),
             latency: own.map(|answer| answer.latency),
             objects: objects.filter_map(object).collect(),
+            classes: Arc::clone(classes),
         }
+    }
+
+    /// Puts it behind other lines of JSON.
+    pub(super) fn write_line(&self, lines: &mut Vec<u8>) {
+        let before = lines.len();
+        if serde_json::to_writer(&mut *lines, self).is_err() {
+            // It has nothing in it that JSON cannot hold.
+            return lines.truncate(before);
+        }
+        lines.push(b'\n');
     }
 
     /// Whether the answer is the frame's own, not inherited from one before.
@@ -124,6 +138,7 @@ pub(super) mod tests {
             student: Some(0),
             latency: Some(Duration::from_millis(20)),
             objects: objects.iter().enumerate().map(object).collect(),
+            classes: objects.iter().map(|name| (*name).into()).collect(),
         }
     }
 

@@ -6,13 +6,7 @@
 
 use std::time::Duration;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-/// First pause before a decoder is started again; doubled by every failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause. A camera that gave frames for longer than this was well: pauses start anew.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::pauses::{LONGEST_PAUSE, Pauses};
 
 /// The restarts of one camera's decoder.
 pub(super) struct Recovery {
@@ -99,6 +93,7 @@ impl Recovery {
 
     /// The decoder has ended or could not be started; the next one waits.
     pub(super) fn handle_loss(&mut self, now: Duration) -> Loss {
+        // A camera that gave frames for longer than the longest pause was well: pauses start anew.
         let was_well = match self.phase {
             Phase::Up {
                 first: Some(first),
@@ -124,35 +119,10 @@ pub(super) struct Loss {
     pub(super) pause: Duration,
 }
 
-/// Pauses between restarts: doubled from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], each up to a quarter
-/// shorter, so that cameras lost together do not come back in step.
-struct Pauses {
-    random: ChaCha8Rng,
-    next: Duration,
-}
-
-impl Pauses {
-    fn new(seed: u64) -> Self {
-        Self {
-            random: ChaCha8Rng::seed_from_u64(seed),
-            next: FIRST_PAUSE,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.next = FIRST_PAUSE;
-    }
-
-    fn next(&mut self) -> Duration {
-        let full = self.next;
-        self.next = (full * 2).min(LONGEST_PAUSE);
-        full.mul_f64(self.random.random_range(0.75..=1.0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pauses::FIRST_PAUSE;
 
     const SILENCE: Duration = Duration::from_secs(10);
 

@@ -44,7 +44,7 @@ pub(crate) struct Shown {
     process: Child,
     pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
-    /// Lines of its log since it was shown.
+    /// Lines of its log.
     log: Receiver<String>,
 }
 
@@ -71,19 +71,20 @@ impl Shown {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
+        let (lines, log_lines) = channel();
         let mut said = String::new();
         let address = loop {
             let mut line = String::new();
             let read = log.read_line(&mut line).unwrap();
             said += &line;
             assert!(read > 0, "the node has ended: {said}");
+            lines.send(line.trim_end().to_owned()).unwrap();
             if let Some((_, address)) = line.trim_end().rsplit_once("dashboard at http") {
                 let address = address.trim_start_matches("s").trim_start_matches("://");
                 break address.parse().unwrap();
             }
         };
         // So that the node never waits for somebody to read.
-        let (lines, said) = channel();
         std::thread::spawn(move || {
             let mut log = log.lines().map_while(Result::ok);
             log.try_for_each(|line| lines.send(line))
@@ -92,7 +93,7 @@ impl Shown {
             process,
             address,
             folder,
-            log: said,
+            log: log_lines,
         }
     }
 
@@ -158,7 +159,7 @@ impl Shown {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
     }
 
-    /// Ends the node in good order; what it has logged since it was shown.
+    /// Ends the node in good order; what it has logged that nobody has waited for.
     pub(crate) fn end(mut self) -> String {
         self.signal(Signal::SIGTERM);
         assert!(self.process.wait().unwrap().success());

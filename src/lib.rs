@@ -7,42 +7,38 @@
 //! [`node::run`] runs a [`config::ValidConfig`] and returns a [`record::RunRecord`]. Without the
 //! default feature `torch` only sources, records and reports are there, and libtorch is not needed.
 
+pub mod audit;
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod keep;
+pub mod learn;
+pub mod node;
 pub mod planning;
 pub mod record;
 pub mod report;
+pub mod schedule;
+pub mod serve;
 pub mod simulate;
+pub mod sink;
 pub mod source;
+pub mod stream;
+pub mod throughput;
+pub mod worker;
 pub mod write;
 
-pub mod config;
-
-#[cfg(feature = "torch")]
-pub mod audit;
-#[cfg(feature = "torch")]
-pub mod clock;
-#[cfg(feature = "torch")]
-pub mod cluster;
-#[cfg(feature = "torch")]
-pub mod keep;
-#[cfg(feature = "torch")]
-pub mod learn;
-#[cfg(feature = "torch")]
-pub mod node;
 #[cfg(feature = "torch")]
 pub mod rehearse;
-#[cfg(feature = "torch")]
-pub mod schedule;
-#[cfg(feature = "torch")]
-pub mod serve;
-#[cfg(feature = "torch")]
-pub mod sink;
-#[cfg(feature = "torch")]
-pub mod stream;
-#[cfg(feature = "torch")]
-pub mod throughput;
 #[cfg(feature = "torch")]
 pub mod train;
 #[cfg(feature = "torch")]
 pub mod trial;
-#[cfg(feature = "torch")]
-pub mod worker;
+
+pub use config::ValidConfig;
+pub use ekya_models::{BBox, Image, ModelError, Object, Placement, Student, Teacher};
+pub use ekya_sched::Scheduler;
+pub use node::{RunOptions, RunningNode};
+pub use sink::{FrameResult, Results};
+pub use source::push::FramePusher;
+pub use source::{Frame, Source, StopFlag};
+pub use {ekya_models as models, ekya_sched as sched};

@@ -251,6 +251,8 @@ pub enum StudentConfig {
     TinyYoloV3(DetectorConfig),
     /// SSDLite on MobileNetV2, which finds the objects itself.
     SsdLite(DetectorConfig),
+    /// A student of the program that runs the node.
+    Own(OwnStudentConfig),
 }
 
 impl StudentConfig {
@@ -267,11 +269,24 @@ impl StudentConfig {
         weights.as_os_str() == BUILT_IN_WEIGHTS
     }
 
+    /// The classes that it finds by itself, whatever the source says; none of a classifier, which is told
+    /// where objects are.
+    #[must_use]
+    pub fn finds(&self) -> &[String] {
+        match self {
+            Self::Classifier(_) => &[],
+            Self::FastestDet(config) | Self::TinyYoloV3(config) | Self::SsdLite(config) => {
+                &config.classes
+            }
+            Self::Own(config) => &config.classes,
+        }
+    }
+
     /// The network of a student that finds the objects itself, and what is configured of it.
     #[must_use]
     pub fn detector(&self) -> Option<(DetectorKind, &DetectorConfig)> {
         match self {
-            Self::Classifier(_) => None,
+            Self::Classifier(_) | Self::Own(_) => None,
             Self::FastestDet(config) => Some((DetectorKind::FastestDet, config)),
             Self::TinyYoloV3(config) => Some((DetectorKind::TinyYoloV3, config)),
             Self::SsdLite(config) => Some((DetectorKind::SsdLite, config)),
@@ -293,6 +308,17 @@ pub struct DetectorConfig {
     pub classes: Vec<String>,
     /// Side in pixels of its input at full resolution, a multiple of 32; that of the weights if absent.
     pub input_side: Option<usize>,
+}
+
+/// A student of the program's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnStudentConfig {
+    /// The name that the program gave it.
+    pub name: String,
+    /// The classes that it finds by itself; without, it is a classifier, which is told where objects are.
+    #[serde(default)]
+    pub classes: Vec<String>,
 }
 
 /// Who labels samples.
@@ -435,7 +461,7 @@ impl ValidConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`] when it has none.
-    pub fn check_state(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check_state(&self) -> Result<(), ConfigError> {
         let config = &self.0;
         if config.cluster.is_none() || config.run.state.is_some() {
             return Ok(());
@@ -449,37 +475,51 @@ impl ValidConfig {
         })
     }
 
-    /// Checks that the program has every source that the configuration takes to be its own.
+    /// Checks that the program has every source, student and teacher that the configuration takes to be
+    /// its own.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key of the first that is not among `names`.
-    pub fn check_own_sources(&self, names: &[&str]) -> Result<(), ConfigError> {
+    /// [`ConfigError::Value`] with the key of the first that is not there.
+    pub(crate) fn check_own(&self, there: &Own<'_>) -> Result<(), ConfigError> {
+        let check = |index: usize, key: &str, what: &str, name: &str, names: &[&str]| {
+            if names.contains(&name) {
+                return Ok(());
+            }
+            Err(not_own(format!("stream[{index}].{key}"), what, name, names))
+        };
         for (index, stream) in self.streams.iter().enumerate() {
-            if let SourceConfig::Own(own) = &stream.source
-                && !names.contains(&own.name.as_str())
-            {
-                let key = format!("stream[{index}].source.own.name");
-                return Err(not_own(key, "source", &own.name, names));
+            if let SourceConfig::Own(own) = &stream.source {
+                check(
+                    index,
+                    "source.own.name",
+                    "source",
+                    &own.name,
+                    &there.sources,
+                )?;
+            }
+            if let StudentConfig::Own(own) = &stream.student {
+                check(
+                    index,
+                    "student.own.name",
+                    "student",
+                    &own.name,
+                    &there.students,
+                )?;
+            }
+            if let TeacherConfig::Own(name) = &stream.teacher {
+                check(index, "teacher.own", "teacher", name, &there.teachers)?;
             }
         }
         Ok(())
     }
+}
 
-    /// Checks that the program has every teacher that the configuration takes to be its own.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] with the key of the first that is not among `names`.
-    pub fn check_own_teachers(&self, names: &[&str]) -> Result<(), ConfigError> {
-        for (index, stream) in self.streams.iter().enumerate() {
-            if let TeacherConfig::Own(name) = &stream.teacher
-                && !names.contains(&name.as_str())
-            {
-                let key = format!("stream[{index}].teacher.own");
-                return Err(not_own(key, "teacher", name, names));
-            }
-        }
-        Ok(())
-    }
+/// Names of what a program that runs a node brings along.
+#[derive(Debug, Default)]
+pub(crate) struct Own<'a> {
+    pub(crate) sources: Vec<&'a str>,
+    pub(crate) students: Vec<&'a str>,
+    pub(crate) teachers: Vec<&'a str>,
 }
 
 impl std::ops::Deref for ValidConfig {
@@ -490,7 +530,7 @@ impl std::ops::Deref for ValidConfig {
     }
 }
 
-/// That the program has no teacher or source of that name.
+/// That the program has no such thing of that name.
 fn not_own(key: String, what: &str, name: &str, names: &[&str]) -> ConfigError {
     let known = match names {
         [] => "it has none of its own".to_owned(),

@@ -28,6 +28,7 @@ use health::SourceHealth;
 
 /// One frame as a source hands it over.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Frame {
     /// Counts from 0, without holes.
     pub index: u64,
@@ -37,9 +38,30 @@ pub struct Frame {
     pub image: Arc<Image>,
     /// Where something is, as a motion detector would say; empty when the source does not know.
     pub regions: Vec<BBox>,
-    /// What really is there, where the source knows. Only ever used to score and, for a labelled
-    /// folder, to play the teacher: nothing that learns or answers sees it otherwise.
+    /// What really is there, where the source knows. Only ever used to score and, where a stream's teacher
+    /// is `labels`, to play the teacher: nothing that learns or answers sees it otherwise.
     pub truth: Option<Vec<Object>>,
+}
+
+impl Frame {
+    /// A frame of which the source does not know what is there.
+    #[must_use]
+    pub fn new(index: u64, at: Duration, image: impl Into<Arc<Image>>, regions: Vec<BBox>) -> Self {
+        Self {
+            index,
+            at,
+            image: image.into(),
+            regions,
+            truth: None,
+        }
+    }
+
+    /// The same, and what really is there.
+    #[must_use]
+    pub fn with_truth(mut self, objects: Vec<Object>) -> Self {
+        self.truth = Some(objects);
+        self
+    }
 }
 
 /// A stream of frames.

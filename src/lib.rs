@@ -4,41 +4,63 @@
 //! them restores accuracy, but takes device time from inference. `ekya` decides, for all streams at
 //! once, which student to retrain, how, and with how much of which device, and does it.
 //!
-//! [`node::run`] runs a [`config::ValidConfig`] and returns a [`record::RunRecord`]. Without the
-//! default feature `torch` only sources, records and reports are there, and libtorch is not needed.
+//! [`node::start`] starts a node as a [`ValidConfig`] says and [`RunOptions`] add: frames that the program
+//! has, results for it, models and a scheduler of its own. [`node::run`] does the same on the calling
+//! thread. Either ends with a [`record::RunRecord`]. What a program can bring along are [`Source`],
+//! [`Student`], [`Teacher`] and [`Scheduler`]; `docs/embedding.md` tells how.
+//!
+//! Without the default feature `torch` libtorch is not needed, and a node runs students and teachers that
+//! the program brings along.
 
-pub mod audit;
-pub mod clock;
-pub mod cluster;
 pub mod config;
-pub mod keep;
-pub mod learn;
 pub mod node;
-pub mod planning;
 pub mod record;
-pub mod report;
-pub mod schedule;
-pub mod serve;
-pub mod simulate;
 pub mod sink;
 pub mod source;
-pub mod stream;
-pub mod throughput;
 pub mod worker;
-pub mod write;
-
-#[cfg(feature = "torch")]
-pub mod rehearse;
-#[cfg(feature = "torch")]
-pub mod train;
-#[cfg(feature = "torch")]
-pub mod trial;
 
 pub use config::ValidConfig;
 pub use ekya_models::{BBox, Image, ModelError, Object, Placement, Student, Teacher};
 pub use ekya_sched::Scheduler;
 pub use node::{RunOptions, RunningNode};
 pub use sink::{FrameResult, Results};
-pub use source::push::FramePusher;
-pub use source::{Frame, Source, StopFlag};
+pub use source::{Frame, FramePusher, Source, StopFlag};
 pub use {ekya_models as models, ekya_sched as sched};
+
+// For the command, the benches and the tests of this package, which are crates of their own: no interface to
+// count on.
+#[doc(hidden)]
+pub mod audit;
+#[doc(hidden)]
+pub mod clock;
+#[doc(hidden)]
+pub mod cluster;
+#[doc(hidden)]
+pub mod keep;
+#[doc(hidden)]
+pub mod learn;
+#[doc(hidden)]
+pub mod planning;
+#[doc(hidden)]
+#[cfg(feature = "torch")]
+pub mod rehearse;
+#[doc(hidden)]
+pub mod report;
+#[doc(hidden)]
+pub mod schedule;
+#[doc(hidden)]
+pub mod serve;
+#[doc(hidden)]
+pub mod simulate;
+#[doc(hidden)]
+pub mod stream;
+#[doc(hidden)]
+pub mod throughput;
+#[doc(hidden)]
+#[cfg(feature = "torch")]
+pub mod train;
+#[doc(hidden)]
+#[cfg(feature = "torch")]
+pub mod trial;
+#[doc(hidden)]
+pub mod write;

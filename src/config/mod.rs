@@ -35,6 +35,7 @@ pub use learning::{LearningConfig, Method};
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Config {
     /// What to run and for how long.
     #[serde(default)]
@@ -54,6 +55,21 @@ pub struct Config {
     /// What is shown over HTTP; absent shows nothing.
     #[serde(default)]
     pub serve: Option<ServeConfig>,
+}
+
+impl Config {
+    /// These cameras on one device, everything else as in a file that says no more.
+    #[must_use]
+    pub fn new(streams: Vec<StreamConfig>) -> Self {
+        Self {
+            run: RunConfig::default(),
+            devices: default_devices(),
+            learning: LearningConfig::default(),
+            streams,
+            cluster: None,
+            serve: None,
+        }
+    }
 }
 
 /// What to run and for how long.
@@ -135,6 +151,7 @@ pub struct DeviceConfig {
 /// How far what computes on a device is kept from the node's inference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Isolation {
     /// In processes of their own: a crash, a hang or a lack of memory there costs a retraining.
     #[default]
@@ -146,6 +163,7 @@ pub enum Isolation {
 /// Kinds of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// CUDA where libtorch sees a GPU, else the CPU.
     #[default]
@@ -188,6 +206,7 @@ fn one() -> f64 {
 /// One camera and what serves it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StreamConfig {
     /// Name in results, logs and metrics.
     pub name: String,
@@ -214,9 +233,30 @@ pub struct StreamConfig {
 }
 
 impl StreamConfig {
+    /// A camera and what serves it, everything else as in a file that says no more.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        source: SourceConfig,
+        student: StudentConfig,
+        teacher: TeacherConfig,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            device: None,
+            source,
+            student,
+            teacher,
+            inference: InferenceConfig::default(),
+            weight: one(),
+            stay: false,
+            nodes: Vec::new(),
+        }
+    }
+
     /// Names of the nodes that may run it, when it is that node's; none where all may.
     #[must_use]
-    pub fn may_run_on(&self, home: &str) -> Vec<String> {
+    pub(crate) fn may_run_on(&self, home: &str) -> Vec<String> {
         if self.stay {
             vec![home.to_owned()]
         } else {
@@ -228,6 +268,7 @@ impl StreamConfig {
 /// Where frames come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SourceConfig {
     /// The procedural scene.
     Scene(SceneConfig),
@@ -242,6 +283,7 @@ pub enum SourceConfig {
 /// The model that serves a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum StudentConfig {
     /// Names the class of each region.
     Classifier(ClassifierConfig),
@@ -258,7 +300,7 @@ pub enum StudentConfig {
 impl StudentConfig {
     /// Whether this is the student that is built in for the procedural scene.
     #[must_use]
-    pub fn is_built_in(&self) -> bool {
+    pub(crate) fn is_built_in(&self) -> bool {
         let Self::Classifier(ClassifierConfig {
             weights: Some(weights),
             ..
@@ -272,7 +314,7 @@ impl StudentConfig {
     /// The classes that it finds by itself, whatever the source says; none of a classifier, which is told
     /// where objects are.
     #[must_use]
-    pub fn finds(&self) -> &[String] {
+    pub(crate) fn finds(&self) -> &[String] {
         match self {
             Self::Classifier(_) => &[],
             Self::FastestDet(config) | Self::TinyYoloV3(config) | Self::SsdLite(config) => {
@@ -284,7 +326,7 @@ impl StudentConfig {
 
     /// The network of a student that finds the objects itself, and what is configured of it.
     #[must_use]
-    pub fn detector(&self) -> Option<(DetectorKind, &DetectorConfig)> {
+    pub(crate) fn detector(&self) -> Option<(DetectorKind, &DetectorConfig)> {
         match self {
             Self::Classifier(_) | Self::Own(_) => None,
             Self::FastestDet(config) => Some((DetectorKind::FastestDet, config)),
@@ -313,6 +355,7 @@ pub struct DetectorConfig {
 /// A student of the program's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OwnStudentConfig {
     /// The name that the program gave it.
     pub name: String,
@@ -321,9 +364,21 @@ pub struct OwnStudentConfig {
     pub classes: Vec<String>,
 }
 
+impl OwnStudentConfig {
+    /// A classifier, under the name that the program gave it.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            classes: Vec::new(),
+        }
+    }
+}
+
 /// Who labels samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TeacherConfig {
     /// The built-in teacher of the procedural scene.
     Scene,
@@ -351,7 +406,7 @@ impl TeacherConfig {
     /// Whether labelling takes device time: labels that a source brings along, and those that
     /// somebody else makes, do not.
     #[must_use]
-    pub fn costs_device_time(&self) -> bool {
+    pub(crate) fn costs_device_time(&self) -> bool {
         !matches!(self, Self::Labels | Self::Own(_))
     }
 }

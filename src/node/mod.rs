@@ -20,6 +20,7 @@ mod roster;
 mod run;
 mod running;
 
+#[doc(hidden)]
 pub use models::builtin_history;
 #[cfg(feature = "torch")]
 pub use networks::{builtin_student, builtin_teacher};
@@ -28,3 +29,8 @@ pub use options::{OpenSource, OpenStudent, OpenTeacher, RunOptions};
 pub(crate) use roster::{Command, Done};
 pub use run::{NodeError, run};
 pub use running::{RunningNode, start};
+
+pub use crate::cluster::ClusterError;
+pub use crate::keep::StateError;
+pub use crate::serve::ServeError;
+pub use crate::write::WriteError;

@@ -156,6 +156,9 @@ impl RunOptions {
     /// Configurations that take the place of the one that runs. Streams that are new in one come, those
     /// that it does not name go, and those that it changes begin anew, from what the state folder keeps;
     /// the others notice nothing. Whatever else it changes needs a restart, which the log says.
+    ///
+    /// A program that [starts](super::start) its node hands them to the handle.
+    #[doc(hidden)]
     #[must_use]
     pub fn reloads(mut self, configurations: Receiver<ValidConfig>) -> Self {
         self.reloads = configurations;

@@ -2,7 +2,7 @@
 
 use std::thread::JoinHandle;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 
 use super::options::RunOptions;
 use super::run::{NodeError, Run};
@@ -10,11 +10,15 @@ use crate::config::ValidConfig;
 use crate::record::RunRecord;
 use crate::source::StopFlag;
 
+/// Configurations that may wait while the node takes one.
+const RELOADS_MAX: usize = 8;
+
 /// A node that runs on threads of its own, from [`start`]. When this is dropped, the node is asked to end
 /// and not waited for, and its record is lost.
 #[derive(Debug)]
 pub struct RunningNode {
     stop: StopFlag,
+    reloads: Sender<ValidConfig>,
     /// Until it is waited for.
     thread: Option<JoinHandle<Result<RunRecord, NodeError>>>,
 }
@@ -26,6 +30,8 @@ pub struct RunningNode {
 /// [`NodeError`] of a node that cannot begin.
 pub fn start(config: &ValidConfig, options: RunOptions) -> Result<RunningNode, NodeError> {
     let (config, stop) = (config.clone(), options.stop.clone());
+    let (reload, reloads) = bounded(RELOADS_MAX);
+    let options = options.reloads(reloads);
     let (begun, has_begun) = bounded(1);
     let task = move || {
         let run = Run::begin(&config, options)?;
@@ -39,6 +45,7 @@ pub fn start(config: &ValidConfig, options: RunOptions) -> Result<RunningNode, N
     })?;
     let node = RunningNode {
         stop,
+        reloads: reload,
         thread: Some(thread),
     };
     match has_begun.recv() {
@@ -53,6 +60,15 @@ impl RunningNode {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Has another configuration take the place of the one that runs. Streams that are new in it come,
+    /// those that it does not name go, and those that it changes begin anew, from what the state folder
+    /// keeps; the others notice nothing. Whatever else it changes needs a restart, which the log says, as it
+    /// says what of it cannot be done. Nothing happens to a node that is over.
+    pub fn reload(&self, config: ValidConfig) {
+        // There is nobody to take it once the node is over.
+        let _ = self.reloads.send(config);
     }
 
     /// Waits until it ends.

@@ -12,10 +12,16 @@ mod queue;
 mod result;
 mod subscriber;
 
+#[doc(hidden)]
 pub use labelled::{LabelledLine, NamedObject};
 pub(crate) use lines::QUEUE_LINES;
+#[doc(hidden)]
 pub use lines::{LineSink, LineWriter};
 pub(crate) use outlets::Outlets;
-pub use outlets::{StreamOutlets, Streams};
+#[doc(hidden)]
+pub use outlets::StreamOutlets;
+pub use outlets::Streams;
 pub use result::{DetectedObject, FrameResult};
 pub use subscriber::Results;
+
+pub use crate::stream::Fate;

@@ -4,15 +4,20 @@
 
 mod camera;
 mod decoding;
+#[doc(hidden)]
 pub mod fault;
+#[doc(hidden)]
 pub mod ffmpeg;
 pub mod folder;
+#[doc(hidden)]
 pub mod health;
+#[doc(hidden)]
 pub mod input;
 mod invocation;
+#[doc(hidden)]
 pub mod options;
 pub mod own;
-pub mod push;
+pub(crate) mod push;
 mod recovery;
 pub mod scene;
 pub mod video;
@@ -23,6 +28,8 @@ use std::time::Duration;
 
 use ekya_models::{BBox, Image, Object};
 use thiserror::Error;
+
+pub use push::{FramePusher, PushError};
 
 use health::SourceHealth;
 
@@ -97,6 +104,7 @@ pub trait Source: Send {
 
     /// How a camera is doing, for others to show while frames are taken; `None` for sources that are
     /// never lost.
+    #[doc(hidden)]
     fn health(&self) -> Option<Arc<SourceHealth>> {
         None
     }

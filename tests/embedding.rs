@@ -15,7 +15,7 @@ use ekya::{
 };
 
 const SCENE: &str = r#"
-run = { windows = 3, window_seconds = 3.0 }
+run = { windows = 3, window_seconds = 2.0 }
 
 [[device]]
 name = "cpu0"
@@ -154,7 +154,12 @@ fn a_student_of_ones_own_learns_is_kept_and_goes_on() {
     let config = config(|config| config.run.state = Some(state.path().to_owned()));
     let opened = Opened::default();
     let first = node::run(&config, options(&opened)).unwrap();
-    assert!(promoted(&first) > 0, "{:?}", first.windows);
+    let decisions = first
+        .windows
+        .iter()
+        .flat_map(|one| &one.streams[0].decisions);
+    let decisions: Vec<_> = decisions.map(|one| &one.text).collect();
+    assert!(promoted(&first) > 0, "{decisions:#?}");
     assert!(opened.lock().unwrap().is_empty());
     // From where it was, in the next process.
     let second = node::run(&config, options(&opened)).unwrap();

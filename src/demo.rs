@@ -7,9 +7,8 @@ use anyhow::Result;
 
 use crate::compare::Comparison;
 use ekya::config::{
-    BUILT_IN_WEIGHTS, ClassifierConfig, Config, DeviceConfig, DeviceKind, InferenceConfig,
-    LearningConfig, RunConfig, SchedulerConfig, SourceConfig, StreamConfig, StudentConfig,
-    TeacherConfig, ValidConfig,
+    BUILT_IN_WEIGHTS, ClassifierConfig, Config, DeviceConfig, DeviceKind, RunConfig,
+    SchedulerConfig, SourceConfig, StreamConfig, StudentConfig, TeacherConfig, ValidConfig,
 };
 use ekya::source::scene::{Preset, SceneConfig};
 
@@ -81,10 +80,8 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
         ("market", Preset::Newcomers),
         ("station", Preset::Fleet),
     ];
-    let stream = |(index, (name, preset)): (usize, (&str, Preset))| StreamConfig {
-        name: name.to_owned(),
-        device: None,
-        source: SourceConfig::Scene(SceneConfig {
+    let stream = |(index, (name, preset)): (usize, (&str, Preset))| {
+        let scene = SceneConfig {
             fps,
             seed: seed * 100 + index as u64,
             preset: Some(preset),
@@ -92,34 +89,30 @@ pub(crate) fn config(fps: f64, seed: u64) -> Config {
             pace: PACE,
             busyness: BUSYNESS,
             ..SceneConfig::default()
-        }),
-        student: StudentConfig::Classifier(ClassifierConfig {
+        };
+        let student = ClassifierConfig {
             weights: Some(BUILT_IN_WEIGHTS.into()),
             ..ClassifierConfig::default()
-        }),
-        teacher: TeacherConfig::Scene,
-        inference: InferenceConfig::default(),
-        weight: 1.0,
-        stay: false,
-        nodes: Vec::new(),
+        };
+        StreamConfig::new(
+            name,
+            SourceConfig::Scene(scene),
+            StudentConfig::Classifier(student),
+            TeacherConfig::Scene,
+        )
     };
-    Config {
-        run: RunConfig {
-            windows: WINDOWS,
-            window_seconds: WINDOW_SECONDS,
-            seed,
-            ..RunConfig::default()
-        },
-        devices: vec![DeviceConfig {
-            name: "cpu0".to_owned(),
-            kind: DeviceKind::Cpu,
-            cores: 1,
-            ..DeviceConfig::default()
-        }],
-        learning: LearningConfig::default(),
-        streams: drifts.into_iter().enumerate().map(stream).collect(),
-        cluster: None,
-        serve: None,
-        outputs: Vec::new(),
-    }
+    let mut config = Config::new(drifts.into_iter().enumerate().map(stream).collect());
+    config.run = RunConfig {
+        windows: WINDOWS,
+        window_seconds: WINDOW_SECONDS,
+        seed,
+        ..RunConfig::default()
+    };
+    config.devices = vec![DeviceConfig {
+        name: "cpu0".to_owned(),
+        kind: DeviceKind::Cpu,
+        cores: 1,
+        ..DeviceConfig::default()
+    }];
+    config
 }

@@ -584,9 +584,8 @@ fn export(results: &RunResults, format: Format, out: Option<PathBuf>) -> Result<
 fn load(file: &Path) -> Result<ValidConfig> {
     let load = || {
         let config = ValidConfig::load(file)?;
-        // Teachers and sources of a program's own are for programs that embed ekya.
-        config.check_own_teachers(&[])?;
-        config.check_own_sources(&[])?;
+        // What is a program's own is for programs that embed ekya.
+        RunOptions::new().check(&config)?;
         Ok::<_, ConfigError>(config)
     };
     load().with_context(|| file.display().to_string())

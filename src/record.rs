@@ -9,6 +9,7 @@ pub const RECORD_VERSION: u32 = 3;
 
 /// One run of one scheduler.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunRecord {
     /// [`RECORD_VERSION`] at the time of writing.
     pub version: u32,
@@ -33,6 +34,7 @@ pub struct RunRecord {
 
 /// One device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DeviceRecord {
     /// Name in grants and logs ("cpu0").
     pub name: String,
@@ -44,6 +46,7 @@ pub struct DeviceRecord {
 
 /// One stream over the whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StreamRecord {
     /// Name from the configuration.
     pub name: String,
@@ -75,6 +78,7 @@ pub struct StreamRecord {
 
 /// What became of the frames of a stream: `arrived = answered + skipped + dropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FrameCounts {
     /// Handed over by the source, by its own count.
     pub arrived: u64,
@@ -95,6 +99,7 @@ pub struct FrameCounts {
 
 /// Mean accuracy of the frames of one second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AccuracyPoint {
     /// Start of the second.
     pub at: f64,
@@ -106,6 +111,7 @@ pub struct AccuracyPoint {
 
 /// One retraining window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WindowRecord {
     /// Counts from 0.
     pub index: usize,
@@ -119,6 +125,7 @@ pub struct WindowRecord {
 
 /// One stream in one window.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WindowStream {
     /// Mean accuracy against the truth over the window's frames.
     pub true_accuracy: Option<f64>,
@@ -174,6 +181,7 @@ pub struct InferenceRecord {
 
 /// One configuration as the profiler saw it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ProfileRecord {
     /// The configuration.
     pub config: RetrainingConfig,
@@ -185,6 +193,7 @@ pub struct ProfileRecord {
 
 /// Shares granted and used between two plans.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ShareSegment {
     /// Start.
     pub from: f64,
@@ -206,6 +215,7 @@ pub struct ShareSegment {
 
 /// One retraining.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RetrainingRecord {
     /// The configuration.
     pub config: RetrainingConfig,
@@ -242,6 +252,7 @@ pub struct RetrainingRecord {
 
 /// A decision and its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Decision {
     /// When.
     pub at: f64,

@@ -98,13 +98,12 @@ fn labels(from: u64, class: usize) -> Vec<Labelled> {
     };
     let image = Arc::new(Image::new(1, 1, vec![0; 3]).unwrap());
     let label = |second| {
-        let frame = Frame {
-            index: second,
-            at: Duration::from_secs(second),
-            image: image.clone(),
-            regions: vec![bbox],
-            truth: None,
-        };
+        let frame = Frame::new(
+            second,
+            Duration::from_secs(second),
+            image.clone(),
+            vec![bbox],
+        );
         let sample = Sample {
             at: second as f64,
             taken_at: second,

@@ -86,13 +86,8 @@ impl Stream {
         for _ in 0..frames {
             due += PACE;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let frame = Frame {
-                index: self.next,
-                at: self.start.elapsed(),
-                image: example.image.clone(),
-                regions: example.regions(),
-                truth: None,
-            };
+            let image = example.image.clone();
+            let frame = Frame::new(self.next, self.start.elapsed(), image, example.regions());
             self.next += 1;
             self.intake.push(frame, self.start.elapsed().as_secs_f64());
         }

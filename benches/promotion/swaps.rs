@@ -150,10 +150,8 @@ impl Stream {
 
     fn push(&mut self) {
         let index = self.next_index as usize % self.frames.len();
-        let frame = Frame {
-            index: self.next_index,
-            ..self.frames[index].clone()
-        };
+        let mut frame = self.frames[index].clone();
+        frame.index = self.next_index;
         self.next_index += 1;
         self.intake
             .push(frame, self.started.elapsed().as_secs_f64());

@@ -8,8 +8,7 @@ use ekya_sched::RetrainingConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::backbone::BackboneReport;
-use crate::{Architecture, BBox, Image, Object, TrainingOptions};
+use crate::{Architecture, BBox, BackboneReport, Image, Object, TrainingOptions};
 
 /// A compressed model that serves one stream.
 pub trait Student: Send {
@@ -291,6 +290,7 @@ impl ModelError {
     }
 }
 
+#[cfg(feature = "torch")]
 impl From<tch::TchError> for ModelError {
     fn from(error: tch::TchError) -> Self {
         Self::of_runtime(&error.to_string())
@@ -298,6 +298,7 @@ impl From<tch::TchError> for ModelError {
 }
 
 #[cfg(test)]
+#[cfg(feature = "torch")]
 mod tests {
     use super::*;
 

@@ -40,7 +40,7 @@ pub(super) struct Beginning {
     pub(super) node: Node,
     pub(super) leadership: Leadership,
     pub(super) term: TermFile,
-    pub(super) scheduler: Box<dyn Scheduler + Send>,
+    pub(super) scheduler: Arc<dyn Scheduler + Send + Sync>,
     pub(super) planner: Compute,
     /// The state folder.
     pub(super) state: PathBuf,

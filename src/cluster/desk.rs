@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ekya_actors::{Compute, ComputeError, Ctx, Handler, Message, Receive, Reply};
 use ekya_sched::{ScheduleError, Scheduler};
-use parking_lot::Mutex;
 
 use super::actor::{ClusterActor, REPEAT, claim_of};
 use super::homes::{self, Order, Present, Roll};
@@ -40,7 +39,7 @@ pub(super) struct Desk {
     /// When a stream was last moved for that.
     relieved: Option<Instant>,
     planner: Compute,
-    scheduler: Arc<Mutex<Box<dyn Scheduler + Send>>>,
+    scheduler: Arc<dyn Scheduler + Send + Sync>,
     /// A plan is being made.
     is_planning: bool,
     /// Something has come since.
@@ -51,7 +50,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(planner: Compute, scheduler: Box<dyn Scheduler + Send>) -> Self {
+    pub(super) fn new(planner: Compute, scheduler: Arc<dyn Scheduler + Send + Sync>) -> Self {
         Self {
             reports: BTreeMap::new(),
             situations: BTreeMap::new(),
@@ -61,7 +60,7 @@ impl Desk {
             crowded: None,
             relieved: None,
             planner,
-            scheduler: Arc::new(Mutex::new(scheduler)),
+            scheduler,
             is_planning: false,
             is_stale: false,
             plans: 0,
@@ -168,7 +167,7 @@ impl ClusterActor {
         let (scheduler, number) = (desk.scheduler.clone(), desk.plans);
         let (me, term) = (ctx.me(), self.leadership.claim().term);
         let task = move || {
-            let planned = planning::plan(&nodes, &**scheduler.lock(), number);
+            let planned = planning::plan(&nodes, &*scheduler, number);
             tracing::debug!(term, plan = number, "planned for all");
             planned
         };

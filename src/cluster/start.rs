@@ -53,7 +53,7 @@ impl Cluster {
         configured: &[StreamConfig],
         state: &Path,
         devices: Vec<Device>,
-        scheduler: Box<dyn Scheduler + Send>,
+        scheduler: Arc<dyn Scheduler + Send + Sync>,
     ) -> Result<Self, ClusterError> {
         let identity = Identity::load(&config.certs, &config.name);
         let identity = identity.map_err(|source| ClusterError::Identity {

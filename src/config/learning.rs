@@ -63,12 +63,14 @@ pub struct LearningConfig {
 impl LearningConfig {
     /// Frames labelled in a window, the burst apart: as many count as recent.
     #[must_use]
+    #[doc(hidden)]
     pub fn spread(&self) -> usize {
         self.samples.saturating_sub(self.burst)
     }
 
     /// What a retrained student must pass.
     #[must_use]
+    #[doc(hidden)]
     pub const fn rule(&self) -> Rule {
         Rule {
             confidence: self.confidence,
@@ -78,13 +80,14 @@ impl LearningConfig {
 
     /// When the oldest frames were taken that may still be kept at `now` (both in Unix seconds).
     #[must_use]
-    pub fn oldest_kept(&self, now: u64) -> u64 {
+    pub(crate) fn oldest_kept(&self, now: u64) -> u64 {
         let retention = self.retention_hours.map(|hours| (hours * 3600.0) as u64);
         retention.map_or(0, |retention| now.saturating_sub(retention))
     }
 
     /// How a student that knows the first so many classes is kept from forgetting them.
     #[must_use]
+    #[doc(hidden)]
     pub fn distillation(&self, known_classes: usize) -> Option<Distillation> {
         let wanted = self.method == Method::Icarl && known_classes > 0;
         wanted.then_some(Distillation {
@@ -96,6 +99,7 @@ impl LearningConfig {
 
     /// Frames, the latest of them, that students are compared on.
     #[must_use]
+    #[doc(hidden)]
     pub fn held_out(&self) -> usize {
         (self.spread() as f64 * self.holdout).ceil() as usize
     }

@@ -40,6 +40,7 @@ pub use learning::{LearningConfig, Method};
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Config {
     /// What to run and for how long.
     #[serde(default)]
@@ -62,6 +63,22 @@ pub struct Config {
     /// Where the results of frames go, beside the folder of a run.
     #[serde(default, rename = "output")]
     pub outputs: Vec<OutputConfig>,
+}
+
+impl Config {
+    /// These cameras on one device, everything else as in a file that says no more.
+    #[must_use]
+    pub fn new(streams: Vec<StreamConfig>) -> Self {
+        Self {
+            run: RunConfig::default(),
+            devices: default_devices(),
+            learning: LearningConfig::default(),
+            streams,
+            cluster: None,
+            serve: None,
+            outputs: Vec::new(),
+        }
+    }
 }
 
 /// What to run and for how long.
@@ -143,6 +160,7 @@ pub struct DeviceConfig {
 /// How far what computes on a device is kept from the node's inference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Isolation {
     /// In processes of their own: a crash, a hang or a lack of memory there costs a retraining.
     #[default]
@@ -154,6 +172,7 @@ pub enum Isolation {
 /// Kinds of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// CUDA where libtorch sees a GPU, else the CPU.
     #[default]
@@ -196,6 +215,7 @@ fn one() -> f64 {
 /// One camera and what serves it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StreamConfig {
     /// Name in results, logs and metrics.
     pub name: String,
@@ -222,9 +242,30 @@ pub struct StreamConfig {
 }
 
 impl StreamConfig {
+    /// A camera and what serves it, everything else as in a file that says no more.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        source: SourceConfig,
+        student: StudentConfig,
+        teacher: TeacherConfig,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            device: None,
+            source,
+            student,
+            teacher,
+            inference: InferenceConfig::default(),
+            weight: one(),
+            stay: false,
+            nodes: Vec::new(),
+        }
+    }
+
     /// Names of the nodes that may run it, when it is that node's; none where all may.
     #[must_use]
-    pub fn may_run_on(&self, home: &str) -> Vec<String> {
+    pub(crate) fn may_run_on(&self, home: &str) -> Vec<String> {
         if self.stay {
             vec![home.to_owned()]
         } else {
@@ -236,6 +277,7 @@ impl StreamConfig {
 /// Where frames come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SourceConfig {
     /// The procedural scene.
     Scene(SceneConfig),
@@ -250,6 +292,7 @@ pub enum SourceConfig {
 /// The model that serves a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum StudentConfig {
     /// Names the class of each region.
     Classifier(ClassifierConfig),
@@ -259,12 +302,14 @@ pub enum StudentConfig {
     TinyYoloV3(DetectorConfig),
     /// SSDLite on MobileNetV2, which finds the objects itself.
     SsdLite(DetectorConfig),
+    /// A student of the program that runs the node.
+    Own(OwnStudentConfig),
 }
 
 impl StudentConfig {
     /// Whether this is the student that is built in for the procedural scene.
     #[must_use]
-    pub fn is_built_in(&self) -> bool {
+    pub(crate) fn is_built_in(&self) -> bool {
         let Self::Classifier(ClassifierConfig {
             weights: Some(weights),
             ..
@@ -275,11 +320,24 @@ impl StudentConfig {
         weights.as_os_str() == BUILT_IN_WEIGHTS
     }
 
+    /// The classes that it finds by itself, whatever the source says; none of a classifier, which is told
+    /// where objects are.
+    #[must_use]
+    pub(crate) fn finds(&self) -> &[String] {
+        match self {
+            Self::Classifier(_) => &[],
+            Self::FastestDet(config) | Self::TinyYoloV3(config) | Self::SsdLite(config) => {
+                &config.classes
+            }
+            Self::Own(config) => &config.classes,
+        }
+    }
+
     /// The network of a student that finds the objects itself, and what is configured of it.
     #[must_use]
-    pub fn detector(&self) -> Option<(DetectorKind, &DetectorConfig)> {
+    pub(crate) fn detector(&self) -> Option<(DetectorKind, &DetectorConfig)> {
         match self {
-            Self::Classifier(_) => None,
+            Self::Classifier(_) | Self::Own(_) => None,
             Self::FastestDet(config) => Some((DetectorKind::FastestDet, config)),
             Self::TinyYoloV3(config) => Some((DetectorKind::TinyYoloV3, config)),
             Self::SsdLite(config) => Some((DetectorKind::SsdLite, config)),
@@ -303,9 +361,33 @@ pub struct DetectorConfig {
     pub input_side: Option<usize>,
 }
 
+/// A student of the program's own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OwnStudentConfig {
+    /// The name that the program gave it.
+    pub name: String,
+    /// The classes that it finds by itself; without, it is a classifier, which is told where objects are.
+    #[serde(default)]
+    pub classes: Vec<String>,
+}
+
+impl OwnStudentConfig {
+    /// A classifier, under the name that the program gave it.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            classes: Vec::new(),
+        }
+    }
+}
+
 /// Who labels samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TeacherConfig {
     /// The built-in teacher of the procedural scene.
     Scene,
@@ -333,7 +415,7 @@ impl TeacherConfig {
     /// Whether labelling takes device time: labels that a source brings along, and those that
     /// somebody else makes, do not.
     #[must_use]
-    pub fn costs_device_time(&self) -> bool {
+    pub(crate) fn costs_device_time(&self) -> bool {
         !matches!(self, Self::Labels | Self::Own(_))
     }
 }
@@ -443,7 +525,7 @@ impl ValidConfig {
     ///
     /// # Errors
     /// [`ConfigError::Value`] when it has none.
-    pub fn check_state(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check_state(&self) -> Result<(), ConfigError> {
         let config = &self.0;
         if config.cluster.is_none() || config.run.state.is_some() {
             return Ok(());
@@ -457,37 +539,51 @@ impl ValidConfig {
         })
     }
 
-    /// Checks that the program has every source that the configuration takes to be its own.
+    /// Checks that the program has every source, student and teacher that the configuration takes to be
+    /// its own.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key of the first that is not among `names`.
-    pub fn check_own_sources(&self, names: &[&str]) -> Result<(), ConfigError> {
+    /// [`ConfigError::Value`] with the key of the first that is not there.
+    pub(crate) fn check_own(&self, there: &Own<'_>) -> Result<(), ConfigError> {
+        let check = |index: usize, key: &str, what: &str, name: &str, names: &[&str]| {
+            if names.contains(&name) {
+                return Ok(());
+            }
+            Err(not_own(format!("stream[{index}].{key}"), what, name, names))
+        };
         for (index, stream) in self.streams.iter().enumerate() {
-            if let SourceConfig::Own(own) = &stream.source
-                && !names.contains(&own.name.as_str())
-            {
-                let key = format!("stream[{index}].source.own.name");
-                return Err(not_own(key, "source", &own.name, names));
+            if let SourceConfig::Own(own) = &stream.source {
+                check(
+                    index,
+                    "source.own.name",
+                    "source",
+                    &own.name,
+                    &there.sources,
+                )?;
+            }
+            if let StudentConfig::Own(own) = &stream.student {
+                check(
+                    index,
+                    "student.own.name",
+                    "student",
+                    &own.name,
+                    &there.students,
+                )?;
+            }
+            if let TeacherConfig::Own(name) = &stream.teacher {
+                check(index, "teacher.own", "teacher", name, &there.teachers)?;
             }
         }
         Ok(())
     }
+}
 
-    /// Checks that the program has every teacher that the configuration takes to be its own.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] with the key of the first that is not among `names`.
-    pub fn check_own_teachers(&self, names: &[&str]) -> Result<(), ConfigError> {
-        for (index, stream) in self.streams.iter().enumerate() {
-            if let TeacherConfig::Own(name) = &stream.teacher
-                && !names.contains(&name.as_str())
-            {
-                let key = format!("stream[{index}].teacher.own");
-                return Err(not_own(key, "teacher", name, names));
-            }
-        }
-        Ok(())
-    }
+/// Names of what a program that runs a node brings along.
+#[derive(Debug, Default)]
+pub(crate) struct Own<'a> {
+    pub(crate) sources: Vec<&'a str>,
+    pub(crate) students: Vec<&'a str>,
+    pub(crate) teachers: Vec<&'a str>,
 }
 
 impl std::ops::Deref for ValidConfig {
@@ -498,7 +594,7 @@ impl std::ops::Deref for ValidConfig {
     }
 }
 
-/// That the program has no teacher or source of that name.
+/// That the program has no such thing of that name.
 fn not_own(key: String, what: &str, name: &str, names: &[&str]) -> ConfigError {
     let known = match names {
         [] => "it has none of its own".to_owned(),

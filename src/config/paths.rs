@@ -60,6 +60,7 @@ pub(super) fn resolve(
                     path(file, folder, &variable)?;
                 }
             }
+            StudentConfig::Own(_) => {}
         }
         match &mut stream.teacher {
             TeacherConfig::Classifier { weights: file }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 /// fraction F of every device for inference and the C-th retraining configuration (from 0) for every stream.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
+#[non_exhaustive]
 pub enum SchedulerConfig {
     /// Thief scheduler on micro-profiles.
     Ekya,

@@ -47,7 +47,7 @@ impl Default for ServeConfig {
 impl ServeConfig {
     /// Where it listens, if that is an address.
     #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
     }
 }

@@ -388,9 +388,27 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
         )?;
         detector(kind, student, key)?;
     }
+    if let StudentConfig::Own(student) = &stream.student {
+        require(
+            !student.name.is_empty(),
+            &key("student.own.name"),
+            "name a student of the program",
+        )?;
+        let finds = !student.classes.is_empty();
+        require(
+            finds || !video && own.is_none_or(|own| !own.classes.is_empty()),
+            &key("student.own.classes"),
+            "name the classes that it finds by itself; a source of the program may name them instead",
+        )?;
+        require(
+            !finds || video || own.is_some(),
+            &key("student.own.classes"),
+            "a scene or a labelled folder says where objects are and names the classes; leave these out",
+        )?;
+    }
     let fits = match &stream.teacher {
         TeacherConfig::Scene => scene,
-        TeacherConfig::Labels => !video && own.is_none(),
+        TeacherConfig::Labels => !video,
         TeacherConfig::Classifier { .. } => !video,
         TeacherConfig::Onnx(teacher) => {
             onnx(teacher, key)?;
@@ -413,7 +431,7 @@ fn models(stream: &StreamConfig, key: &dyn Fn(&str) -> String) -> Checked {
     require(
         fits,
         &key("teacher"),
-        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox or detector for video, a program's own for any",
+        "the teacher must suit the source: scene for a scene, labels, classifier or onnx for a labelled folder (or a scene), yolox or detector for video, a program's own for any, and for a program's own any but scene",
     )
 }
 

@@ -50,6 +50,7 @@ fn trained_on(split: &Split, memory: &Memory) -> Vec<Kept> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "torch")]
 mod tests {
     use std::path::Path;
     use std::sync::Arc;

@@ -55,16 +55,6 @@ pub enum Golden {
     Own(Box<dyn Teacher>),
 }
 
-impl Golden {
-    /// The network, if it is one.
-    pub(crate) fn into_model(self) -> Option<Box<dyn Teacher>> {
-        match self {
-            Self::Model(model) => Some(model),
-            Self::Truth | Self::Own(_) => None,
-        }
-    }
-}
-
 /// Labels samples for every stream that shares its teacher.
 pub struct LabellerActor {
     compute: Compute,
@@ -160,7 +150,9 @@ impl Desk {
         let frame = &sample.frame;
         let ask = |teacher: &dyn Teacher| teacher.label(&frame.image, &frame.regions);
         let labels = match &self.golden {
-            Golden::Truth => frame.truth.clone().unwrap_or_default(),
+            Golden::Truth => frame.truth.clone().ok_or_else(|| {
+                LearnError::Labels("the source does not say what is there".to_owned())
+            })?,
             Golden::Model(teacher) => work.minibatch(|| caught(|| ask(&**teacher)))?,
             Golden::Own(teacher) => {
                 work.go_on()?;

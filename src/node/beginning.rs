@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicU64;
 use ekya_models::{Placement, Student};
 
 use super::models::load_checkpoint;
+use super::networks::exemplars;
+use super::options::Brought;
 use super::run::NodeError;
 use crate::clock::unix_seconds;
 use crate::config::{Config, StreamConfig};
 use crate::keep::{Keeper, Kind, StateFolder};
 use crate::learn::Kept;
-use crate::train;
 
 /// What a stream begins with.
 pub(super) struct Beginning {
@@ -36,6 +37,7 @@ impl Beginning {
         stream: &StreamConfig,
         classes: &[String],
         configured: Box<dyn Student>,
+        brought: &Brought,
         placement: Placement,
     ) -> Result<Self, NodeError> {
         let mut beginning = Self {
@@ -46,10 +48,10 @@ impl Beginning {
             failures: Arc::default(),
         };
         if let Some(state) = state {
-            beginning.take_up(state, config, stream, classes, placement)?;
+            beginning.take_up(state, config, stream, classes, brought, placement)?;
         }
         if beginning.kept.is_empty() {
-            beginning.kept = exemplars(stream)?;
+            beginning.kept = exemplars(&stream.student)?;
         }
         Ok(beginning)
     }
@@ -60,6 +62,7 @@ impl Beginning {
         config: &Config,
         stream: &StreamConfig,
         classes: &[String],
+        brought: &Brought,
         placement: Placement,
     ) -> Result<(), NodeError> {
         let kind = Kind {
@@ -68,7 +71,8 @@ impl Beginning {
             classes: classes.to_vec(),
         };
         let mut keeper = Keeper::open(state, kind, config.run.checkpoints)?;
-        let load = |path: &Path| load_checkpoint(&stream.student, path, placement);
+        let load =
+            |path: &Path| load_checkpoint(&stream.student, classes, path, brought, placement);
         if let Some((student, number)) = keeper.resume(load) {
             self.student = student;
             self.continued_from = Some(number);
@@ -80,14 +84,4 @@ impl Beginning {
         self.keeper = Some(keeper);
         Ok(())
     }
-}
-
-/// What the student of a stream was first trained on, where that is known: the built-in one's.
-fn exemplars(stream: &StreamConfig) -> Result<Vec<Kept>, NodeError> {
-    if !stream.student.is_built_in() {
-        return Ok(Vec::new());
-    }
-    train::exemplars().map_err(|error| NodeError::Start {
-        reason: error.to_string(),
-    })
 }

@@ -17,22 +17,22 @@ use super::beginning::Beginning;
 use super::feed::feed;
 use super::gpu;
 use super::measured::kind;
-use super::models::take_over;
 use super::models::{Opened, builtin_history, load_student, load_teacher, metric, open_source};
-use super::options::{Sources, Teachers};
+use super::networks::take_over;
+use super::options::Brought;
 use super::roster::Command;
 use super::run::NodeError;
 use crate::cluster::{Cluster, LentDevice};
 use crate::config::{
-    Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, SchedulerConfig, StreamConfig,
-    StudentConfig, TeacherConfig,
+    Config, DeviceConfig, DeviceKind, Isolation, LearningConfig, StreamConfig, StudentConfig,
+    TeacherConfig,
 };
 use crate::keep::StateFolder;
 use crate::learn::{self, Experience, Golden, LabellerActor, Learner, TrainerActor, Turn};
 use crate::record::StreamRecord;
 use crate::schedule::{
-    DeviceActor, Event, Guests, Journal, Load, Policy, SchedulerActor, Setup, StreamSetup, Travel,
-    inference_job, training_job,
+    DeviceActor, Event, Guests, Journal, Load, Policy, Retraining, SchedulerActor, Setup,
+    StreamSetup, Travel, inference_job, training_job,
 };
 use crate::serve::{Face, Live, Port, Server};
 use crate::sink::{LabelledLine, LineSink, Outlets};
@@ -132,9 +132,10 @@ pub(super) struct Node {
     histories: Vec<(StudentConfig, Arc<Experience>)>,
     /// What outlives the process.
     state: Option<StateFolder>,
-    /// Those of the program.
-    teachers: Teachers,
-    sources: Sources,
+    /// Who decides.
+    pub(super) policy: Policy,
+    /// What the program brings along.
+    brought: Brought,
     /// Where the results of frames go.
     pub(super) outlets: Outlets,
     /// Where labelled frames are written down.
@@ -153,12 +154,15 @@ impl Node {
         mut config: Config,
         outlets: Outlets,
         labelled: Option<LineSink<LabelledLine>>,
-        teachers: Teachers,
-        sources: Sources,
+        mut brought: Brought,
     ) -> Result<Self, NodeError> {
         // Nothing that is loaded or copied here is worth threads; those that compute say how many
         // they want.
         ekya_models::set_compute_threads(1);
+        let policy = match brought.scheduler.take() {
+            Some(scheduler) => Policy::own(scheduler),
+            None => Policy::new(config.run.scheduler),
+        };
         // First of what may fail: whether another process has it is soon known, and loading models
         // takes long.
         let state = config.run.state.as_deref().map(StateFolder::make);
@@ -172,7 +176,7 @@ impl Node {
         let cluster = match (&config.cluster, &state) {
             (Some(cluster), Some(state)) => {
                 let devices = placed.iter().map(|placed| placed.device.clone());
-                let scheduler = Policy::new(config.run.scheduler).scheduler;
+                let scheduler = Arc::clone(&policy.scheduler);
                 let devices = devices.collect();
                 let configured = &config.streams;
                 let cluster =
@@ -206,8 +210,8 @@ impl Node {
             running: None,
             histories: Vec::new(),
             state,
-            teachers,
-            sources,
+            policy,
+            brought,
             outlets,
             labelled,
             cluster,
@@ -241,11 +245,11 @@ impl Node {
             source: error,
         };
         let stop = StopFlag::default();
-        let opened = open_source(stream, &self.sources, &stop).map_err(source_error)?;
+        let opened = open_source(stream, &self.brought, &stop).map_err(source_error)?;
         let device = self.device_of(index, stream);
         let seed = self.config.run.seed.wrapping_add(index as u64);
         let placement = self.devices[device].placement;
-        let configured = load_student(stream, opened.classes.len(), placement, seed);
+        let configured = load_student(stream, &opened.classes, &self.brought, placement, seed);
         let (configured, known_classes) = configured.map_err(model_error)?;
         let Beginning {
             student,
@@ -259,6 +263,7 @@ impl Node {
             stream,
             &opened.classes,
             configured,
+            &self.brought,
             placement,
         )?;
         let store = self.throughput_store();
@@ -278,7 +283,7 @@ impl Node {
         let job = on.device.job(training_job(&stream.name));
         let training_id = job.id();
         let turn = Arc::new(Turn::new(Arc::new(job)));
-        let host = on.host(&turn, &self.config.learning);
+        let host = on.host_of(&stream.student, &turn, &self.config.learning);
         let twin = twin(host.as_ref(), &*student, &stream.student);
         let twin = twin.map_err(model_error)?;
         let kind = kind(&*student, &stream.student);
@@ -296,7 +301,7 @@ impl Node {
             .serve(intake.clone(), student);
         let history = self.history(&stream.student)?;
         let on = &self.devices[device];
-        let (learning, inference_config) = (learning(&self.config), stream.inference.clone());
+        let (learning, inference_config) = (self.learning(), stream.inference.clone());
         let mut learner = Learner::new(
             learn::Beginning {
                 stream: stream.name.clone(),
@@ -372,7 +377,7 @@ impl Node {
         placement: Placement,
     ) -> Option<Travel> {
         let (cluster, config) = (self.cluster.as_ref()?, self.config.cluster.as_ref()?);
-        if stream.stay {
+        if stream.stay || matches!(stream.student, StudentConfig::Own(_)) {
             return None;
         }
         let kind = stream.student.clone();
@@ -391,6 +396,16 @@ impl Node {
             weights: bytes_of(student).unwrap_or(0),
             link: config.link_megabits * 1e6 / 8.0,
         })
+    }
+
+    /// How streams are retrained. A fixed configuration is taken on trust, as in the paper: whatever its
+    /// retraining gives serves if it measures better at all.
+    fn learning(&self) -> LearningConfig {
+        let mut learning = self.config.learning.clone();
+        if let Retraining::Fixed(_) = self.policy.retraining {
+            (learning.confidence, learning.class_margin) = (0.5, 1.0);
+        }
+        learning
     }
 
     /// Where measured throughput is kept: with the rest of what outlives the process, or for the user.
@@ -462,7 +477,7 @@ impl Node {
         let golden = on.golden(
             &stream.teacher,
             classes,
-            &self.teachers,
+            &self.brought,
             &turn,
             &self.config.learning,
         );
@@ -500,6 +515,7 @@ impl Node {
         let guests = Guests::default();
         let setup = Setup {
             config: self.config.clone(),
+            policy: self.policy.clone(),
             device_memory,
             devices: self
                 .devices
@@ -558,7 +574,7 @@ impl Node {
     /// What is shown of it.
     fn live(&self, start: Instant, scheduler: &Ref<SchedulerActor>) -> Live {
         Live {
-            scheduler_name: self.config.run.scheduler,
+            scheduler_name: self.policy.name.clone(),
             window_seconds: self.config.run.window_seconds,
             start,
             system: self.system.clone(),
@@ -653,16 +669,6 @@ pub(super) fn tell(scheduler: &Ref<SchedulerActor>, event: Event) -> Result<(), 
     scheduler.tell(event).map_err(|error| NodeError::Start {
         reason: format!("the scheduler: {error}"),
     })
-}
-
-/// How a stream is retrained. A fixed configuration is taken on trust, as in the paper: whatever its
-/// retraining gives serves if it measures better at all.
-fn learning(config: &Config) -> LearningConfig {
-    let mut learning = config.learning.clone();
-    if let SchedulerConfig::Uniform { .. } = config.run.scheduler {
-        (learning.confidence, learning.class_margin) = (0.5, 1.0);
-    }
-    learning
 }
 
 /// Waits for what this thread has loaded: others read it, in streams of their own.
@@ -766,7 +772,8 @@ fn build_device(
 
 /// Workers for a device, if there can be any.
 fn hosting(config: &DeviceConfig, placement: Placement, threads: usize) -> Option<Arc<Hosting>> {
-    if config.isolation == Isolation::Inline {
+    // Without libtorch there are no models but the program's own, which no worker knows.
+    if config.isolation == Isolation::Inline || cfg!(not(feature = "torch")) {
         return None;
     }
     let device = &config.name;
@@ -818,7 +825,8 @@ impl NodeDevice {
         turn: &Arc<Turn>,
         learning: &LearningConfig,
     ) -> Result<Box<dyn Student>, ModelError> {
-        twin(self.host(turn, learning).as_ref(), student, &stream.student)
+        let host = self.host_of(&stream.student, turn, learning);
+        twin(host.as_ref(), student, &stream.student)
     }
 
     /// The device, as other nodes' students are retrained on it in steps of that length.
@@ -837,7 +845,7 @@ impl NodeDevice {
         &self,
         teacher: &TeacherConfig,
         classes: &[String],
-        own: &Teachers,
+        brought: &Brought,
         turn: &Arc<Turn>,
         learning: &LearningConfig,
     ) -> Result<Golden, ModelError> {
@@ -850,8 +858,20 @@ impl NodeDevice {
                 let hosted = HostedTeacher::open(&host, teacher, classes)?;
                 Ok(Golden::Model(Box::new(hosted)))
             }
-            None => load_teacher(teacher, classes, self.placement, own),
+            None => load_teacher(teacher, classes, brought, self.placement),
         }
+    }
+
+    /// Where such a student is retrained, if in a worker: one that the program brings along is not, since
+    /// no other process knows it.
+    fn host_of(
+        &self,
+        student: &StudentConfig,
+        turn: &Arc<Turn>,
+        learning: &LearningConfig,
+    ) -> Option<Arc<Host>> {
+        let is_own = matches!(student, StudentConfig::Own(_));
+        self.host(turn, learning).filter(|_| !is_own)
     }
 
     fn host(&self, turn: &Arc<Turn>, learning: &LearningConfig) -> Option<Arc<Host>> {

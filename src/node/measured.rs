@@ -90,6 +90,7 @@ impl NodeDevice {
 pub(super) fn kind(student: &dyn Student, config: &StudentConfig) -> String {
     let side = match config {
         StudentConfig::Classifier(classifier) => classifier.input_side,
+        StudentConfig::Own(own) => return format!("{} of the program's own", own.name),
         StudentConfig::FastestDet(detector)
         | StudentConfig::TinyYoloV3(detector)
         | StudentConfig::SsdLite(detector) => detector.input_side,

@@ -62,6 +62,7 @@ fn measure(student: &dyn Student, batch: usize) -> Result<u64, ModelError> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "torch")]
 mod tests {
     use ekya_models::{Architecture, Classifier, Placement};
 

@@ -1,27 +1,20 @@
-//! Loads the source, the student and the teacher that a stream's configuration names.
+//! Opens the source, the student and the teacher that a stream's configuration names: those of the program
+//! that runs the node here, those in libtorch by [`networks`].
 
 use std::path::Path;
 
-use ekya_models::{
-    Classifier, DetectorKind, DetectorWeights, ModelError, Normalisation, OnnxOptions, OnnxTeacher,
-    Placement, Student, Teacher, YoloxTeacher,
-};
+use ekya_models::{ModelError, Placement, Student};
 use ekya_profiler::History;
 
-use super::options::{Sources, Teachers};
-use crate::config::{
-    BUILT_IN_WEIGHTS, ClassifierConfig, DetectorConfig, OnnxTeacherConfig, SourceConfig,
-    StreamConfig, StudentConfig, TeacherConfig,
-};
+use super::networks;
+use super::options::Brought;
+use crate::config::{SourceConfig, StreamConfig, StudentConfig, TeacherConfig};
 use crate::learn::Golden;
 use crate::source::folder::FolderSource;
 use crate::source::scene::{CLASSES, SceneSource};
 use crate::source::video::VideoSource;
 use crate::source::{Source, SourceError, StopFlag};
 use crate::stream::Metric;
-
-/// Neurons of a new classifier's hidden layer.
-const HEAD_WIDTH: usize = 64;
 
 /// A source and what is known of its frames.
 pub(super) struct Opened {
@@ -35,7 +28,7 @@ pub(super) struct Opened {
 /// Opens the source of a stream.
 pub(super) fn open_source(
     stream: &StreamConfig,
-    own: &Sources,
+    brought: &Brought,
     stop: &StopFlag,
 ) -> Result<Opened, SourceError> {
     match &stream.source {
@@ -57,18 +50,21 @@ pub(super) fn open_source(
         }
         SourceConfig::Video(video) => Ok(Opened {
             source: Box::new(VideoSource::open(video.clone(), stop.clone())?),
-            classes: detected(stream).to_vec(),
+            classes: stream.student.finds().to_vec(),
             rate: video.fps / video.slowdown,
             slowdown: video.slowdown,
         }),
         SourceConfig::Own(config) => {
             // That it is there was checked before the run, but a stream may come later.
-            let open = own.get(&config.name).ok_or_else(|| SourceError::NotHere {
-                name: config.name.clone(),
-            })?;
-            let classes = match detected(stream) {
+            let open = brought
+                .sources
+                .get(&config.name)
+                .ok_or_else(|| SourceError::NotHere {
+                    name: config.name.clone(),
+                })?;
+            let classes = match stream.student.finds() {
                 [] => config.classes.clone(),
-                detected => detected.to_vec(),
+                found => found.to_vec(),
             };
             Ok(Opened {
                 source: open(stop)?,
@@ -80,185 +76,76 @@ pub(super) fn open_source(
     }
 }
 
-/// Classes that the stream's student finds by itself.
-fn detected(stream: &StreamConfig) -> &[String] {
-    let detector = stream.student.detector();
-    detector.map_or(&[], |(_, config)| &config.classes)
-}
-
-/// Loads the student of a stream with that many classes; also, how many of these, the first ones, it
-/// has been trained on.
+/// Loads the student of a stream of these classes; also, how many of them, the first ones, it has been
+/// trained on. Of a student of the program that is not known.
 pub(super) fn load_student(
     stream: &StreamConfig,
-    classes: usize,
+    classes: &[String],
+    brought: &Brought,
     placement: Placement,
     seed: u64,
 ) -> Result<(Box<dyn Student>, usize), ModelError> {
-    let detector = |kind, config: &DetectorConfig| -> Result<_, ModelError> {
-        let known = config.weights.as_ref().map_or(0, |_| classes);
-        Ok((load_detector(kind, config, placement, seed)?, known))
-    };
     match &stream.student {
-        StudentConfig::Classifier(student) => match &student.weights {
-            Some(path) => {
-                let (student, known) = trained_classifier(path, classes, placement, seed)?;
-                Ok((Box::new(student), known))
-            }
-            None => {
-                let student = new_classifier(student, classes, placement, seed)?;
-                Ok((Box::new(student), 0))
-            }
-        },
-        StudentConfig::FastestDet(config) => detector(DetectorKind::FastestDet, config),
-        StudentConfig::TinyYoloV3(config) => detector(DetectorKind::TinyYoloV3, config),
-        StudentConfig::SsdLite(config) => detector(DetectorKind::SsdLite, config),
-    }
-}
-
-fn load_detector(
-    kind: DetectorKind,
-    config: &DetectorConfig,
-    placement: Placement,
-    seed: u64,
-) -> Result<Box<dyn Student>, ModelError> {
-    let weights = match (&config.weights, &config.backbone) {
-        (Some(path), _) => DetectorWeights::File(path),
-        (None, Some(path)) => DetectorWeights::Backbone(path, seed),
-        (None, None) => DetectorWeights::New(seed),
-    };
-    kind.open(weights, &config.classes, config.input_side, placement)
-}
-
-/// A classifier from a checkpoint, and how many classes that knows; those that it does not know are
-/// the stream's last ones.
-fn trained_classifier(
-    path: &Path,
-    classes: usize,
-    placement: Placement,
-    seed: u64,
-) -> Result<(Classifier, usize), ModelError> {
-    let student = if path.as_os_str() == BUILT_IN_WEIGHTS {
-        builtin_student(placement)?
-    } else {
-        Classifier::load(path, placement)?
-    };
-    match student.classes() {
-        known if known == classes => Ok((student, known)),
-        known if known < classes => {
-            tracing::info!(path = %path.display(), known, classes, "the student learns more classes");
-            Ok((student.with_classes(classes, seed)?, known))
-        }
-        known => Err(other_classes(path, known, classes)),
+        StudentConfig::Own(own) => Ok((open_own(&own.name, classes, None, brought)?, 0)),
+        student => networks::load_student(student, classes.len(), placement, seed),
     }
 }
 
 /// Loads weights that a retraining of such a student has given.
-pub(crate) fn load_checkpoint(
+pub(super) fn load_checkpoint(
     student: &StudentConfig,
+    classes: &[String],
     path: &Path,
-    placement: Placement,
-) -> Result<Box<dyn Student>, ModelError> {
-    match student.detector() {
-        None => Ok(Box::new(Classifier::load(path, placement)?)),
-        Some((kind, config)) => {
-            let weights = DetectorWeights::File(path);
-            kind.open(weights, &config.classes, config.input_side, placement)
-        }
-    }
-}
-
-/// Takes over such a student from another process, which has
-/// [handed it over](Student::hand_over).
-pub(crate) fn take_over(
-    student: &StudentConfig,
-    path: &Path,
+    brought: &Brought,
     placement: Placement,
 ) -> Result<Box<dyn Student>, ModelError> {
     match student {
-        StudentConfig::Classifier(_) => Ok(Box::new(Classifier::take_over(path, placement)?)),
-        // These load files without a digest, too.
-        _ => load_checkpoint(student, path, placement),
+        StudentConfig::Own(own) => open_own(&own.name, classes, Some(path), brought),
+        student => networks::load_checkpoint(student, path, placement),
     }
 }
 
-/// A classifier whose head has learnt nothing yet.
-fn new_classifier(
-    config: &ClassifierConfig,
-    classes: usize,
-    placement: Placement,
-    seed: u64,
-) -> Result<Classifier, ModelError> {
-    let architecture = config.architecture;
-    let mut student = Classifier::new(architecture, classes, HEAD_WIDTH, placement, seed)?;
-    if let Some(side) = config.input_side {
-        student = student.with_input_side(side)?;
-    }
-    let Some(path) = &config.backbone else {
-        return Ok(student);
-    };
-    let (student, report) = student.with_backbone(path)?;
-    tracing::info!(path = %path.display(), %report, "the student begins with a pretrained backbone");
-    Ok(student)
+fn open_own(
+    name: &str,
+    classes: &[String],
+    weights: Option<&Path>,
+    brought: &Brought,
+) -> Result<Box<dyn Student>, ModelError> {
+    let open = brought.students.get(name);
+    open.ok_or_else(|| not_brought("student", name))?(classes, weights)
 }
 
-fn other_classes(path: &Path, found: usize, expected: usize) -> ModelError {
-    ModelError::BadFile {
-        path: path.to_owned(),
-        reason: format!(
-            "it knows {found} classes, the stream has {expected}; train one with `ekya train`"
-        ),
-    }
+// That it is there was checked before the run, but a stream may come later.
+fn not_brought(what: &str, name: &str) -> ModelError {
+    ModelError::BadInput(format!("the program has no {what} '{name}'"))
 }
 
-/// The teacher of a stream of `classes`; `None` for labels that the source brings along.
-pub(crate) fn load_teacher(
+/// The teacher of a stream of `classes`, which computes in this process.
+pub(super) fn load_teacher(
     teacher: &TeacherConfig,
     classes: &[String],
+    brought: &Brought,
     placement: Placement,
-    teachers: &Teachers,
 ) -> Result<Golden, ModelError> {
-    let model: Box<dyn Teacher> = match teacher {
-        TeacherConfig::Labels => return Ok(Golden::Truth),
+    match teacher {
+        TeacherConfig::Labels => Ok(Golden::Truth),
         TeacherConfig::Own(name) => {
-            let missing = || ModelError::BadInput(format!("the program has no teacher '{name}'"));
-            let open = teachers.get(name).ok_or_else(missing)?;
-            return Ok(Golden::Own(open(classes)?));
+            let open = brought.teachers.get(name);
+            let open = open.ok_or_else(|| not_brought("teacher", name))?;
+            Ok(Golden::Own(open(classes)?))
         }
-        TeacherConfig::Scene => Box::new(builtin_teacher(placement)?),
-        TeacherConfig::Classifier { weights } => {
-            let teacher = Classifier::load(weights, placement)?;
-            if teacher.classes() != classes.len() {
-                return Err(other_classes(weights, teacher.classes(), classes.len()));
-            }
-            Box::new(teacher)
-        }
-        TeacherConfig::Onnx(onnx) => Box::new(onnx_teacher(onnx, classes)?),
-        TeacherConfig::Yolox { model } => Box::new(YoloxTeacher::load(model, classes)?),
-        TeacherConfig::Detector(teacher) => {
-            let weights = DetectorWeights::File(&teacher.weights);
-            let network = teacher.network;
-            Box::new(network.open(weights, classes, teacher.input_side, placement)?)
-        }
-    };
-    Ok(Golden::Model(model))
-}
-
-fn onnx_teacher(config: &OnnxTeacherConfig, classes: &[String]) -> Result<OnnxTeacher, ModelError> {
-    let options = OnnxOptions {
-        pixels: Normalisation {
-            mean: config.mean,
-            deviation: config.deviation,
-        },
-        softmax: config.softmax,
-    };
-    OnnxTeacher::load(&config.model, &config.classes, classes, options)
+        teacher => Ok(Golden::Model(networks::load_teacher(
+            teacher, classes, placement,
+        )?)),
+    }
 }
 
 /// How a stream's answers are scored.
 pub(super) fn metric(stream: &StreamConfig) -> Metric {
-    match stream.student.detector() {
-        None => Metric::Accuracy,
-        Some(_) => Metric::F1,
+    if stream.student.finds().is_empty() {
+        Metric::Accuracy
+    } else {
+        Metric::F1
     }
 }
 
@@ -270,91 +157,11 @@ pub fn builtin_history() -> Result<History, serde_json::Error> {
     serde_json::from_str(include_str!("weights/scene-history.json"))
 }
 
-/// The student that is built in for the procedural scene; `ekya train-scene` made its weights.
-///
-/// # Errors
-/// [`ModelError`] when libtorch cannot hold it.
-pub fn builtin_student(placement: Placement) -> Result<Classifier, ModelError> {
-    Classifier::from_bytes(
-        include_bytes!("weights/scene-student.safetensors"),
-        "the built-in student",
-        placement,
-    )
-}
-
-/// The teacher that is built in for the procedural scene; `ekya train-scene` made its weights.
-///
-/// # Errors
-/// [`ModelError`] when libtorch cannot hold it.
-pub fn builtin_teacher(placement: Placement) -> Result<Classifier, ModelError> {
-    Classifier::from_bytes(
-        include_bytes!("weights/scene-teacher.safetensors"),
-        "the built-in teacher",
-        placement,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::LearningConfig;
-    use ekya_models::Architecture;
     use ekya_profiler::{Features, Point};
-
-    /// A checkpoint of that many classes, in a folder that goes with the test.
-    fn checkpoint(classes: usize) -> (tempfile::TempDir, std::path::PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("first.safetensors");
-        let student = Classifier::new(Architecture::Small, classes, 8, Placement::Cpu, 1).unwrap();
-        student.save(&path).unwrap();
-        (folder, path)
-    }
-
-    #[test]
-    fn a_student_learns_more_classes_and_never_fewer() {
-        let (_folder, path) = checkpoint(3);
-        for classes in [3, 5] {
-            let (student, known) = trained_classifier(&path, classes, Placement::Cpu, 1).unwrap();
-            assert_eq!((student.classes(), known), (classes, 3));
-        }
-        let refused = trained_classifier(&path, 2, Placement::Cpu, 1).unwrap_err();
-        let expected = "it knows 3 classes, the stream has 2";
-        assert!(refused.to_string().contains(expected), "{refused}");
-    }
-
-    #[test]
-    fn a_new_student_takes_the_side_and_the_backbone_of_its_configuration() {
-        let (_folder, path) = checkpoint(3);
-        let config = ClassifierConfig {
-            backbone: Some(path.clone()),
-            input_side: Some(48),
-            ..ClassifierConfig::default()
-        };
-        let student = new_classifier(&config, 5, Placement::Cpu, 1).unwrap();
-        assert_eq!((student.classes(), student.input_side()), (5, 48));
-        let other = ClassifierConfig {
-            architecture: Architecture::ResNet18,
-            input_side: None,
-            ..config
-        };
-        let refused = new_classifier(&other, 5, Placement::Cpu, 1).unwrap_err();
-        assert!(matches!(refused, ModelError::Backbone { .. }), "{refused}");
-    }
-
-    #[test]
-    fn a_teacher_knows_the_classes_of_its_streams() {
-        let (_folder, weights) = checkpoint(3);
-        let teacher = TeacherConfig::Classifier { weights };
-        let load = |count: usize| {
-            let classes = vec!["car".to_owned(); count];
-            load_teacher(&teacher, &classes, Placement::Cpu, &Teachers::new())
-        };
-        assert!(matches!(load(3), Ok(Golden::Model(_))));
-        for count in [2, 4] {
-            let refused = load(count).err().unwrap();
-            assert!(matches!(refused, ModelError::BadFile { .. }), "{refused}");
-        }
-    }
 
     #[test]
     fn the_built_in_history_knows_every_default_configuration() {

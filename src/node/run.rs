@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use ekya_actors::Ref;
 use ekya_models::ModelError;
 use thiserror::Error;
 
@@ -18,7 +19,7 @@ use crate::keep::StateError;
 use crate::record::{
     AccuracyPoint, DeviceRecord, RECORD_VERSION, RunRecord, StreamRecord, WindowRecord,
 };
-use crate::schedule::{Event, Journal};
+use crate::schedule::{Event, Journal, SchedulerActor};
 use crate::serve::ServeError;
 use crate::sink::{OutputError, Outputs};
 use crate::source::{SourceError, StopFlag};
@@ -104,40 +105,67 @@ pub enum NodeError {
 /// # Errors
 /// [`NodeError`]. When only writing fails, the run itself has come to its end.
 pub fn run(config: &ValidConfig, options: RunOptions) -> Result<RunRecord, NodeError> {
-    check(config, &options)?;
-    let config = (**config).clone();
-    let mut outlets = options.outlets;
-    // Before anything is begun anew: another node may have the same outputs. Dropped after the node, whose
-    // end closes the outlets.
-    let outputs = Outputs::start(&config.outputs, &mut outlets)?;
-    let out = options.out.as_deref();
-    let lines = out.map(|out| Lines::create(out, &mut outlets));
-    let (lines, labelled) = lines.transpose()?.unzip();
-    let (teachers, sources) = (options.teachers, options.sources);
-    let mut node = Node::build(config, outlets, labelled, teachers, sources)?;
+    Run::begin(config, options)?.finish()
+}
 
-    let (done, journal) = bounded(1);
-    let (command, commands) = bounded(COMMANDS_MAX);
-    let start = Instant::now();
-    // This end is kept, too: a channel without a sender would not be waited for.
-    let scheduler = node.begin(start, done, command.clone(), options.on_window)?;
-    let asked = Asked {
-        commands,
-        reloads: options.reloads,
-        stop: options.stop.clone(),
-    };
-    let journal = wait(&journal, &asked, &mut node, || {
-        tell(&scheduler, Event::Interrupt)
-    })?;
-    drop(command);
-    let interrupted = options.stop.is_set();
-    let record = node.wind_up(journal, interrupted);
-    drop(outputs);
-    if let (Some(out), Some(lines)) = (&options.out, lines) {
-        write_record(out, &record)?;
-        lines.finish()?;
+/// A run that has begun.
+pub(super) struct Run {
+    node: Node,
+    scheduler: Ref<SchedulerActor>,
+    journal: Receiver<Journal>,
+    asked: Asked,
+    out: Option<PathBuf>,
+    lines: Option<Lines>,
+    /// Dropped after the node, whose end closes the outlets.
+    outputs: Outputs,
+}
+
+impl Run {
+    /// Opens and loads everything, and begins.
+    pub(super) fn begin(config: &ValidConfig, options: RunOptions) -> Result<Self, NodeError> {
+        options.check(config)?;
+        let config = (**config).clone();
+        let mut outlets = options.outlets;
+        // Before anything is begun anew: another node may have the same outputs.
+        let outputs = Outputs::start(&config.outputs, &mut outlets)?;
+        let lines = options.out.as_deref();
+        let lines = lines.map(|out| Lines::create(out, &mut outlets));
+        let (lines, labelled) = lines.transpose()?.unzip();
+        let mut node = Node::build(config, outlets, labelled, options.brought)?;
+        let (done, journal) = bounded(1);
+        let (command, commands) = bounded(COMMANDS_MAX);
+        let scheduler = node.begin(Instant::now(), done, command.clone(), options.on_window)?;
+        let asked = Asked {
+            commands,
+            _command: command,
+            reloads: options.reloads,
+            stop: options.stop,
+        };
+        Ok(Self {
+            node,
+            scheduler,
+            journal,
+            asked,
+            out: options.out,
+            lines,
+            outputs,
+        })
     }
-    Ok(record)
+
+    /// Waits for its end, and writes down what there was.
+    pub(super) fn finish(mut self) -> Result<RunRecord, NodeError> {
+        let interrupt = || tell(&self.scheduler, Event::Interrupt);
+        let journal = wait(&self.journal, &self.asked, &mut self.node, interrupt)?;
+        let interrupted = self.asked.stop.is_set();
+        drop(self.asked);
+        let record = self.node.wind_up(journal, interrupted);
+        drop(self.outputs);
+        if let (Some(out), Some(lines)) = (&self.out, self.lines) {
+            write_record(out, &record)?;
+            lines.finish()?;
+        }
+        Ok(record)
+    }
 }
 
 fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {
@@ -146,19 +174,11 @@ fn write_record(out: &Path, record: &RunRecord) -> Result<(), NodeError> {
     Ok(write_atomically(&path, &json)?)
 }
 
-/// Checks that the program has what the configuration takes to be its own, and that there is a state
-/// folder where one is needed.
-fn check(config: &ValidConfig, options: &RunOptions) -> Result<(), ConfigError> {
-    let names: Vec<&str> = options.teachers.keys().map(String::as_str).collect();
-    config.check_own_teachers(&names)?;
-    let names: Vec<&str> = options.sources.keys().map(String::as_str).collect();
-    config.check_own_sources(&names)?;
-    config.check_state()
-}
-
 /// What a running node is asked to do.
 struct Asked {
     commands: Receiver<Command>,
+    /// The other end: a channel without a sender would not be waited for.
+    _command: Sender<Command>,
     reloads: Receiver<ValidConfig>,
     stop: StopFlag,
 }
@@ -234,7 +254,7 @@ impl Node {
         let complete = !interrupted;
         let record = RunRecord {
             version: RECORD_VERSION,
-            scheduler: config.run.scheduler.to_string(),
+            scheduler: self.policy.name.clone(),
             seed: config.run.seed,
             window_seconds: config.run.window_seconds,
             overhead_share: Some(config.learning.overhead_share),

@@ -26,6 +26,8 @@ use crate::throughput::Curves;
 pub struct Setup {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Who decides.
+    pub policy: Policy,
     /// Devices and the actors in front of them, in the order of the configuration.
     pub devices: Vec<(Device, Ref<DeviceActor>)>,
     /// Bytes of each device that retrainings may take together; `None` where they are never short.
@@ -110,7 +112,6 @@ pub struct Travel {
 /// Plans for all streams of a node. See the module's description.
 pub struct SchedulerActor {
     pub(super) setup: Setup,
-    pub(super) policy: Policy,
     pub(super) streams: Vec<StreamState>,
     pub(super) journal: Journal,
     pub(super) window: usize,
@@ -132,13 +133,11 @@ impl SchedulerActor {
     /// A scheduler that waits for [`Event::Begin`].
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let policy = Policy::new(setup.config.run.scheduler);
-        let trains = policy.retraining != Retraining::Never;
+        let trains = setup.policy.retraining != Retraining::Never;
         let state = |stream: &StreamSetup| Self::newcomer(stream, trains, 0);
         let streams = setup.streams.iter().map(state).collect();
         Self {
             setup,
-            policy,
             streams,
             journal: Journal::default(),
             window: 0,
@@ -160,7 +159,7 @@ impl SchedulerActor {
 
     /// Whether students are retrained at all.
     pub(super) fn trains(&self) -> bool {
-        self.policy.retraining != Retraining::Never
+        self.setup.policy.retraining != Retraining::Never
     }
 
     pub(super) fn now(&self) -> f64 {
@@ -192,7 +191,7 @@ impl SchedulerActor {
 
     /// Whether each stream is retrained once a window and cut off at its end.
     pub(super) fn bound_to_window(&self) -> bool {
-        matches!(self.policy.retraining, Retraining::Fixed(_))
+        matches!(self.setup.policy.retraining, Retraining::Fixed(_))
     }
 
     /// Seed for the `turn`-th draw of stream `stream`; `purpose` keeps draws for different ends

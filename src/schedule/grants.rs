@@ -32,7 +32,7 @@ impl SchedulerActor {
         self.situations += 1;
         let situation = self.situation();
         // A fixed configuration is bound to its node's windows.
-        let asked = self.policy.retraining == Retraining::Profiled
+        let asked = self.setup.policy.retraining == Retraining::Profiled
             && self.setup.ask.as_ref().is_some_and(|ask| ask(&situation));
         if !asked {
             self.plan_alone(situation, ctx);
@@ -48,7 +48,7 @@ impl SchedulerActor {
 
     fn plan_alone(&mut self, situation: Situation, ctx: &mut Ctx<Self>) {
         let here = BTreeMap::from([(String::new(), situation)]);
-        match planning::plan(&here, &*self.policy.scheduler, self.situations) {
+        match planning::plan(&here, &*self.setup.policy.scheduler, self.situations) {
             Ok(decisions) => {
                 for decisions in decisions.into_values() {
                     self.carry_out(&decisions, ctx);
@@ -237,7 +237,7 @@ impl SchedulerActor {
             training: self.training_share(stream, decided, preparing),
         };
         let mut shares: Vec<_> = decided.iter().map(granted).collect();
-        if self.policy.retraining == Retraining::Profiled {
+        if self.setup.policy.retraining == Retraining::Profiled {
             lean(&mut shares, self.setup.devices.len());
         }
         shares

@@ -33,7 +33,7 @@ impl SchedulerActor {
     }
 
     pub(super) fn wants_labels(&self) -> bool {
-        self.policy.retraining != Retraining::Never || self.setup.config.learning.measure
+        self.setup.policy.retraining != Retraining::Never || self.setup.config.learning.measure
     }
 
     /// Has the samples collected after a part of the window; the window's end collects the last.

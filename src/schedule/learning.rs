@@ -37,7 +37,7 @@ impl SchedulerActor {
         let round = self.round(stream) * self.setup.config.learning.samples as f64;
         let begin = self.window as f64 * self.setup.config.run.window_seconds;
         let learns = self.window > state.since
-            && match self.policy.retraining {
+            && match self.setup.policy.retraining {
                 Retraining::Never => false,
                 Retraining::Fixed(_) => state.due && state.labels.complete_until(begin),
                 Retraining::Profiled => spread as f64 >= round,
@@ -46,11 +46,11 @@ impl SchedulerActor {
         let measures = burst > 0;
         // Alone it is measured where no retraining will come, or before the first one may.
         let alone = self.window == state.since && state.inference.is_empty()
-            || self.policy.retraining == Retraining::Never;
+            || self.setup.policy.retraining == Retraining::Never;
         if !(learns || measures && alone) {
             return;
         }
-        let profiled = self.policy.retraining == Retraining::Profiled;
+        let profiled = self.setup.policy.retraining == Retraining::Profiled;
         let profile = PROFILING * self.setup.config.run.window_seconds;
         let order = Order::Prepare(Prepare {
             labelled: std::mem::take(&mut *self.streams[stream].labels.fresh.lock()),
@@ -127,7 +127,7 @@ impl SchedulerActor {
                 }
                 self.journal_profiles(stream, &prepared);
                 if let (Retraining::Fixed(index), true) =
-                    (self.policy.retraining, self.streams[stream].due)
+                    (self.setup.policy.retraining, self.streams[stream].due)
                 {
                     self.streams[stream].due = false;
                     // A fixed configuration is not weighed against anything: nominal figures do.
@@ -258,7 +258,7 @@ impl SchedulerActor {
     ) {
         let now = self.now();
         let config = self.setup.config.learning.configurations[configuration].clone();
-        let predicted = (self.policy.retraining == Retraining::Profiled).then_some(option);
+        let predicted = (self.setup.policy.retraining == Retraining::Profiled).then_some(option);
         let record = RetrainingRecord {
             config,
             from: now,
@@ -298,7 +298,8 @@ impl SchedulerActor {
             return;
         };
         let departure = running.observe(progress);
-        let (Some(departure), Retraining::Profiled) = (departure, self.policy.retraining) else {
+        let (Some(departure), Retraining::Profiled) = (departure, self.setup.policy.retraining)
+        else {
             return;
         };
         let why = match departure {

@@ -1,13 +1,18 @@
 //! Which scheduler a run uses, and what it needs to know.
 
+use std::sync::Arc;
+
 use ekya_sched::{Fixed, NoRetraining, Optimal, Scheduler, Stealing, Thief, Uniform};
 
 use crate::config::SchedulerConfig;
 
 /// A scheduler and what has to be done before it can plan.
+#[derive(Clone)]
 pub struct Policy {
+    /// What it is called in records.
+    pub name: String,
     /// Turns what is known into shares and retrainings.
-    pub scheduler: Box<dyn Scheduler + Send>,
+    pub scheduler: Arc<dyn Scheduler + Send + Sync>,
     /// What a student may be retrained with.
     pub retraining: Retraining,
 }
@@ -27,32 +32,40 @@ impl Policy {
     /// The policy that a configuration names.
     #[must_use]
     pub fn new(config: SchedulerConfig) -> Self {
-        match config {
-            SchedulerConfig::Ekya => Self {
-                scheduler: Box::new(Thief {
-                    stealing: Stealing::Exhaustive,
-                }),
-                retraining: Retraining::Profiled,
-            },
-            SchedulerConfig::EkyaOptimal => Self {
-                scheduler: Box::new(Optimal),
-                retraining: Retraining::Profiled,
-            },
-            SchedulerConfig::None => Self {
-                scheduler: Box::new(NoRetraining),
-                retraining: Retraining::Never,
-            },
-            // The problem then holds the one configuration only: index 0.
+        let (scheduler, retraining): (Arc<dyn Scheduler + Send + Sync>, _) = match config {
+            SchedulerConfig::Ekya => {
+                let stealing = Stealing::Exhaustive;
+                (Arc::new(Thief { stealing }), Retraining::Profiled)
+            }
+            SchedulerConfig::EkyaOptimal => (Arc::new(Optimal), Retraining::Profiled),
+            SchedulerConfig::None => (Arc::new(NoRetraining), Retraining::Never),
             SchedulerConfig::Uniform {
-                inference,
+                inference: inference_fraction,
                 configuration,
-            } => Self {
-                scheduler: Box::new(Uniform {
-                    inference_fraction: inference,
-                    retraining: Fixed::Option(0),
-                }),
-                retraining: Retraining::Fixed(configuration),
-            },
+            } => {
+                // The problem then holds the one configuration only: index 0.
+                let retraining = Fixed::Option(0);
+                let uniform = Uniform {
+                    inference_fraction,
+                    retraining,
+                };
+                (Arc::new(uniform), Retraining::Fixed(configuration))
+            }
+        };
+        Self {
+            name: config.to_string(),
+            scheduler,
+            retraining,
+        }
+    }
+
+    /// That of a scheduler of the program that runs the node.
+    #[must_use]
+    pub fn own(scheduler: Arc<dyn Scheduler + Send + Sync>) -> Self {
+        Self {
+            name: scheduler.name(),
+            scheduler,
+            retraining: Retraining::Profiled,
         }
     }
 }

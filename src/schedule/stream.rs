@@ -281,7 +281,12 @@ impl StreamState {
             .map(|one| one.accuracy)
             .fold(0.0, f64::max);
         if best <= 0.0 {
-            // A student that got nothing right says nothing about what skipping costs.
+            // A student that got nothing right says nothing about what skipping costs; but what an answer
+            // takes must be known, or the stream could not be planned for, and would never be retrained.
+            if self.inference.is_empty() {
+                self.version += 1;
+                self.inference = self.inference_profiles(measurements);
+            }
             return;
         }
         let relative = |one: &Measurement| Measurement {
@@ -302,12 +307,12 @@ impl StreamState {
             };
         self.version += 1;
         self.measurements = measurements.iter().map(relative).map(smooth).collect();
-        self.inference = profiles(
-            &self.measurements,
-            self.rate,
-            self.headroom,
-            &self.curves.inference,
-        );
+        self.inference = self.inference_profiles(&self.measurements);
+    }
+
+    fn inference_profiles(&self, measurements: &[Measurement]) -> Vec<InferenceProfile> {
+        let curve = &self.curves.inference;
+        profiles(measurements, self.rate, self.headroom, curve)
     }
 
     /// Whether it may be prepared for another retraining: what it could be retrained with now, if anything,
@@ -500,6 +505,22 @@ mod tests {
         };
         let (straight, bent) = (share(Curves::default()), share(bent));
         assert!((straight - 2.0 * bent).abs() < 1e-5, "{straight} {bent}");
+    }
+
+    #[test]
+    fn a_student_that_is_never_right_can_be_planned_for() {
+        let mut stream = StreamState::new("a", 0, 10.0, false);
+        stream.measured(&[measurement(1, 0.0), measurement(5, 0.0)]);
+        let factors = |stream: &StreamState| -> Vec<f64> {
+            let options = stream.spec().inference;
+            options.iter().map(|one| one.accuracy_factor).collect()
+        };
+        assert_eq!(factors(&stream), [1.0]);
+        // Once it is right, it says what skipping costs.
+        stream.measured(&[measurement(1, 0.8), measurement(5, 0.4)]);
+        assert_eq!(factors(&stream), [0.5, 1.0]);
+        stream.measured(&[measurement(1, 0.0), measurement(5, 0.0)]);
+        assert_eq!(factors(&stream), [0.5, 1.0]);
     }
 
     fn running() -> Running {

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use crate::clock::unix_time;
 use crate::cluster::{ClusterActor, Overview, View};
-use crate::config::SchedulerConfig;
 use crate::record::AccuracyPoint;
 use crate::schedule::{Look, Looked, SchedulerActor};
 use crate::sink::Tally;
@@ -55,7 +54,7 @@ impl Face {
 
 /// What runs in a node.
 pub(crate) struct Live {
-    pub(crate) scheduler_name: SchedulerConfig,
+    pub(crate) scheduler_name: String,
     pub(crate) window_seconds: f64,
     /// The run's second 0.
     pub(crate) start: Instant,

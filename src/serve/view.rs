@@ -254,7 +254,7 @@ impl Viewer {
                     .as_ref()
                     .map(|(node, _)| node.who().name.to_string()),
                 version: env!("CARGO_PKG_VERSION"),
-                scheduler: live.scheduler_name.to_string(),
+                scheduler: live.scheduler_name.clone(),
                 leader: seen.overview.as_ref().and_then(|one| one.leader.clone()),
                 draining: seen.overview.as_ref().is_some_and(|one| one.claim.drains),
             },

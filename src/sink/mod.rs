@@ -21,13 +21,19 @@ mod stdout;
 mod subscriber;
 mod tally;
 
+#[doc(hidden)]
 pub use labelled::{LabelledLine, NamedObject};
 pub(crate) use lines::QUEUE_LINES;
+#[doc(hidden)]
 pub use lines::{LineSink, LineWriter};
 pub(crate) use outlets::Outlets;
-pub use outlets::{StreamOutlets, Streams};
+#[doc(hidden)]
+pub use outlets::StreamOutlets;
+pub use outlets::Streams;
 pub use output::OutputError;
 pub(crate) use output::Outputs;
 pub use result::{DetectedObject, FrameResult};
 pub use subscriber::Results;
 pub(crate) use tally::Tally;
+
+pub use crate::stream::Fate;

@@ -103,6 +103,7 @@ impl Default for Columns {
 /// The order of replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Order {
     /// As listed; a time that goes back is an error.
     #[default]

@@ -4,15 +4,20 @@
 
 mod camera;
 mod decoding;
+#[doc(hidden)]
 pub mod fault;
+#[doc(hidden)]
 pub mod ffmpeg;
 pub mod folder;
+#[doc(hidden)]
 pub mod health;
+#[doc(hidden)]
 pub mod input;
 mod invocation;
+#[doc(hidden)]
 pub mod options;
 pub mod own;
-pub mod push;
+pub(crate) mod push;
 mod recovery;
 pub mod scene;
 pub mod video;
@@ -24,10 +29,13 @@ use std::time::Duration;
 use ekya_models::{BBox, Image, Object};
 use thiserror::Error;
 
+pub use push::{FramePusher, PushError};
+
 use health::SourceHealth;
 
 /// One frame as a source hands it over.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Frame {
     /// Counts from 0, without holes.
     pub index: u64,
@@ -37,9 +45,30 @@ pub struct Frame {
     pub image: Arc<Image>,
     /// Where something is, as a motion detector would say; empty when the source does not know.
     pub regions: Vec<BBox>,
-    /// What really is there, where the source knows. Only ever used to score and, for a labelled
-    /// folder, to play the teacher: nothing that learns or answers sees it otherwise.
+    /// What really is there, where the source knows. Only ever used to score and, where a stream's teacher
+    /// is `labels`, to play the teacher: nothing that learns or answers sees it otherwise.
     pub truth: Option<Vec<Object>>,
+}
+
+impl Frame {
+    /// A frame of which the source does not know what is there.
+    #[must_use]
+    pub fn new(index: u64, at: Duration, image: impl Into<Arc<Image>>, regions: Vec<BBox>) -> Self {
+        Self {
+            index,
+            at,
+            image: image.into(),
+            regions,
+            truth: None,
+        }
+    }
+
+    /// The same, and what really is there.
+    #[must_use]
+    pub fn with_truth(mut self, objects: Vec<Object>) -> Self {
+        self.truth = Some(objects);
+        self
+    }
 }
 
 /// A stream of frames.
@@ -75,6 +104,7 @@ pub trait Source: Send {
 
     /// How a camera is doing, for others to show while frames are taken; `None` for sources that are
     /// never lost.
+    #[doc(hidden)]
     fn health(&self) -> Option<Arc<SourceHealth>> {
         None
     }

@@ -25,6 +25,7 @@ const SECRET_BYTES: usize = 8;
     untagged,
     expecting = "hwaccel must be a name such as \"vaapi\" or a list of ffmpeg's options"
 )]
+#[non_exhaustive]
 pub enum Hwaccel {
     /// One of `auto`, `amf`, `cuda`, `drm`, `qsv`, `rkmpp`, `vaapi`, `vdpau`, `vulkan`.
     Name(String),

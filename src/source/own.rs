@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A source of the program's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OwnSourceConfig {
     /// The name that the program gave it.
     pub name: String,
@@ -16,9 +17,19 @@ pub struct OwnSourceConfig {
 }
 
 impl OwnSourceConfig {
+    /// That of a source under the name that the program gave it, with so many frames a second.
+    #[must_use]
+    pub fn new(name: impl Into<String>, fps: f64) -> Self {
+        Self {
+            name: name.into(),
+            fps,
+            classes: Vec::new(),
+        }
+    }
+
     /// What is wrong with it: a key and what is expected.
     #[must_use]
-    pub fn flaw(&self) -> Option<(&'static str, String)> {
+    pub(crate) fn flaw(&self) -> Option<(&'static str, String)> {
         if self.fps.is_finite() && self.fps > 0.0 && self.fps <= 240.0 {
             return None;
         }

@@ -15,16 +15,16 @@ use super::{Frame, Source, SourceError, StopFlag};
 /// How often waiting for a frame looks at the stop flag.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
-/// Pushes frames into a stream. Clones push into the same one; a stream ends when all are gone.
+/// Pushes frames into a stream, from `RunOptions::push`. Clones push into the same one; a stream ends when all are gone.
 #[derive(Debug, Clone)]
 pub struct FramePusher {
     frames: Sender<Pushed>,
     refused: Arc<AtomicU64>,
 }
 
-/// Where they come out. It gives one [`Source`] at a time: for `RunOptions::source`.
+/// Where they come out. It gives one [`Source`] at a time.
 #[derive(Debug)]
-pub struct PushedFrames {
+pub(crate) struct PushedFrames {
     frames: Arc<Mutex<Receiver<Pushed>>>,
     next: Arc<AtomicU64>,
 }
@@ -48,8 +48,7 @@ struct Pushed {
 }
 
 /// A handle to push frames with, of which `room` may wait (at least 1), and where they come out.
-#[must_use]
-pub fn push(room: usize) -> (FramePusher, PushedFrames) {
+pub(crate) fn push(room: usize) -> (FramePusher, PushedFrames) {
     let (frames, received) = bounded(room.max(1));
     let pusher = FramePusher {
         frames,
@@ -68,7 +67,8 @@ impl FramePusher {
     ///
     /// # Errors
     /// [`PushError::Closed`].
-    pub fn push(&self, image: Arc<Image>, regions: Vec<BBox>) -> Result<(), PushError> {
+    pub fn push(&self, image: impl Into<Arc<Image>>, regions: Vec<BBox>) -> Result<(), PushError> {
+        let image = image.into();
         let sent = self.frames.send(Pushed { image, regions });
         sent.map_err(|_| PushError::Closed)
     }
@@ -77,7 +77,12 @@ impl FramePusher {
     ///
     /// # Errors
     /// [`PushError`].
-    pub fn try_push(&self, image: Arc<Image>, regions: Vec<BBox>) -> Result<(), PushError> {
+    pub fn try_push(
+        &self,
+        image: impl Into<Arc<Image>>,
+        regions: Vec<BBox>,
+    ) -> Result<(), PushError> {
+        let image = image.into();
         let sent = self.frames.try_send(Pushed { image, regions });
         sent.map_err(|error| match error {
             TrySendError::Full(_) => {
@@ -97,8 +102,7 @@ impl FramePusher {
 
 impl PushedFrames {
     /// The source of these frames, until `stop` is set.
-    #[must_use]
-    pub fn source(&self, stop: &StopFlag) -> PushSource {
+    pub(crate) fn source(&self, stop: &StopFlag) -> PushSource {
         PushSource {
             frames: Arc::clone(&self.frames),
             next: Arc::clone(&self.next),
@@ -109,7 +113,7 @@ impl PushedFrames {
 
 /// A [`Source`] of pushed frames: live, each comes when it was pushed.
 #[derive(Debug)]
-pub struct PushSource {
+pub(crate) struct PushSource {
     frames: Arc<Mutex<Receiver<Pushed>>>,
     next: Arc<AtomicU64>,
     stop: StopFlag,

@@ -64,6 +64,7 @@ pub struct Shown {
 
 /// What became of a frame.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Fate {
     /// Answered by the student.
     Answered,

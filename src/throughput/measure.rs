@@ -160,6 +160,7 @@ pub fn examples(count: usize, classes: usize) -> Vec<Example> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "torch")]
 mod tests {
     use ekya_models::{Architecture, Classifier, Placement};
 

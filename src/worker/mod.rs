@@ -27,8 +27,11 @@ mod teacher;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[doc(hidden)]
 pub use host::{Host, Hosting};
+#[doc(hidden)]
 pub use student::HostedStudent;
+#[doc(hidden)]
 pub use teacher::HostedTeacher;
 
 /// Whether this program serves as a worker when it is started as one.

@@ -11,7 +11,7 @@ use ekya_actors::{guarded, worker};
 use ekya_models::{Example, Image, ModelError, Placement, Student, Teacher, Training, gpu};
 
 use super::request::{Answer, Failure, Id, Picture, Request, Train};
-use crate::node::{Teachers, load_teacher, take_over};
+use crate::node::{load_teacher, take_over};
 
 /// Threads of a minibatch, from the node.
 pub(super) const THREADS: &str = "EKYA_WORKER_THREADS";
@@ -85,8 +85,7 @@ impl Bench {
                 classes,
                 placement,
             } => {
-                let opened = load_teacher(&config, &classes, placement, &Teachers::new())?;
-                let opened = opened.into_model().ok_or_else(|| missing("a model"))?;
+                let opened = load_teacher(&config, &classes, placement)?;
                 self.teachers.insert(teacher, opened);
             }
             Request::Infer {

@@ -4,6 +4,7 @@
 //!   [`environment`] whose libtorch is meant, [`machine`] what is missing, and has [`package`] fetch
 //!   ([`wheel`]) and unpack into the cache ([`cache`]).
 //! - [`run`] calls cargo for the demo, the tests and the checks; [`summary`] counts what the tests said.
+//! - [`api`] lists the public API, so that a change of it is meant.
 //! - [`chaos`] has three nodes go through random faults.
 //! - [`soak`] runs what takes longer than the tests may.
 //! - [`mod@bench`] times things and puts what came out beside what it should be.
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod api;
 mod bench;
 mod cache;
 mod chaos;
@@ -85,6 +87,12 @@ enum Task {
     /// Builds what is timed, and nothing else; progress goes to stderr.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Compare the public API of the library with docs/public-api.txt.
+    Api {
+        /// Write it there instead.
+        #[arg(long)]
+        write: bool,
+    },
     /// Check format, lints and documentation; writes nothing in the sources.
     Check,
     /// Format the sources and apply what the lints suggest.
@@ -105,11 +113,12 @@ struct Passed {
 }
 
 impl Task {
-    /// The schedulers and the nodes are built without libtorch.
+    /// The schedulers and the nodes are built without libtorch, and sources can be read without it.
     const fn needs_setup(&self) -> bool {
         match self {
             Self::Bench(bench) => !matches!(bench, bench::Bench::Sched(_)),
             Self::Soak { name, .. } => name.needs_setup(),
+            Self::Api { .. } => false,
             _ => true,
         }
     }
@@ -136,6 +145,7 @@ fn execute(task: Task) -> Result<ExitCode> {
         Task::Soak { name, minutes } => soak::soak(name, minutes),
         Task::Chaos(options) => chaos::chaos(&options),
         Task::Bench(bench) => bench::bench(&bench),
+        Task::Api { write } => api::api(write),
         Task::Check => run::check(),
         Task::Fix => run::fix(),
         Task::TrainScene(passed) => run::ekya("train-scene", &passed.arguments),

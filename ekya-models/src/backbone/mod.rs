@@ -18,7 +18,6 @@ mod small;
 pub(crate) use block::Block;
 pub(crate) use conv::{Init, Maker};
 pub(crate) use pretrained::matched;
-pub use pretrained::{BackboneReport, Misfit};
 
 use crate::{Architecture, IMAGENET, Normalisation};
 use resnet::Groups;

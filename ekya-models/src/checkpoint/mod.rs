@@ -12,11 +12,13 @@
 //!
 //! It has no clock and knows nothing of streams but their names: who saves says when and what.
 
+#[cfg(feature = "torch")]
 mod description;
 mod manifest;
 mod sealed;
 mod seen;
 mod store;
+#[cfg(feature = "torch")]
 mod tensors;
 mod whole;
 
@@ -25,5 +27,7 @@ pub use sealed::{seal, unseal};
 pub use seen::Seen;
 pub use store::{Checkpoint, CheckpointStore, Listing, Unusable};
 
+#[cfg(feature = "torch")]
 pub(crate) use description::Description;
+#[cfg(feature = "torch")]
 pub(crate) use tensors::{Flaw, Metadata, SHA256_KEY, Tensors, hand_over, open, read, save};

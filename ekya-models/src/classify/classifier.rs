@@ -9,11 +9,11 @@ use super::crops::cut;
 use super::head::HEAD;
 use super::network::{Network, draw, generator};
 use super::training::ClassifierTraining;
-use crate::backbone::{self, BackboneReport, Init};
+use crate::backbone::{self, Init};
 use crate::checkpoint::{self, Description, Flaw, Metadata, Tensors};
 use crate::{
-    Architecture, BBox, Example, Image, ModelError, Object, Picture, Placement, Student, Teacher,
-    Training, TrainingOptions,
+    Architecture, BBox, BackboneReport, Example, Image, ModelError, Object, Picture, Placement,
+    Student, Teacher, Training, TrainingOptions,
 };
 
 /// Most classes that a classifier can tell apart.

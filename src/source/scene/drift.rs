@@ -42,6 +42,7 @@ pub struct Keyframe {
 /// A ready-made drift, stretched over the scene's `drift_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Preset {
     /// Nothing changes.
     Steady,

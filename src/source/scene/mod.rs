@@ -80,6 +80,7 @@ impl Default for SceneConfig {
 /// Where the camera stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Backdrop {
     /// A street with two lanes, a cycle track and two pavements.
     Road,

@@ -1,7 +1,7 @@
 //! A teacher of one's own: a node whose samples are labelled by a service on the network.
 //!
 //! ```text
-//! cargo run --example own_teacher
+//! cargo run --example custom_teacher
 //! ```
 //!
 //! A service that stands in for yours listens on this machine. It is sent a line of JSON and the
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The example is a test, too: `cargo test --example own_teacher`.
+/// The example is a test, too: `cargo test --example custom_teacher`.
 #[test]
 fn runs() -> Result<()> {
     main()

@@ -1,6 +1,7 @@
 //! The `ekya` command.
 
 mod certs;
+mod check;
 mod compare;
 mod demo;
 mod signals;
@@ -8,14 +9,14 @@ mod site;
 mod state;
 mod status;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ekya::audit::{self, HumanLabels};
-use ekya::config::{Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
+use ekya::config::{self, Config, ConfigError, LearningConfig, SchedulerConfig, ValidConfig};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
 use ekya::source::folder::FolderConfig;
@@ -31,7 +32,7 @@ use compare::Comparison;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n  ekya run --config site.toml --state state\n  ekya erase --state state --stream gate --before 2026-01-31\n\nLog level: EKYA_LOG=debug (default: info). Exit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n  ekya run --config site.toml --state state\n  ekya erase --state state --stream gate --before 2026-01-31\n\nLog level: EKYA_LOG=debug (default: info).\nExit codes: 0 done, also when stopped; 1 failed, or what was checked is wrong; 2 wrong usage;\n  130 ended at once by a second Ctrl-C; 101 a bug of the program."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -157,10 +158,27 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Check a configuration without running it.
+    /// Check a configuration without running it: names line and key of everything that is wrong.
+    ///
+    /// Cameras, models and other files are not opened.
+    #[command(
+        after_help = "Exit codes: 0 nothing is wrong, 1 something is, or the file cannot be read, 2 wrong usage."
+    )]
     Check {
         /// Configuration file (TOML).
         file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the reference of all keys of a configuration, in Markdown.
+    #[command(
+        after_help = "Examples:\n  ekya config | less\n  ekya config --schema > ekya.schema.json\n\nWith `#:schema ./ekya.schema.json` as its first line, editors that use Taplo complete and check a\nconfiguration by the schema."
+    )]
+    Config {
+        /// Print a JSON Schema for editors instead.
+        #[arg(long)]
+        schema: bool,
     },
     /// Run a configuration under several schedulers, one after another, and compare them.
     Compare {
@@ -414,15 +432,18 @@ fn act(command: Command) -> Result<()> {
             clap_mangen::generate_to(Cli::command(), &out)
                 .with_context(|| out.display().to_string())
         }
-        Command::Check { file } => {
-            let config = load(&file)?;
-            println!(
-                "{}: {} streams on {} devices, fine",
-                file.display(),
-                config.streams.len(),
-                config.devices.len()
-            );
-            Ok(())
+        Command::Check { file, json } => check::check(&file, json),
+        Command::Config { schema } => {
+            let text = if schema {
+                format!("{:#}\n", config::schema())
+            } else {
+                config::reference()
+            };
+            // Whoever pages through it may have seen enough before its end.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+                _ => Ok(()),
+            }
         }
         Command::Certs { command } => match command {
             Certs::Init { folder, days } => certs::init(&folder, days),
@@ -503,14 +524,15 @@ fn act(command: Command) -> Result<()> {
 }
 
 fn load(file: &Path) -> Result<ValidConfig> {
-    let load = || {
-        let config = ValidConfig::load(file)?;
-        // Teachers and sources of a program's own are for programs that embed ekya.
-        config.check_own_teachers(&[])?;
-        config.check_own_sources(&[])?;
-        Ok::<_, ConfigError>(config)
-    };
-    load().with_context(|| file.display().to_string())
+    read(file).with_context(|| file.display().to_string())
+}
+
+fn read(file: &Path) -> Result<ValidConfig, ConfigError> {
+    let config = ValidConfig::load(file)?;
+    // Teachers and sources of a program's own are for programs that embed ekya.
+    config.check_own_teachers(&[])?;
+    config.check_own_sources(&[])?;
+    Ok(config)
 }
 
 /// Configurations that may wait while a node takes one.

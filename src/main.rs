@@ -1,6 +1,7 @@
 //! The `ekya` command.
 
 mod certs;
+mod check;
 mod compare;
 mod demo;
 mod plan;
@@ -16,7 +17,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use ekya::audit::{self, HumanLabels};
-use ekya::config::{Config, ConfigError, LearningConfig, OutputTo, SchedulerConfig, ValidConfig};
+use ekya::config::{
+    self, Config, ConfigError, LearningConfig, OutputTo, SchedulerConfig, ValidConfig,
+};
 use ekya::export::{self, RunResults};
 use ekya::node::{self, RunOptions};
 use ekya::rehearse::rehearse;
@@ -35,7 +38,7 @@ use compare::Comparison;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n  ekya run --config site.toml --state state\n  ekya erase --state state --stream gate --before 2026-01-31\n\nLog level: EKYA_LOG=debug (default: info). Exit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Examples:\n  ekya check site.toml\n  ekya run --config site.toml --out run1\n  ekya compare --config site.toml --schedulers none,ekya --out both\n  ekya run --config site.toml --state state\n  ekya erase --state state --stream gate --before 2026-01-31\n\nLog level: EKYA_LOG=debug (default: info).\nExit codes: 0 done, also when stopped; 1 failed, or what was checked is wrong; 2 wrong usage;\n  130 ended at once by a second Ctrl-C; 101 a bug of the program."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -161,10 +164,27 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Check a configuration without running it.
+    /// Check a configuration without running it: names line and key of everything that is wrong.
+    ///
+    /// Cameras, models and other files are not opened.
+    #[command(
+        after_help = "Exit codes: 0 nothing is wrong, 1 something is, or the file cannot be read, 2 wrong usage."
+    )]
     Check {
         /// Configuration file (TOML).
         file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the reference of all keys of a configuration, in Markdown.
+    #[command(
+        after_help = "Examples:\n  ekya config | less\n  ekya config --schema > ekya.schema.json\n\nWith `#:schema ./ekya.schema.json` as its first line, editors that use Taplo complete and check a\nconfiguration by the schema."
+    )]
+    Config {
+        /// Print a JSON Schema for editors instead.
+        #[arg(long)]
+        schema: bool,
     },
     /// Run a configuration under several schedulers, one after another, and compare them.
     Compare {
@@ -473,15 +493,18 @@ fn act(command: Command) -> Result<()> {
             clap_mangen::generate_to(Cli::command(), &out)
                 .with_context(|| out.display().to_string())
         }
-        Command::Check { file } => {
-            let config = load(&file)?;
-            println!(
-                "{}: {} streams on {} devices, fine",
-                file.display(),
-                config.streams.len(),
-                config.devices.len()
-            );
-            Ok(())
+        Command::Check { file, json } => check::check(&file, json),
+        Command::Config { schema } => {
+            let text = if schema {
+                format!("{:#}\n", config::schema())
+            } else {
+                config::reference()
+            };
+            // Whoever pages through it may have seen enough before its end.
+            match std::io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+                _ => Ok(()),
+            }
         }
         Command::Certs { command } => match command {
             Certs::Init { folder, days } => certs::init(&folder, days),
@@ -582,13 +605,14 @@ fn export(results: &RunResults, format: Format, out: Option<PathBuf>) -> Result<
 }
 
 fn load(file: &Path) -> Result<ValidConfig> {
-    let load = || {
-        let config = ValidConfig::load(file)?;
-        // What is a program's own is for programs that embed ekya.
-        RunOptions::new().check(&config)?;
-        Ok::<_, ConfigError>(config)
-    };
-    load().with_context(|| file.display().to_string())
+    read(file).with_context(|| file.display().to_string())
+}
+
+fn read(file: &Path) -> Result<ValidConfig, ConfigError> {
+    let config = ValidConfig::load(file)?;
+    // What is a program's own is for programs that embed ekya.
+    RunOptions::new().check(&config)?;
+    Ok(config)
 }
 
 /// Writes a report of finished runs.

@@ -61,6 +61,48 @@ fn check_accepts_and_refuses() {
 }
 
 #[test]
+fn check_says_as_json_what_is_wrong_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |text: &str| {
+        let output = ekya(&["check", &write(folder.path(), text), "--json"]);
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = check(SCENE);
+    assert_eq!(
+        (code, &said["streams"], &said["devices"]),
+        (Some(0), &1.into(), &1.into())
+    );
+    assert_eq!(said["problems"], serde_json::json!([]));
+    let (code, said) = check(&SCENE.replace("cores = 1", "coers = 1\nseed = 1"));
+    assert_eq!(
+        (code, &said["streams"]),
+        (Some(1), &serde_json::Value::Null)
+    );
+    let problem = &said["problems"][0];
+    assert_eq!(
+        (&problem["line"], &problem["key"]),
+        (&8.into(), &"device[0].coers".into())
+    );
+    assert_eq!(problem["message"], "no such key; did you mean `cores`?");
+    assert_eq!(said["problems"][1]["line"], 9);
+    let (code, said) = check("[run");
+    assert_eq!((code, &said["problems"][0]["line"]), (Some(1), &1.into()));
+}
+
+#[test]
+fn keys_are_printed_for_people_and_for_editors() {
+    let page = ekya(&["config"]);
+    assert_eq!(
+        String::from_utf8(page.stdout).unwrap(),
+        ekya::config::reference()
+    );
+    let schema = ekya(&["config", "--schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert_eq!(schema, ekya::config::schema());
+}
+
+#[test]
 fn what_is_missing_or_damaged_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("broken.safetensors"), b"not weights").unwrap();

@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -15,9 +16,9 @@ const INPUT_SIDE_MAX: usize = 1024;
 /// A network for object crops. All end in a mean over the picture, a hidden layer and an output,
 /// so they take square crops of many sizes.
 ///
-/// Its name in configurations and checkpoints is what [`fmt::Display`] writes and [`FromStr`]
+/// Its name in configurations and checkpoints is what `Display` writes and `FromStr`
 /// reads; `mobilenetv2` and `shufflenetv2` may be followed by a width, as in `mobilenetv2:0.5`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Architecture {
     /// `small`: four convolutions; trains in seconds on a CPU core.

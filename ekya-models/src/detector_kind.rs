@@ -1,16 +1,17 @@
 //! Names of the detection networks, as configurations spell them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A network that finds objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DetectorKind {
-    /// `fastestdet`: a quarter of a million parameters, a few milliseconds a frame on a CPU core.
+    /// A quarter of a million parameters, a few milliseconds a frame on a CPU core.
     FastestDet,
-    /// `tinyyolov3`: darknet's yolov3-tiny.
+    /// Darknet's yolov3-tiny.
     TinyYoloV3,
-    /// `ssdlite`: SSDLite on MobileNetV2.
+    /// SSDLite on MobileNetV2.
     SsdLite,
 }
 

@@ -1,5 +1,6 @@
 //! How a retraining is carried out, beside what is trained: what the scheduler does not choose.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "torch")]
@@ -45,7 +46,7 @@ impl TrainingOptions {
 }
 
 /// Which crops an epoch is made of; as many in either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampling {
     /// Each crop once.

@@ -1,13 +1,26 @@
 //! Part of a device.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Part of a device in micro-GPU: an integer, so that ten tenths are exactly one device.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(try_from = "f64", into = "f64")]
+#[schemars(extend("format" = "share"))]
 pub struct Share(u32);
 
 /// A number that is not a share.

@@ -3,38 +3,47 @@
 use std::path::PathBuf;
 
 use ekya_models::{Architecture, IMAGENET};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A classifier student.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
-    /// The network, when it starts from random weights or a pretrained backbone.
+    /// The network, when it starts from random weights or a pretrained backbone: `small` (four
+    /// convolutions, trains in seconds on a CPU core), `teacher` (more than ten times as expensive),
+    /// `shufflenetv2` (also `shufflenetv2:0.5`, `:1.5`, `:2.0`), `mobilenetv2` (also with a width, from
+    /// `mobilenetv2:0.1` to `:2.0`), `resnet18`, `resnet101` or `resnext101`.
     #[serde(default)]
     pub architecture: Architecture,
     /// A checkpoint; `scene` names the student that is built in for the procedural scene; absent
     /// means random weights, which the first window's labels train. One that knows fewer classes
     /// than the stream has learns the others, which come last.
+    #[schemars(extend("format" = "path"))]
     pub weights: Option<PathBuf>,
-    /// Published weights of the network (safetensors) to begin with, under a new head.
+    /// Published weights of the network (safetensors) to begin with, under a new head; not together
+    /// with `weights`.
+    #[schemars(extend("format" = "path"))]
     pub backbone: Option<PathBuf>,
-    /// Side of its crops in pixels, one of [`Architecture::input_sides`]; a checkpoint knows its own.
+    /// Side of its crops in pixels, up to 1024, and at least 16 for `small`, 8 for `teacher`, 64 for the
+    /// others; that of the network where it is absent. A checkpoint knows its own.
     pub input_side: Option<usize>,
 }
 
 /// A classifier in an ONNX file as teacher: it takes one picture 1 × 3 × S × S (R G B).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnnxTeacherConfig {
     /// The file.
+    #[schemars(extend("format" = "path"))]
     pub model: PathBuf,
     /// Names of its outputs in their order, all of the stream's classes among them. Outputs of one
     /// name are taken together; those that are named as no class of the stream are ignored.
     pub classes: Vec<String>,
-    /// Mean of red, green and blue in 0..=1, which is taken off; ImageNet's by default.
+    /// What is taken off red, green and blue, each 0 to 1; ImageNet's mean by default.
     #[serde(default = "imagenet_mean")]
     pub mean: [f32; 3],
-    /// What red, green and blue are divided by after that, above 0; ImageNet's by default.
+    /// What red, green and blue are divided by after that, above 0; ImageNet's deviation by default.
     #[serde(default = "imagenet_deviation")]
     pub deviation: [f32; 3],
     /// Whether its outputs are logits, which become chances by softmax; if not, they are chances.

@@ -3,31 +3,34 @@
 use ekya_models::{Distillation, Sampling};
 use ekya_profiler::comparison::Rule;
 use ekya_sched::{RetrainingConfig, Share};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// How students are retrained.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearningConfig {
-    /// Frames a stream and window that the teacher labels, at least 4.
+    /// Frames a stream and window that the teacher labels, 4 to 100000.
     pub samples: usize,
-    /// Consecutive frames among them, on which the inference configurations are profiled.
+    /// Consecutive frames among `samples`, on which the inference configurations are profiled: at
+    /// least 2, and fewer than `samples`.
     pub burst: usize,
     /// Fraction of a window's labelled frames, the latest at any time, that retraining does not see
-    /// yet; the gate compares students on them. In (0, 1).
+    /// yet; the gate compares students on them. Between 0 and 1, both excluded.
     pub holdout: f64,
     /// How students keep what they have learnt.
     pub method: Method,
     /// Labelled frames older than about a window that a stream keeps and replays, at most: each
     /// retraining goes through all of them.
     pub memory: usize,
-    /// Bytes that these take, at most; the newest frames, which are not yet among them, add about as
+    /// Bytes that the frames of `memory` take, at most; the newest frames, which are not yet among them, add about as
     /// many as `samples` frames have.
     pub memory_bytes: u64,
     /// Labelled frames taken longer ago than so many hours are erased, from the training memory and
-    /// from the state folder, whether or not new ones come; there is no such limit without.
+    /// from the state folder, whether or not new ones come: above 0 and up to 876600, a hundred years.
+    /// Absent, there is no such limit.
     pub retention_hours: Option<f64>,
-    /// Under [`Method::Icarl`], how much the answers of the student before a retraining count in it
+    /// Under `method = "icarl"`, how much the answers of the student before a retraining count in it
     /// beside the labels, which count 1; 0 leaves them out.
     pub distillation_weight: f64,
     /// What logits are divided by before old and new answers are compared, above 0; 1 compares them
@@ -35,27 +38,30 @@ pub struct LearningConfig {
     pub distillation_temperature: f64,
     /// Whether each crop is trained on equally often, or each class.
     pub sampling: Sampling,
-    /// Device seconds that a training step should take at most, in the mean, in (0, 60]; larger
+    /// Device seconds that a training step should take at most, in the mean, above 0 and at most 60; larger
     /// minibatches are computed in several steps. Where others wait, training gives up the device after
     /// a quarter of this, in worker processes also in the middle of a step.
     pub step_seconds: f64,
     /// Share of each device for labelling (half of it, as long as labels are wanted) and profiling
-    /// (the other half, while it lasts).
+    /// (the other half, while it lasts). Above 0 and below 1.
     pub overhead_share: Share,
-    /// Fraction of the labelled frames that a micro-profile trains on, in (0, 1].
+    /// Fraction of the labelled frames that a micro-profile trains on, above 0 and at most
+    /// 1.
     pub profile_fraction: f64,
     /// Epochs of a micro-profile, at least 2.
     pub profile_epochs: usize,
     /// A retrained student serves when the chance that it is better is at least this, after its
-    /// comparison with the serving one on held-out frames; in 0.5..1.
+    /// comparison with the serving one on held-out frames; at least 0.5 and below 1.
     pub confidence: f64,
-    /// What no class may lose by a promotion, in accuracy, on held-out frames or on remembered ones.
+    /// What no class may lose by a promotion, in accuracy (0 to 1), on held-out frames or on remembered
+    /// ones.
     pub class_margin: f64,
     /// Label although nobody retrains, so that accuracy is measured.
     pub measure: bool,
-    /// Seconds that the end of a run waits at most for the labels of its last samples.
+    /// Seconds that the end of a run waits at most for the labels of its last samples, 0 to 3600.
     pub last_labels_seconds: f64,
-    /// The retraining configurations Γ.
+    /// The retraining configurations Γ to choose from, at least one. Each takes time and gives
+    /// accuracy: offer cheap and costly ones.
     #[serde(rename = "configuration")]
     pub configurations: Vec<RetrainingConfig>,
 }
@@ -144,7 +150,7 @@ impl Default for LearningConfig {
 
 /// How students keep what they have learnt. Both replay the memory; what each is worth is told in
 /// `src/learn/mod.rs`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// A modified iCaRL (Rebuffi et al. 2017): the memory keeps what stands for each class, and

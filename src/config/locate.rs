@@ -1,5 +1,6 @@
 //! Finds the line of a key in a TOML text.
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// One step down a TOML document.
@@ -25,6 +26,45 @@ pub(super) fn spell(path: &[Step]) -> String {
         }
     }
     text
+}
+
+/// The same without the numbers of elements, as the heading of a table has it: `stream.source.video`.
+pub(super) fn keys_of(path: &[Step]) -> String {
+    let keys = path.iter().filter_map(|step| match step {
+        Step::Key(key) => Some(key.as_str()),
+        Step::Index(_) => None,
+    });
+    keys.collect::<Vec<_>>().join(".")
+}
+
+/// The line, from 1, that `offset` (in bytes) lies in.
+pub(super) fn line_at(text: &str, offset: usize) -> Option<usize> {
+    Some(text.get(..offset)?.matches('\n').count() + 1)
+}
+
+/// The key whose value begins at `offset`.
+pub(super) fn key_at(text: &str, offset: usize) -> Option<Vec<Step>> {
+    fn within(value: &DeValue<'_>, offset: usize) -> Option<Vec<Step>> {
+        let found = |step: Step, value: &Spanned<DeValue<'_>>| {
+            let below = if value.span().start == offset {
+                Some(Vec::new())
+            } else {
+                within(value.get_ref(), offset)
+            };
+            below.map(|below| [vec![step], below].concat())
+        };
+        match value {
+            DeValue::Table(table) => table
+                .iter()
+                .find_map(|(key, value)| found(Step::Key(key.get_ref().to_string()), value)),
+            DeValue::Array(values) => (0..)
+                .zip(values)
+                .find_map(|(index, value)| found(Step::Index(index), value)),
+            _ => None,
+        }
+    }
+    let document = DeTable::parse(text).ok()?.into_inner();
+    within(&DeValue::Table(document), offset)
 }
 
 /// The line, from 1, of the key, or of the innermost table around it that the text holds.
@@ -54,7 +94,7 @@ pub(super) fn line_of(text: &str, path: &[Step]) -> Option<usize> {
             _ => break,
         }
     }
-    Some(text.get(..start)?.matches('\n').count() + 1)
+    line_at(text, start)
 }
 
 #[cfg(test)]
@@ -81,6 +121,16 @@ mod tests {
             Some(10)
         );
         assert_eq!(line_of(text, &path("absent")), None);
+    }
+
+    #[test]
+    fn values_are_found_by_where_they_begin() {
+        let text = "[run]\nseed = 1\n[[stream]]\nsource = { video = { fps = [1, 20] } }\n";
+        let key = |value: &str| key_at(text, text.find(value).unwrap());
+        assert_eq!(key("1"), Some(path("run.seed")));
+        assert_eq!(key("20"), Some(path("stream.0.source.video.fps.1")));
+        assert_eq!(key("video"), None, "a key, not a value");
+        assert_eq!(key_at("no = toml = ", 5), None);
     }
 
     #[test]

@@ -5,32 +5,44 @@
 
 mod classifier;
 mod cluster;
+mod flaw;
 mod learning;
 mod locate;
+mod misfit;
+mod near;
 mod output;
 mod paths;
+mod reference;
 mod scheduler;
 mod serve;
+mod shape;
 mod validate;
 
 use std::path::{Path, PathBuf};
 
 use ekya_models::DetectorKind;
 use ekya_sched::Share;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use toml::de::DeTable;
 
 pub use classifier::{ClassifierConfig, OnnxTeacherConfig};
 pub use cluster::ClusterConfig;
+pub use flaw::Problem;
 pub use output::{
     BrokerAddress, FileOutputConfig, MQTT_PASSWORD_VARIABLE, MqttOutputConfig, OutputConfig,
     OutputTo, SocketOutputConfig,
 };
+pub use reference::reference;
 pub use scheduler::SchedulerConfig;
 pub use serve::{ServeConfig, TOKEN_VARIABLE};
+pub use shape::schema;
+
+use flaw::Flaws;
+use near::did_you_mean;
 
 use crate::source::folder::FolderConfig;
-use crate::source::input::strip_user_info;
 use crate::source::own::OwnSourceConfig;
 use crate::source::scene::SceneConfig;
 use crate::source::video::VideoConfig;
@@ -38,20 +50,20 @@ use crate::source::video::VideoConfig;
 pub use learning::{LearningConfig, Method};
 
 /// A whole configuration file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
     /// What to run and for how long.
     #[serde(default)]
     pub run: RunConfig,
-    /// Devices of this node; one CPU device when none is named.
+    /// The devices of this node; where none is named, one by the name `device0` with every default.
     #[serde(default = "default_devices", rename = "device")]
     pub devices: Vec<DeviceConfig>,
     /// How students are retrained.
     #[serde(default)]
     pub learning: LearningConfig,
-    /// The cameras.
+    /// The cameras, each with what serves it. At least one, except on a node of a cluster.
     #[serde(default, rename = "stream")]
     pub streams: Vec<StreamConfig>,
     /// The other nodes of the site; absent on a node that is alone.
@@ -82,26 +94,30 @@ impl Config {
 }
 
 /// What to run and for how long.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// Retraining windows until the run ends by itself; 0 runs until stopped or until every stream
     /// has ended.
     pub windows: usize,
-    /// Length of a retraining window in seconds, at least 1.
+    /// Length of a retraining window in seconds, 1 to 86400.
     pub window_seconds: f64,
-    /// Who decides.
+    /// Who decides about shares and retrainings: `ekya` (the thief scheduler on micro-profiles),
+    /// `ekya:optimal` (the best plan found on them), `none` (no retraining), or `uniform:F:C` with the
+    /// fraction F of every device for inference (between 0 and 1) and the C-th retraining configuration
+    /// (from 0) for every stream, as in `uniform:0.5:0`.
     pub scheduler: SchedulerConfig,
     /// Seed of everything random: samples, profiles, trainings. Scenes have their own.
     pub seed: u64,
-    /// a_MIN: accuracy below which a stream's inference is not planned, 0..=1.
+    /// a_MIN: accuracy below which a stream's inference is not planned, 0 to 1.
     pub min_accuracy: f64,
-    /// δ: the step in which the scheduler moves shares.
+    /// δ: the step in which the scheduler moves shares, above 0 and at most 1.
     pub quantum: Share,
     /// Folder for what outlives the process: checkpoints and training memories, from which streams
     /// continue. Nothing is kept without.
+    #[schemars(extend("format" = "path"))]
     pub state: Option<PathBuf>,
-    /// Checkpoints of a stream that are kept there: the newest so many.
+    /// Checkpoints of a stream that are kept in the state folder: the newest so many, 1 to 1000.
     pub checkpoints: usize,
 }
 
@@ -121,12 +137,12 @@ impl Default for RunConfig {
 }
 
 /// One device.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceConfig {
-    /// Name in grants, logs and metrics.
+    /// Name in grants, logs and metrics, unlike any other device's.
     pub name: String,
-    /// What it is.
+    /// What the device is.
     #[serde(default)]
     pub kind: DeviceKind,
     /// Threads that one minibatch may use, CPU only; 0 means all cores.
@@ -135,8 +151,8 @@ pub struct DeviceConfig {
     /// Where students are retrained and profiled, and teachers label.
     #[serde(default)]
     pub isolation: Isolation,
-    /// What one worker process may have; half of the machine's memory where nothing is said. One that
-    /// needs more ends, and with it the retraining that it is at.
+    /// Memory in bytes that one worker process may have, 268435456 (256 MiB) or more; half of the
+    /// machine's where it is absent. One that needs more ends, and with it the retraining that it is at.
     pub worker_memory_bytes: Option<u64>,
     /// Minibatches that run side by side, 1 to 16; absent is 1 on a CPU, where one uses all cores, and
     /// 2 on a GPU, which small networks do not fill.
@@ -158,7 +174,7 @@ pub struct DeviceConfig {
 }
 
 /// How far what computes on a device is kept from the node's inference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Isolation {
@@ -170,7 +186,7 @@ pub enum Isolation {
 }
 
 /// Kinds of device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DeviceKind {
@@ -213,17 +229,17 @@ fn one() -> f64 {
 }
 
 /// One camera and what serves it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StreamConfig {
-    /// Name in results, logs and metrics.
+    /// Name in results, logs and metrics, unlike any other stream's.
     pub name: String,
     /// Device that serves and retrains it; streams without one are spread evenly.
     pub device: Option<String>,
     /// Where frames come from.
     pub source: SourceConfig,
-    /// The model that serves it.
+    /// The model that serves the stream.
     pub student: StudentConfig,
     /// Who labels samples.
     pub teacher: TeacherConfig,
@@ -275,26 +291,26 @@ impl StreamConfig {
 }
 
 /// Where frames come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum SourceConfig {
-    /// The procedural scene.
+    /// The procedural scene: nothing has to be connected.
     Scene(SceneConfig),
-    /// A labelled folder.
+    /// A labelled folder: pictures that a CSV file lists, with their labels.
     Folder(FolderConfig),
-    /// A video file or camera.
+    /// A video file or camera, read by ffmpeg.
     Video(VideoConfig),
-    /// A source of the program that runs the node.
+    /// A source of the program that runs the node, which embeds ekya.
     Own(OwnSourceConfig),
 }
 
 /// The model that serves a stream.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StudentConfig {
-    /// Names the class of each region.
+    /// Names the class of each region, for sources that say where objects are.
     Classifier(ClassifierConfig),
     /// FastestDet, which finds the objects itself.
     FastestDet(DetectorConfig),
@@ -346,23 +362,26 @@ impl StudentConfig {
 }
 
 /// A detection network as student.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorConfig {
     /// Its weights: safetensors, or darknet's `.weights` for TinyYOLOv3. Absent means random weights,
     /// which the first window's labels train; FastestDet needs a file.
+    #[schemars(extend("format" = "path"))]
     pub weights: Option<PathBuf>,
-    /// SSDLite without weights of its own: those of the MobileNetV2 that it begins with.
+    /// SSDLite without weights of its own: those of the MobileNetV2 (safetensors) that it begins with.
+    #[schemars(extend("format" = "path"))]
     pub backbone: Option<PathBuf>,
     /// Names of classes to look for, among those that the weights know (COCO's, where the file says
     /// nothing else); the stream's classes, in this order.
     pub classes: Vec<String>,
-    /// Side in pixels of its input at full resolution, a multiple of 32; that of the weights if absent.
+    /// Side in pixels of its input at full resolution, a multiple of 32 from 32 to 4096; that of the
+    /// weights if absent.
     pub input_side: Option<usize>,
 }
 
 /// A student of the program's own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OwnStudentConfig {
@@ -385,8 +404,8 @@ impl OwnStudentConfig {
 }
 
 /// Who labels samples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum TeacherConfig {
     /// The built-in teacher of the procedural scene.
@@ -396,6 +415,7 @@ pub enum TeacherConfig {
     /// A classifier's checkpoint, which knows the stream's classes.
     Classifier {
         /// The file.
+        #[schemars(extend("format" = "path"))]
         weights: PathBuf,
     },
     /// A classifier in an ONNX file.
@@ -403,11 +423,13 @@ pub enum TeacherConfig {
     /// A YOLOX-style ONNX file.
     Yolox {
         /// The file.
+        #[schemars(extend("format" = "path"))]
         model: PathBuf,
     },
     /// A detection network like a student's, which finds the student's classes.
     Detector(DetectorTeacherConfig),
-    /// A teacher of the program that runs the node, by the name that the program gave it.
+    /// A teacher of the program that runs the node, which embeds ekya, by the name that the
+    /// program gave it.
     Own(String),
 }
 
@@ -421,25 +443,26 @@ impl TeacherConfig {
 }
 
 /// A detection network as teacher.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorTeacherConfig {
     /// Which one.
     pub network: DetectorKind,
     /// Its weights, as a student's.
+    #[schemars(extend("format" = "path"))]
     pub weights: PathBuf,
-    /// Side in pixels of its input, a multiple of 32; that of the weights if absent.
+    /// Side in pixels of its input, a multiple of 32 from 32 to 4096; that of the weights if absent.
     pub input_side: Option<usize>,
 }
 
 /// Inference configurations Λ to choose from, every sampling with every resolution, and what holds for
 /// all of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceConfig {
-    /// Answer every n-th frame; 1 must be among them.
+    /// Answer every n-th frame: the choices of n, 1 to 1000; 1 must be among them.
     pub sample_every: Vec<u32>,
-    /// Side of the network's input relative to full, in (0, 1]; 1 must be among them.
+    /// Side of the network's input relative to full: the choices, above 0 and at most 1; 1 must be among them.
     pub resolution: Vec<f64>,
     /// A frame that has waited longer for its turn, in seconds, is dropped: above 0 and up to 3600. At
     /// most two frames wait in any case, so this matters where frames are far apart or inference is
@@ -466,7 +489,7 @@ impl ValidConfig {
     /// variable; relative ones are taken relative to the file's folder.
     ///
     /// # Errors
-    /// [`ConfigError`] with the line and key of what is wrong.
+    /// [`ConfigError`] with the line and key of everything that is wrong.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
@@ -481,33 +504,31 @@ impl ValidConfig {
     /// Parses and checks the text of a file.
     ///
     /// # Errors
-    /// [`ConfigError`] with the line and key of what is wrong.
+    /// [`ConfigError::Problems`] with the line and key of everything that is wrong.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        // The error quotes the line, and a camera's URL may carry its password.
-        let config: Config = toml::from_str(text)
-            .map_err(|error| ConfigError::Syntax(strip_user_info(&error.to_string())))?;
-        validate::check(&config).map_err(|flaw| {
-            let line = locate::line_of(text, &flaw.key);
-            ConfigError::Value {
-                line,
-                key: locate::spell(&flaw.key),
-                message: flaw.message,
-            }
-        })?;
+        let unreadable = |error| ConfigError::Problems(vec![Problem::of_toml(text, &error)]);
+        let file = DeTable::parse(text).map_err(unreadable)?;
+        refuse(misfit::misfits(file.get_ref()), Some(text))?;
+        let config: Config = toml::from_str(text).map_err(unreadable)?;
+        refuse(validate::check(&config), Some(text))?;
         Ok(Self(config))
     }
 
     /// Checks a configuration that a program has put together.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key of what is wrong.
+    /// [`ConfigError::Problems`] with the key of everything that is wrong.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        validate::check(&config).map_err(|flaw| ConfigError::Value {
-            line: None,
-            key: locate::spell(&flaw.key),
-            message: flaw.message,
-        })?;
+        refuse(validate::check(&config), None)?;
         Ok(Self(config))
+    }
+}
+
+/// Refuses what has flaws.
+fn refuse(flaws: Flaws, text: Option<&str>) -> Result<(), ConfigError> {
+    match flaws.problems(text) {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(ConfigError::Problems(problems)),
     }
 }
 
@@ -515,7 +536,7 @@ impl ValidConfig {
     /// The same with changes, checked again.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key of what is wrong.
+    /// [`ConfigError::Problems`] with the key of what is wrong.
     pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Result<Self, ConfigError> {
         change(&mut self.0);
         Self::new(self.0)
@@ -524,7 +545,7 @@ impl ValidConfig {
     /// Checks that a node of a cluster has a state folder.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] when it has none.
+    /// [`ConfigError::Problems`] when it has none.
     pub(crate) fn check_state(&self) -> Result<(), ConfigError> {
         let config = &self.0;
         if config.cluster.is_none() || config.run.state.is_some() {
@@ -532,18 +553,17 @@ impl ValidConfig {
         }
         let message =
             "a node of a cluster needs a folder for what outlives it: set it, or run with --state";
-        Err(ConfigError::Value {
-            line: None,
-            key: "run.state".to_owned(),
-            message: message.to_owned(),
-        })
+        Err(ConfigError::Problems(vec![Problem::of_key(
+            "run.state",
+            message,
+        )]))
     }
 
     /// Checks that the program has every source, student and teacher that the configuration takes to be
     /// its own.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key of the first that is not there.
+    /// [`ConfigError::Problems`] with the key of the first that is not there.
     pub(crate) fn check_own(&self, there: &Own<'_>) -> Result<(), ConfigError> {
         let check = |index: usize, key: &str, what: &str, name: &str, names: &[&str]| {
             if names.contains(&name) {
@@ -600,11 +620,9 @@ fn not_own(key: String, what: &str, name: &str, names: &[&str]) -> ConfigError {
         [] => "it has none of its own".to_owned(),
         names => format!("it has {}", names.join(", ")),
     };
-    ConfigError::Value {
-        line: None,
-        key,
-        message: format!("this program has no {what} '{name}'; {known}"),
-    }
+    let meant = did_you_mean(name, names.iter().copied());
+    let message = format!("this program has no {what} '{name}'; {known}{meant}");
+    ConfigError::Problems(vec![Problem::of_key(key, message)])
 }
 
 /// The name that stands for the student built in for the procedural scene.
@@ -630,19 +648,32 @@ pub enum ConfigError {
         /// The variable.
         name: String,
     },
-    /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("{0}")]
-    Syntax(String),
-    /// A value that makes no sense.
-    #[error("{}{key}: {message}", line.map_or_else(String::new, |line| format!("line {line}: ")))]
-    Value {
-        /// Line of the key, from 1, when the configuration came from a file.
-        line: Option<usize>,
-        /// The key, as in `stream[1].source.video.fps`.
-        key: String,
-        /// What was expected.
-        message: String,
-    },
+    /// All that is wrong with what it says; never empty.
+    #[error("{}", listed(.0))]
+    Problems(Vec<Problem>),
+}
+
+impl ConfigError {
+    /// What is wrong, one by one.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Problems(problems) => problems.clone(),
+            other => vec![Problem::of_file(other.to_string())],
+        }
+    }
+}
+
+/// One problem in its line, several in a line each.
+fn listed(problems: &[Problem]) -> String {
+    match problems {
+        [one] => one.to_string(),
+        several => several
+            .iter()
+            .fold(format!("{} problems", several.len()), |text, one| {
+                format!("{text}\n  {one}")
+            }),
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Config;
-use super::validate::{Checked, require};
+use super::flaw::Flaws;
+use super::near::did_you_mean;
 
 /// Environment variable with the password for MQTT brokers, in place of a file.
 pub const MQTT_PASSWORD_VARIABLE: &str = "EKYA_MQTT_PASSWORD";
@@ -24,7 +26,7 @@ const NAME_MAX: usize = 64;
 const TOPIC_MAX: usize = 1024;
 
 /// A place that results go to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputConfig {
     /// Name in logs and metrics; that of its kind where it is left out.
@@ -36,7 +38,7 @@ pub struct OutputConfig {
 }
 
 /// Kinds of places that results go to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputTo {
     /// A file of JSON lines, which is begun anew when it has grown.
@@ -50,7 +52,7 @@ pub enum OutputTo {
 }
 
 /// A file of JSON lines.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOutputConfig {
     /// The file. It is gone on with when a node starts again.
@@ -65,7 +67,7 @@ pub struct FileOutputConfig {
 }
 
 /// A Unix socket that the node listens at.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SocketOutputConfig {
     /// The socket. Its owner and group may connect.
@@ -73,7 +75,7 @@ pub struct SocketOutputConfig {
 }
 
 /// An MQTT broker and what it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttOutputConfig {
     /// `mqtt://HOST[:PORT]`, or with TLS `mqtts://HOST[:PORT]`; ports 1883 and 8883 where none is named.
@@ -192,100 +194,96 @@ fn host_and_port(text: &str, usual: u16) -> Option<(&str, u16)> {
 }
 
 /// Checks what can be checked without opening anything.
-pub(super) fn check(config: &Config) -> Checked {
+pub(super) fn check(config: &Config, flaws: &mut Flaws) {
     let (mut names, mut places) = (BTreeSet::new(), BTreeSet::new());
     for (index, output) in config.outputs.iter().enumerate() {
         let key = |part: &str| format!("output.{index}.{part}");
         let name = output.name();
-        require(
+        flaws.require(
             (1..=NAME_MAX).contains(&name.len()) && !name.contains(char::is_control),
             &key("name"),
             format!("a name has 1 to {NAME_MAX} bytes without control characters, got {name:?}"),
-        )?;
-        require(
+        );
+        flaws.require(
             names.insert(name),
             &key("name"),
             format!("'{name}' names two outputs; give one of them another name"),
-        )?;
-        streams(output, config, &key("streams"))?;
+        );
+        streams(output, config, &key("streams"), flaws);
         let place = match &output.to {
             OutputTo::File(one) => {
-                file(one, &key)?;
+                file(one, &key, flaws);
                 Some(("to.file.path", one.path.as_path()))
             }
             OutputTo::Stdout => Some(("to", Path::new("/dev/stdout"))),
             OutputTo::Socket(one) => {
-                socket(one, &key)?;
+                socket(one, &key, flaws);
                 Some(("to.socket.path", one.path.as_path()))
             }
             OutputTo::Mqtt(one) => {
-                mqtt(one, &key)?;
+                mqtt(one, &key, flaws);
                 None
             }
         };
         if let Some((part, place)) = place {
             let message = "two outputs go there: name all streams in one of them";
-            require(places.insert(place), &key(part), message)?;
+            flaws.require(places.insert(place), &key(part), message);
         }
     }
-    Ok(())
 }
 
 /// Without a cluster, all streams are in the configuration: any other name is one misspelt.
-fn streams(output: &OutputConfig, config: &Config, key: &str) -> Checked {
+fn streams(output: &OutputConfig, config: &Config, key: &str, flaws: &mut Flaws) {
     let Some(streams) = &output.streams else {
-        return Ok(());
+        return;
     };
     let message = "name at least one stream, or leave the key out for all";
-    require(!streams.is_empty(), key, message)?;
+    flaws.require(!streams.is_empty(), key, message);
     let known: BTreeSet<&String> = config.streams.iter().map(|one| &one.name).collect();
     let unknown = streams.iter().find(|name| !known.contains(name));
-    match unknown.filter(|_| config.cluster.is_none()) {
-        None => Ok(()),
-        Some(name) => {
-            let known = known.into_iter().cloned().collect::<Vec<_>>().join(", ");
-            let message = format!("no stream '{name}'; there are {known}");
-            require(false, key, message)
-        }
+    if let Some(name) = unknown.filter(|_| config.cluster.is_none()) {
+        let near = did_you_mean(name, known.iter().map(|name| name.as_str()));
+        let known = known.into_iter().cloned().collect::<Vec<_>>().join(", ");
+        flaws.add(key, format!("no stream '{name}'; there are {known}{near}"));
     }
 }
 
-fn file(file: &FileOutputConfig, key: &dyn Fn(&str) -> String) -> Checked {
-    require(
+fn file(file: &FileOutputConfig, key: &dyn Fn(&str) -> String, flaws: &mut Flaws) {
+    flaws.require(
         file.path.file_name().is_some(),
         &key("to.file.path"),
         "name a file",
-    )?;
-    require(
+    );
+    flaws.require(
         file.rotate_bytes >= ROTATE_BYTES_MIN,
         &key("to.file.rotate_bytes"),
         format!(
             "a file grows to {ROTATE_BYTES_MIN} bytes or more, got {}",
             file.rotate_bytes
         ),
-    )?;
-    require(
+    );
+    flaws.require(
         (1..=KEEP_MAX).contains(&file.keep),
         &key("to.file.keep"),
         format!("keep 1 to {KEEP_MAX} full files, got {}", file.keep),
-    )
+    );
 }
 
-fn socket(socket: &SocketOutputConfig, key: &dyn Fn(&str) -> String) -> Checked {
+fn socket(socket: &SocketOutputConfig, key: &dyn Fn(&str) -> String, flaws: &mut Flaws) {
     let length = socket.path.as_os_str().len();
-    require(
+    flaws.require(
         (1..=SOCKET_PATH_MAX).contains(&length),
         &key("to.socket.path"),
         format!("the path of a socket has 1 to {SOCKET_PATH_MAX} bytes, this one has {length}"),
-    )
+    );
 }
 
-fn mqtt(mqtt: &MqttOutputConfig, key: &dyn Fn(&str) -> String) -> Checked {
+fn mqtt(mqtt: &MqttOutputConfig, key: &dyn Fn(&str) -> String, flaws: &mut Flaws) {
     let address = mqtt.address();
     let flaw = address.as_ref().err().cloned().unwrap_or_default();
-    require(address.is_ok(), &key("to.mqtt.broker"), flaw)?;
+    flaws.require(address.is_ok(), &key("to.mqtt.broker"), flaw);
     let tls = address.is_ok_and(|address| address.tls);
-    require(
+    flaws.require(
         tls == mqtt.ca.is_some(),
         &key("to.mqtt.ca"),
         if tls {
@@ -294,11 +292,11 @@ fn mqtt(mqtt: &MqttOutputConfig, key: &dyn Fn(&str) -> String) -> Checked {
         } else {
             "certificates are for mqtts:// only"
         },
-    )?;
+    );
     let topic = &mqtt.topic;
     let levels_are_there = !topic.is_empty() && !topic.starts_with('/') && !topic.ends_with('/');
     let odd = |one: char| "+#".contains(one) || one.is_control();
-    require(
+    flaws.require(
         levels_are_there
             && !topic.starts_with('$')
             && !topic.contains(odd)
@@ -308,12 +306,12 @@ fn mqtt(mqtt: &MqttOutputConfig, key: &dyn Fn(&str) -> String) -> Checked {
             "topics begin with 1 to {TOPIC_MAX} bytes without +, # and control characters, with neither $ \
              nor / in front and no / behind, such as site/edge-1; got {topic:?}"
         ),
-    )?;
-    require(
+    );
+    flaws.require(
         mqtt.user.is_some() || mqtt.password_file.is_none(),
         &key("to.mqtt.password_file"),
         "a password goes with a user",
-    )
+    );
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Schedulers as a configuration names them.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Who decides about shares and retrainings: `ekya`, `ekya:optimal`, `none`, or `uniform:F:C` with the
 /// fraction F of every device for inference and the C-th retraining configuration (from 0) for every stream.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum SchedulerConfig {
     /// Thief scheduler on micro-profiles.
@@ -52,6 +53,12 @@ impl TryFrom<String> for SchedulerConfig {
             }
             _ => Err(wrong()),
         }
+    }
+}
+
+impl From<SchedulerConfig> for String {
+    fn from(scheduler: SchedulerConfig) -> Self {
+        scheduler.to_string()
     }
 }
 

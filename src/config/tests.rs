@@ -220,7 +220,7 @@ fn learning_takes_its_options_and_refuses_what_makes_no_sense() {
             "distillation_temperature = 0.0",
             "learning.distillation_temperature",
         ),
-        ("method = \"icarus\"", "`icarl` or `fine-tuning`"),
+        ("method = \"icarus\"", "did you mean `icarl`?"),
     ] {
         let error = refusal(&learning(line));
         assert!(error.contains(key), "{error}");
@@ -267,4 +267,57 @@ fn two_streams_of_one_name_are_refused() {
         error.contains("stream[1].name") && error.contains("gate"),
         "{error}"
     );
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_by_line() {
+    let bad = GOOD
+        .replace(
+            "window_seconds = 10.0",
+            "window_seconds = 0.01\nquantum = 2.0",
+        )
+        .replace("name = \"gate\"", "name = \"gate\"\ndevice = \"cpu1\"");
+    let error = ValidConfig::parse(&bad).unwrap_err();
+    let lines: Vec<_> = error.problems().iter().map(|one| one.line).collect();
+    assert_eq!(lines, [Some(4), Some(5), Some(15)]);
+    let text = error.to_string();
+    assert!(
+        text.starts_with("3 problems\n  line 4: run.window_seconds: "),
+        "{text}"
+    );
+    assert!(
+        text.contains("no device 'cpu1'; there are cpu0; did you mean `cpu0`?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_types_and_toml_refuse_names_line_and_key() {
+    let error = refusal(&GOOD.replace("uniform:0.5:1", "best"));
+    assert!(
+        error.starts_with("line 5: run.scheduler: unknown scheduler 'best': use ekya,"),
+        "{error}"
+    );
+    let error = refusal(&GOOD.replace("cores = 1", "cores = \n"));
+    assert!(error.starts_with("line 10: "), "{error}");
+    let error = refusal(&GOOD.replace("windows = 3", "quantum = -0.1"));
+    assert!(
+        error.starts_with("line 3: run.quantum: a share is a number"),
+        "{error}"
+    );
+}
+
+#[test]
+fn names_of_a_program_are_guessed() {
+    let own = GOOD.replace("teacher = \"scene\"", "teacher = { own = \"poeple\" }");
+    let config = ValidConfig::parse(&own).unwrap();
+    let error = config
+        .check_own(&Own {
+            teachers: vec!["people", "service"],
+            ..Own::default()
+        })
+        .unwrap_err()
+        .to_string();
+    let expected = "stream[0].teacher.own: this program has no teacher 'poeple'; it has people, service; did you mean `people`?";
+    assert_eq!(error, expected);
 }

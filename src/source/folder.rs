@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ekya_models::{BBox, Image, Object};
 use image::ImageReader;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Frame, Source, SourceError};
@@ -18,24 +19,26 @@ use super::{Frame, Source, SourceError};
 const MANIFEST: &str = "manifest.csv";
 
 /// A labelled folder, as configured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
     /// The CSV file, or the folder that holds it as `manifest.csv`.
+    #[schemars(extend("format" = "path"))]
     pub path: PathBuf,
     /// Frames a second at which the pictures are replayed, above 0 and at most 1000.
     #[serde(default = "default_fps")]
     pub fps: f64,
-    /// Columns of the CSV file.
+    /// Names of the columns of the CSV file, where they are others than usual.
     #[serde(default)]
     pub columns: Columns,
-    /// Only rows whose value in each of these columns is one of those listed; all when empty.
+    /// Only rows whose value in each of these columns is one of those listed, as in
+    /// `{ weather = ["clear", "rain"] }`; all when empty.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
     /// Which order the pictures are replayed in.
     #[serde(default)]
     pub order: Order,
-    /// Class names, by class index. When empty: the labels of the rows used, sorted.
+    /// Class names, by class index (from 0). When empty: the labels of the rows used, sorted.
     #[serde(default)]
     pub classes: Vec<String>,
     /// Leaves out rows whose label is not among `classes`, where it is an error otherwise. A picture
@@ -65,10 +68,10 @@ impl FolderConfig {
 }
 
 /// Names of the columns, so that a CSV file made for something else can be read as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {
-    /// Seconds; only the order counts, replay goes by `fps`.
+    /// The time in seconds; only the order counts, replay goes by `fps`.
     pub time: String,
     /// Path of the picture (JPEG or PNG), relative to the CSV file.
     pub image: String,
@@ -77,11 +80,11 @@ pub struct Columns {
     /// Left edge of the box in pixels. Without the four columns, or with all four empty in a row,
     /// the object is the whole picture.
     pub x1: String,
-    /// Upper edge.
+    /// Upper edge of the box in pixels.
     pub y1: String,
-    /// Right edge.
+    /// Right edge of the box in pixels.
     pub x2: String,
-    /// Lower edge.
+    /// Lower edge of the box in pixels.
     pub y2: String,
 }
 
@@ -101,7 +104,7 @@ impl Default for Columns {
 }
 
 /// The order of replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Order {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the paths of Video4Linux devices begin.
@@ -13,7 +14,7 @@ const DEVICES: [&str; 2] = ["/dev/video", "/dev/v4l/"];
 /// A camera's URL often carries its password, so the text itself is read only to start the decoder:
 /// `Debug` and `Display` show it without user, password and query. Serialised it is whole: for other
 /// nodes of the site, and files that nobody else may read.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct VideoInput(String);
 

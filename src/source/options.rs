@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Kinds of hardware decoding that ffmpeg knows on Linux, by its names; `auto` takes what is there.
@@ -20,7 +21,7 @@ const SECRET_BYTES: usize = 8;
 
 /// Hardware decoding: a name such as `"vaapi"`, or ffmpeg's options before its input, as in
 /// `["-hwaccel", "cuda", "-hwaccel_device", "1"]` or `["-c:v", "h264_cuvid"]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
     expecting = "hwaccel must be a name such as \"vaapi\" or a list of ffmpeg's options"
@@ -81,7 +82,7 @@ fn is_text(text: &str) -> bool {
 /// Options of ffmpeg for reading an input, by name, without the dash: `rtsp_transport = "udp"`,
 /// `tls_verify = "0"`, for a webcam `video_size = "1280x720"`. A header may hold a password: `Debug`
 /// shows names only.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct InputOptions(pub BTreeMap<String, String>);
 

@@ -1,9 +1,10 @@
 //! What is configured of a source that the program which runs a node brings along.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A source of the program's own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OwnSourceConfig {
@@ -11,7 +12,7 @@ pub struct OwnSourceConfig {
     pub name: String,
     /// Frames a second that it gives, about: plans count with it. Above 0 and up to 240.
     pub fps: f64,
-    /// For a classifier, the names of the classes, by class index; a detector knows its own.
+    /// For a classifier, the names of the classes, by class index (from 0); a detector knows its own.
     #[serde(default)]
     pub classes: Vec<String>,
 }

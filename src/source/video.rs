@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::camera::Camera;
@@ -27,36 +28,38 @@ const MAX_SIDE: usize = 8192;
 const MAX_URL_BYTES: usize = 2048;
 
 /// A video source, as configured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VideoConfig {
     /// Path of a file, URL of a camera (`rtsp://…`; also what else ffmpeg reads), or a webcam's device
-    /// (`/dev/video0`). URLs and devices are taken to be live: frames come when they come, and an end
+    /// (`/dev/video0`). `${NAME}` in it stands for an environment variable. URLs and devices are taken to be live: frames come when they come, and an end
     /// is a fault to recover from.
     pub input: VideoInput,
-    /// Width in pixels that pictures are scaled to, whatever the video's shape.
+    /// Width in pixels that pictures are scaled to, whatever the video's shape, 1 to 8192.
     #[serde(default = "default_width")]
     pub width: usize,
-    /// Height in pixels, likewise.
+    /// Height in pixels that pictures are scaled to, 1 to 8192.
     #[serde(default = "default_height")]
     pub height: usize,
     /// Frames a second of video, 0.1 to 240. Frames are left out to reach it, and those of a file
     /// repeated; a camera that gives fewer gives fewer.
     #[serde(default = "default_fps")]
     pub fps: f64,
-    /// Files only: by what factor the replay is slower than the video, at least 1. The source hands
-    /// frames over as they are asked for; whoever paces it applies this.
+    /// Files only: by what factor the replay is slower than the video, at least 1.
     #[serde(default = "default_slowdown")]
     pub slowdown: f64,
     /// Cameras only: seconds without a frame after which the connection is taken to be dead and
     /// made again, 1 to 86400. A camera that sends on motion only is silent without being dead.
     #[serde(default = "default_silent_seconds")]
     pub silent_seconds: u32,
-    /// Decoding in hardware; absent is on the CPU. Where the hardware is lacking, a file fails and a
+    /// Decoding in hardware; absent is on the CPU. One of `auto`, `amf`, `cuda`, `drm`, `qsv`, `rkmpp`,
+    /// `vaapi`, `vdpau`, `vulkan`, or ffmpeg's options before its input, as in
+    /// `["-hwaccel", "cuda", "-hwaccel_device", "1"]`. Where the hardware is lacking, a file fails and a
     /// camera gives no frames, with a warning that says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hwaccel: Option<Hwaccel>,
-    /// More options of ffmpeg for reading the input; they win over those that are set without asking.
+    /// More options of ffmpeg for reading the input, at most 16, by name without the dash, as in
+    /// `{ rtsp_transport = "udp" }`; they win over those that are set without asking.
     #[serde(default)]
     pub input_options: InputOptions,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SceneError;
@@ -14,7 +15,7 @@ const MAX_KEYFRAMES: usize = 1000;
 
 /// The scene at a moment. A keyframe says only what it sets: every value runs linearly between the
 /// keyframes that name it, and holds before the first and after the last of them.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keyframe {
     /// When, in seconds from the start of the stream.
@@ -34,13 +35,14 @@ pub struct Keyframe {
     /// Population of looks, from 0 (the usual fleet) to 1 (another city's); 0 when never named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look: Option<f64>,
-    /// Relative frequency of new objects by class name; a class left out does not appear.
+    /// Relative frequency of new objects by class name, 0 to 1000000, as in `{ car = 3.0, bus = 1.0 }`; a
+    /// class left out does not appear. The usual mix when never named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_mix: Option<BTreeMap<String, f64>>,
 }
 
 /// A ready-made drift, stretched over the scene's `drift_seconds`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Preset {

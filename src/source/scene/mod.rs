@@ -21,6 +21,7 @@ use std::time::Duration;
 use ekya_models::{BBox, Image, Object};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -33,7 +34,7 @@ use motion::{MIN_VISIBLE, World};
 use render::{Renderer, Shake};
 
 /// What a scene looks like and how it changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SceneConfig {
     /// Frames a second, 1 to 60.
@@ -51,9 +52,11 @@ pub struct SceneConfig {
     /// Seconds of traffic that pass in one second of the stream, 1 to 20: a time lapse, so that a
     /// short run sees as many objects as a long one. Drift goes by the stream's own time.
     pub pace: f64,
-    /// How the scene drifts, in order of time; empty for none. Not together with `preset`.
+    /// How the scene drifts: keyframes in order of time, at most 1000; empty for none. Each says only
+    /// what it sets: every value runs linearly between the keyframes that name it, and holds before the
+    /// first and after the last of them. Not together with `preset`.
     pub drift: Vec<Keyframe>,
-    /// A ready-made drift instead of `drift`.
+    /// A ready-made drift instead of `drift`; absent is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// How long the drift of the preset takes, in seconds, above 0; it stays at its end after that.
@@ -78,7 +81,7 @@ impl Default for SceneConfig {
 }
 
 /// Where the camera stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Backdrop {

@@ -111,7 +111,7 @@ fn commands_of_the_api_work() {
 
 #[test]
 fn commands_of_the_other_pages_are_there() {
-    for name in ["comparison", "extending"] {
+    for name in ["comparison", "embedding", "extending"] {
         run(name);
     }
 }
@@ -119,7 +119,14 @@ fn commands_of_the_other_pages_are_there() {
 #[test]
 fn configurations_are_valid() {
     let mut seen = 0;
-    for name in ["api", "comparison", "concepts", "extending", "operating"] {
+    for name in [
+        "api",
+        "comparison",
+        "concepts",
+        "embedding",
+        "extending",
+        "operating",
+    ] {
         for block in blocks(&page(name), "toml") {
             ValidConfig::parse(&block).unwrap_or_else(|error| panic!("{name}: {error}\n{block}"));
             seen += 1;

@@ -70,3 +70,8 @@ pub mod train;
 pub mod trial;
 #[doc(hidden)]
 pub mod write;
+
+/// What the embedding guide shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct EmbeddingGuide;

@@ -111,7 +111,7 @@ fn commands_of_the_api_work() {
 
 #[test]
 fn commands_of_the_other_pages_are_there() {
-    for name in ["comparison", "extending"] {
+    for name in ["comparison", "embedding", "extending"] {
         run(name);
     }
 }
@@ -124,6 +124,7 @@ fn configurations_are_valid() {
         "comparison",
         "concepts",
         "configuration",
+        "embedding",
         "extending",
         "operating",
     ] {

@@ -130,7 +130,7 @@ pub struct Picture<'a> {
 /// A retraining in progress, advanced step by step: a step is a minibatch, or a part of one where
 /// [`TrainingOptions::micro_batch`] divides it.
 pub trait Training: Send {
-    /// Steps from start to end.
+    /// Steps from start to end: those of an epoch, times the configuration's epochs.
     fn steps(&self) -> usize;
 
     /// Steps in one epoch.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ekya_sched::{Fixed, NoRetraining, Optimal, Scheduler, Stealing, Thief, Uniform};
+use ekya_sched::{
+    Fixed, NoRetraining, Optimal, Plan, Problem, ScheduleError, Scheduler, Stealing, Thief, Uniform,
+};
 
 use crate::config::SchedulerConfig;
 
@@ -64,8 +66,27 @@ impl Policy {
     pub fn own(scheduler: Arc<dyn Scheduler + Send + Sync>) -> Self {
         Self {
             name: scheduler.name(),
-            scheduler,
+            scheduler: Arc::new(Checked(scheduler)),
             retraining: Retraining::Profiled,
         }
+    }
+}
+
+/// A scheduler of the program, none of whose plans is carried out that cannot be: it may ask for devices and
+/// options that do not exist.
+struct Checked(Arc<dyn Scheduler + Send + Sync>);
+
+impl Scheduler for Checked {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn plan(&self, problem: &Problem) -> Result<Plan, ScheduleError> {
+        let plan = self.0.plan(problem)?;
+        let checked = plan.check(problem).map_err(|error| ScheduleError::Plan {
+            scheduler: self.name(),
+            error: Box::new(error),
+        });
+        checked.map(|()| plan)
     }
 }

@@ -193,7 +193,7 @@ impl RunOptions {
     /// has a state folder, without running anything.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] with the key of what is not there.
+    /// [`ConfigError::Problems`] with the key of what is not there.
     pub fn check(&self, config: &ValidConfig) -> Result<(), ConfigError> {
         let Brought {
             sources,

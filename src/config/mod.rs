@@ -233,7 +233,7 @@ fn one() -> f64 {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StreamConfig {
-    /// Name in results, logs and metrics, unlike any other stream's.
+    /// Name in results, logs and metrics, unlike any other stream's; without control characters.
     pub name: String,
     /// Device that serves and retrains it; streams without one are spread evenly.
     pub device: Option<String>,

@@ -308,6 +308,15 @@ fn what_types_and_toml_refuse_names_line_and_key() {
 }
 
 #[test]
+fn names_of_streams_hold_no_control_characters() {
+    let error = refusal(&GOOD.replace("\"gate\"", "\"ga\\u0000te\""));
+    assert!(
+        error.starts_with("line 13: stream[0].name: a name stands in logs"),
+        "{error}"
+    );
+}
+
+#[test]
 fn names_of_a_program_are_guessed() {
     let own = GOOD.replace("teacher = \"scene\"", "teacher = { own = \"poeple\" }");
     let config = ValidConfig::parse(&own).unwrap();

@@ -291,6 +291,14 @@ fn stream(config: &Config, index: usize, stream: &StreamConfig, flaws: &mut Flaw
         &key("name"),
         "a stream needs a name",
     );
+    flaws.require(
+        !stream.name.contains(char::is_control),
+        &key("name"),
+        format!(
+            "a name stands in logs and names threads: no control characters, got {:?}",
+            stream.name
+        ),
+    );
     if let Some(device) = &stream.device {
         let known: Vec<&str> = config
             .devices

@@ -138,8 +138,8 @@ impl Search {
     fn unknown<'a>(&mut self, name: &str, known: impl Iterator<Item = &'a str> + Clone) {
         let homes = self.homes(name);
         let meant = match nearest(name, known.clone()) {
-            Some(near) if homes.is_empty() => format!("; did you mean `{near}`?"),
-            _ => {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => {
                 let known: Vec<_> = known.map(|name| format!("`{name}`")).collect();
                 format!("; there are {}", known.join(", "))
             }
@@ -262,7 +262,9 @@ mod tests {
         assert!(fps.contains(expected), "{fps}");
         let streams = one("[[streams]]\nname = \"b\"");
         assert!(
-            streams.contains("line 6: streams: no such key; did you mean `stream`?"),
+            streams.contains(
+                "no such key here, `streams` is a key of `[[output]]`; did you mean `stream`?"
+            ),
             "{streams}"
         );
         let other = one("[run]\nxyz = 1");

@@ -124,6 +124,7 @@ impl Run {
     /// Opens and loads everything, and begins.
     pub(super) fn begin(config: &ValidConfig, options: RunOptions) -> Result<Self, NodeError> {
         options.check(config)?;
+        config.check_state()?;
         let config = (**config).clone();
         let mut outlets = options.outlets;
         // Before anything is begun anew: another node may have the same outputs.

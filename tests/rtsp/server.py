@@ -38,7 +38,7 @@ def pipeline(of):
     return (
         "( videotestsrc is-live=true pattern=ball"
         f" ! video/x-raw,width={of.width},height={of.height},framerate={of.rate}/1"
-        " ! timeoverlay ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=12"
+        " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=12"
         f"{damage} ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
     )
 

@@ -306,14 +306,11 @@ fn a_broker_that_is_away_is_waited_for_and_inference_goes_on() {
     let up = || metric(&node, "ekya_output_up{output=\"mqtt\"}");
     node.until_said("not connected: results wait");
     assert_eq!(up(), 0.0);
-    let answered = || {
-        node.json("/api/v1/snapshot")["streams"][0]["frames"]["answered"]
-            .as_u64()
-            .unwrap()
-    };
-    let before = answered();
+    let answered = |snapshot: &Value| snapshot["streams"][0]["frames"]["answered"].as_u64();
+    // A node that has only just begun has nothing to show yet.
+    let before = answered(&node.until("the first look", |_| true)).unwrap();
     node.until("answering", |snapshot| {
-        snapshot["streams"][0]["frames"]["answered"].as_u64() > Some(before + 5)
+        answered(snapshot) > Some(before + 5)
     });
     let first = Broker::start(port, "allow_anonymous true");
     node.until_said("connected output=\"mqtt\"");

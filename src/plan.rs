@@ -1,11 +1,10 @@
 //! `ekya plan`: how many cameras fit on devices such as those of a finished run, and what one more costs.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use ekya::capacity::{Capacity, Expected};
-use ekya::record::RunRecord;
+use ekya::record::{RecordError, RunRecord};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -70,22 +69,16 @@ pub(crate) fn plan(run: &Path, question: &Question) -> Result<()> {
 /// When there is none, or it is not one.
 pub(crate) fn read(run: &Path) -> Result<RunRecord> {
     let file = run.join("run.json");
-    let json = std::fs::read(&file).with_context(|| {
-        format!(
-            "{}: not a folder that `ekya run --out` has written",
-            run.display()
-        )
-    })?;
-    let record: RunRecord =
-        serde_json::from_slice(&json).with_context(|| file.display().to_string())?;
-    if record.version > ekya::record::RECORD_VERSION {
-        bail!(
-            "{}: version {} of the record, written by a newer ekya",
-            file.display(),
-            record.version
-        );
-    }
-    Ok(record)
+    RunRecord::read(&file).map_err(|error| {
+        let what = match &error {
+            RecordError::Read(_) => format!(
+                "{}: not a folder that `ekya run --out` has written",
+                run.display()
+            ),
+            _ => file.display().to_string(),
+        };
+        anyhow::Error::new(error).context(what)
+    })
 }
 
 fn answer(capacity: &Capacity, question: &Question) -> Result<Answer> {
@@ -97,9 +90,6 @@ fn answer(capacity: &Capacity, question: &Question) -> Result<Answer> {
         (None, None) => usual,
     };
     let bar = ProgressBar::new_spinner();
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-    }
     let mut expected: Vec<Expected> = Vec::new();
     let mut fit = question.accuracy.map(|_| 0);
     for cameras in 1..=most {

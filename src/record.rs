@@ -1,8 +1,11 @@
 //! The run record: what `run.json` holds. Times are seconds from the start of the run, shares are
 //! parts of a device, accuracies are 0..=1.
 
+use std::path::Path;
+
 use ekya_sched::{RetrainingConfig, Share};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// Version of the record's format; readers refuse newer ones.
 pub const RECORD_VERSION: u32 = 3;
@@ -30,6 +33,35 @@ pub struct RunRecord {
     pub windows: Vec<WindowRecord>,
     /// Whether the run reached its end; false after an interruption or an error.
     pub complete: bool,
+}
+
+/// Why a file is no record that can be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] std::io::Error),
+    /// It holds something else.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A later program has written it.
+    #[error("version {0}, newer than the {RECORD_VERSION} that this program knows")]
+    Newer(u32),
+}
+
+impl RunRecord {
+    /// Reads a `run.json`.
+    ///
+    /// # Errors
+    /// [`RecordError`]; it does not name the file.
+    pub fn read(file: &Path) -> Result<Self, RecordError> {
+        let record: Self = serde_json::from_slice(&std::fs::read(file)?)?;
+        if record.version > RECORD_VERSION {
+            return Err(RecordError::Newer(record.version));
+        }
+        Ok(record)
+    }
 }
 
 /// One device.

@@ -8,7 +8,7 @@ use std::path::Path;
 use ekya_models::Object;
 
 use super::AuditError;
-use crate::record::{RECORD_VERSION, RunRecord};
+use crate::record::RunRecord;
 use crate::sink::{LabelledLine, NamedObject};
 use crate::stream::Metric;
 
@@ -68,20 +68,11 @@ impl Run {
 
     /// The streams of a record.
     fn empty(path: &Path) -> Result<Self, AuditError> {
-        let error = |reason| AuditError {
+        let record = RunRecord::read(path).map_err(|reason| AuditError {
             path: path.to_owned(),
             line: None,
-            reason,
-        };
-        let json = std::fs::read(path).map_err(|reason| error(reason.to_string()))?;
-        let record: RunRecord =
-            serde_json::from_slice(&json).map_err(|reason| error(reason.to_string()))?;
-        if record.version > RECORD_VERSION {
-            return Err(error(format!(
-                "version {}, newer than the {RECORD_VERSION} that this program knows",
-                record.version
-            )));
-        }
+            reason: reason.to_string(),
+        })?;
         let stream = |stream: crate::record::StreamRecord| LabelledStream {
             name: stream.name,
             classes: stream.classes,

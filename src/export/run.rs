@@ -9,7 +9,7 @@ use ekya_models::BBox;
 use serde::Deserialize;
 
 use super::ExportError;
-use crate::record::{RECORD_VERSION, RunRecord};
+use crate::record::{RecordError, RunRecord};
 
 /// The results of a run, of one stream or of all.
 #[derive(Debug, Clone)]
@@ -130,24 +130,16 @@ impl RunResults {
 }
 
 fn streams(path: &Path) -> Result<Vec<Stream>, ExportError> {
-    let error = |reason: String| ExportError::Run {
+    let record = RunRecord::read(path).map_err(|reason| ExportError::Run {
         path: path.to_owned(),
         line: None,
-        reason,
-    };
-    let json = std::fs::read(path).map_err(|reason| {
-        error(format!(
-            "{reason}; it is written when a run with --out ends"
-        ))
+        reason: match reason {
+            RecordError::Read(reason) => {
+                format!("{reason}; it is written when a run with --out ends")
+            }
+            reason => reason.to_string(),
+        },
     })?;
-    let record: RunRecord =
-        serde_json::from_slice(&json).map_err(|reason| error(reason.to_string()))?;
-    if record.version > RECORD_VERSION {
-        return Err(error(format!(
-            "version {}, newer than the {RECORD_VERSION} that this program knows",
-            record.version
-        )));
-    }
     let mut streams: Vec<Stream> = Vec::new();
     for stream in record.streams {
         // One that has gone and come again stands there more than once.
